@@ -446,30 +446,50 @@ async fn walk(server: &Server, case: &Case) {
     deleted(server, case, &mut events).await;
 }
 
+const APPLY: &str = "?fieldManager=walk&force=true";
+
+/// What is applied says of which object it is.
+fn of(live: &Value, mut applied: Value) -> Value {
+    for field in ["apiVersion", "kind"] {
+        applied[field] = live[field].clone();
+    }
+    for field in ["name", "uid"] {
+        applied["metadata"][field] = live["metadata"][field].clone();
+    }
+    applied
+}
+
+/// A patch may name the uid of the object that it means.
 async fn patched(server: &Server, case: &Case, events: &mut Events) {
+    let [name, ..] = case.names;
+    let uri = case.one(name);
+    let live = server.get(&uri).await.ok();
+    let uid = &live["metadata"]["uid"];
+    let annotate =
+        |value: &str| json!({"metadata": {"uid": uid, "annotations": {"patched": value}}});
     let patches = [
-        (
-            "merge-patch+json",
-            json!({"metadata": {"annotations": {"patched": "merge"}}}),
-        ),
-        (
-            "strategic-merge-patch+json",
-            json!({"metadata": {"annotations": {"patched": "strategic"}}}),
-        ),
+        ("merge-patch+json", annotate("merge")),
+        ("strategic-merge-patch+json", annotate("strategic")),
         (
             "json-patch+json",
             json!([{"op": "replace", "path": "/metadata/annotations/patched", "value": "json"}]),
         ),
+        ("apply-patch+yaml", of(&live, annotate("apply"))),
     ];
-    let [name, ..] = case.names;
     for (kind, patch) in patches {
-        let patched = server.patch(&case.one(name), kind, patch).await.ok();
+        let force = match kind {
+            "apply-patch+yaml" => APPLY,
+            _ => "",
+        };
+        let uri = format!("{uri}{force}");
+        let patched = server.patch(&uri, kind, patch).await.ok();
         let said = &patched["metadata"]["annotations"]["patched"];
         assert!(
             kind.starts_with(said.as_str().unwrap()),
             "{}: {said}",
             case.plural
         );
+        assert_eq!(&patched["metadata"]["uid"], uid, "{}", case.plural);
         assert_eq!(
             expect(events, "MODIFIED", name).await,
             patched,
@@ -515,6 +535,10 @@ async fn status(server: &Server, case: &Case) {
     for part in ["spec", "data", "template", "subsets"] {
         assert_eq!(patched.get(part), before.get(part), "{}", case.plural);
     }
+    let applied = of(&before, json!({"status": case.status}));
+    let apply = format!("{uri}{APPLY}");
+    let applied = server.patch(&apply, "apply-patch+yaml", applied).await.ok();
+    contains(&applied["status"], &case.status, case.plural);
     let read = server.get(&uri).await.ok();
     let updated = server.put(&uri, read).await.ok();
     contains(&updated["status"], &case.status, case.plural);
