@@ -206,6 +206,16 @@ async fn field_validation_ignores_warns_or_refuses() {
             .2
             .contains("duplicate field \"metadata.name\"")
     );
+    // In the order of the text, wherever they stand; a body that does not say what it is is JSON.
+    let text = r#"{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "d", "unknownMeta": "x"},
+        "spec": {"unknownField": "x", "replicas": 2, "replicas": 3}}"#;
+    let uri = "/apis/apps/v1/namespaces/default/deployments?fieldValidation=Strict";
+    let request = server.request(Method::POST, uri).body(text.into()).unwrap();
+    let refused = server.read(request).await;
+    let (code, _, message) = refused.refused();
+    let problems = r#"strict decoding error: unknown field "metadata.unknownMeta", unknown field "spec.unknownField", duplicate field "spec.replicas""#;
+    assert_eq!(code, 400);
+    assert!(message.ends_with(problems), "{message}");
 }
 
 #[tokio::test]

@@ -85,14 +85,19 @@ async fn unknown_metadata_is_refused_at_the_root_and_in_embedded_objects() {
         "spec": {"type": "object"}}});
     let schema = schema(json!({"x-kubernetes-preserve-unknown-fields": true,
         "properties": {"template": template}}));
-    let spec = "  template:\n    apiVersion: foo/v1\n    kind: Sub\n    metadata:\n      unknownSubMeta: unknown\n      name: subobject\n";
-    let answer = apply(schema, ["  unknownMeta: unknown\n", ""], spec).await;
-    let message = refusal(&answer);
-    for wanted in [
-        ".metadata.unknownMeta: field not declared in schema",
-        ".spec.template.metadata.unknownSubMeta: field not declared in schema",
-    ] {
-        assert!(message.contains(wanted), "{message}");
+    // Also where the resource within does not say what it is.
+    for version in ["apiVersion", "apiversion"] {
+        let spec = format!(
+            "  template:\n    {version}: foo/v1\n    kind: Sub\n    metadata:\n      unknownSubMeta: unknown\n      name: subobject\n      namespace: default\n"
+        );
+        let answer = apply(schema.clone(), ["  unknownMeta: unknown\n", ""], &spec).await;
+        let message = refusal(&answer);
+        for wanted in [
+            ".metadata.unknownMeta: field not declared in schema",
+            ".spec.template.metadata.unknownSubMeta: field not declared in schema",
+        ] {
+            assert!(message.contains(wanted), "{message}");
+        }
     }
 }
 
