@@ -1,7 +1,7 @@
 //! Watches: order, resumption, selectors, initial events, expiry.
 
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::{MAPS, Server, config_map};
 
@@ -35,6 +35,70 @@ async fn changes_arrive_in_order_with_versions() {
         last = version;
         if expected == "DELETED" {
             assert_eq!(event["object"]["data"]["key"], "2");
+        }
+    }
+}
+
+/// From whatever version, and beside others: a watch sees what came later, all of it, and in the order of the others.
+#[tokio::test]
+async fn every_watch_sees_the_rest_in_the_same_order() {
+    let server = Server::start().await;
+    let list = server.get(MAPS).await.ok();
+    let from = |version: &Value| {
+        let version = version.as_str().unwrap();
+        format!("{MAPS}?watch=1&labelSelector=on%3Dyes&resourceVersion={version}")
+    };
+    let mut first = server
+        .watch(&from(&list["metadata"]["resourceVersion"]))
+        .await;
+    for (name, turns) in [("a", 2), ("b", 1), ("c", 2)] {
+        let mut map = config_map(name, "0");
+        map["metadata"]["labels"] = json!({"on": "yes"});
+        server.post(MAPS, map).await.ok();
+        for turn in 1..=turns {
+            let change = json!({"data": {"key": turn.to_string()}});
+            let uri = format!("{MAPS}/{name}");
+            server.patch(&uri, "merge-patch+json", change).await.ok();
+        }
+        // Nobody who chose by the label sees this one.
+        let other = format!("other-{name}");
+        server.post(MAPS, config_map(&other, "0")).await.ok();
+    }
+    for name in ["b", "a"] {
+        let uri = format!("{MAPS}/{name}");
+        server.delete(&uri, Value::Null).await.ok();
+    }
+    let expected = [
+        "ADDED a",
+        "MODIFIED a",
+        "MODIFIED a",
+        "ADDED b",
+        "MODIFIED b",
+        "ADDED c",
+        "MODIFIED c",
+        "MODIFIED c",
+        "DELETED b",
+        "DELETED a",
+    ];
+    let mut seen = Vec::new();
+    for line in expected {
+        let event = first.next().await.unwrap();
+        let name = event["object"]["metadata"]["name"].as_str().unwrap();
+        assert_eq!(format!("{} {name}", event["type"].as_str().unwrap()), line);
+        seen.push(event);
+    }
+    let mut watches = Vec::new();
+    for event in &seen {
+        let version = &event["object"]["metadata"]["resourceVersion"];
+        watches.push(server.watch(&from(version)).await);
+    }
+    let mut last = config_map("last", "0");
+    last["metadata"]["labels"] = json!({"on": "yes"});
+    server.post(MAPS, last).await.ok();
+    seen.push(first.next().await.unwrap());
+    for (at, watch) in watches.iter_mut().enumerate() {
+        for event in &seen[at + 1..] {
+            assert_eq!(&watch.next().await.unwrap(), event, "from event {at}");
         }
     }
 }
