@@ -350,6 +350,37 @@ async fn tables_show_the_columns_of_the_definition() {
 }
 
 #[tokio::test]
+async fn who_watches_one_name_sees_that_one_come_change_and_go() {
+    let mut cluster_wide = definition("example.com", "Widget", any());
+    cluster_wide["spec"]["scope"] = "Cluster".into();
+    let server = start(cluster_wide).await;
+    let widgets = "/apis/example.com/v1/widgets";
+    let one = |name: &str| format!("{widgets}/{name}");
+    let mut watches = Vec::new();
+    for name in ["a", "b"] {
+        let uri = format!("{widgets}?watch=1&fieldSelector=metadata.name%3D{name}");
+        watches.push((name, server.watch(&uri).await));
+    }
+    let mut made = Vec::new();
+    for name in ["a", "b"] {
+        made.push(server.post(widgets, widget(name, json!({}))).await.ok());
+    }
+    let dummy = json!([{"op": "add", "path": "/dummy", "value": "test"}]);
+    for name in ["b", "a"] {
+        let uri = one(name);
+        let patched = server.patch(&uri, "json-patch+json", dummy.clone()).await;
+        assert_eq!(patched.ok()["dummy"], "test");
+        server.delete(&uri, Value::Null).await.ok();
+    }
+    for ((name, watch), made) in watches.iter_mut().zip(made) {
+        let added = watch.next().await.unwrap();
+        assert_eq!((&added["type"], &added["object"]), (&json!("ADDED"), &made));
+        assert_eq!(watch.line().await, format!("MODIFIED {name}"));
+        assert_eq!(watch.line().await, format!("DELETED {name}"));
+    }
+}
+
+#[tokio::test]
 async fn selectable_fields_select_in_lists_and_watches() {
     let server = start(full()).await;
     for (name, color) in [("a", "red"), ("b", "blue")] {

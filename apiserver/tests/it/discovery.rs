@@ -260,10 +260,23 @@ async fn every_cluster_has_its_own_objects() {
         .watch("/api/v1/namespaces/default/endpoints?watch=1")
         .await;
     let endpoints = events.next().await.unwrap();
+    let subset = &endpoints["object"]["subsets"][0];
+    assert_eq!(subset["addresses"][0]["ip"], "192.0.2.1");
+    let mut events = server
+        .watch("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?watch=1")
+        .await;
+    let slice = events.next().await.unwrap()["object"].clone();
     assert_eq!(
-        endpoints["object"]["subsets"][0]["addresses"][0]["ip"],
-        "192.0.2.1"
+        slice["metadata"]["labels"]["kubernetes.io/service-name"],
+        "kubernetes"
     );
+    assert_eq!(slice["endpoints"][0]["addresses"], json!(["192.0.2.1"]));
+    // The service's only port, in both.
+    assert_eq!(service["spec"]["ports"][0]["name"], "https");
+    for ports in [&subset["ports"], &slice["ports"]] {
+        assert_eq!(ports[0]["name"], "https");
+        assert_eq!(ports[0]["port"], service["spec"]["ports"][0]["targetPort"]);
+    }
 }
 
 #[tokio::test]
