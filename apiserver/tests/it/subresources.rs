@@ -285,10 +285,19 @@ async fn tokens_are_bound_and_reviewed() {
         .post("/apis/authentication.k8s.io/v1/tokenreviews", review)
         .await
         .ok();
+    let status = &reviewed["status"];
     assert_eq!(
-        reviewed["status"]["user"]["username"],
+        (&status["authenticated"], status.get("error")),
+        (&json!(true), None)
+    );
+    assert_eq!(
+        status["user"]["username"],
         "system:serviceaccount:default:default"
     );
+    // A request may leave everything to the server.
+    let issued = server.post(uri, json!({})).await.ok();
+    assert_ne!(issued["status"]["token"], "");
+    assert!(issued["spec"]["expirationSeconds"].as_i64() > Some(600));
     let as_account = |token: &str, uri: &str| {
         let request = http::Request::builder()
             .method(Method::GET)
