@@ -3,7 +3,7 @@
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::server::{Events, Server};
+use crate::server::{Answer, Events, Server};
 
 /// A kind, and an object of it that is valid.
 struct Case {
@@ -398,6 +398,28 @@ async fn expect(events: &mut Events, kind: &str, name: &str) -> Value {
     }
 }
 
+/// What objects have besides metadata and status.
+const PARTS: [&str; 6] = ["spec", "data", "template", "subsets", "rules", "webhooks"];
+
+/// Sends the object as the suite's clients do, and reads the answer in JSON.
+async fn in_protobuf(
+    server: &Server,
+    (method, uri): (Method, &str),
+    root: &str,
+    mut object: Value,
+) -> Answer {
+    let version = root.trim_start_matches("/apis/");
+    let version = version.trim_start_matches("/api/");
+    object["apiVersion"] = version.into();
+    let kind = object["kind"].as_str().unwrap();
+    let ty = schema::types::type_of_api_version(version, kind).expect(kind);
+    let body = schema::protobuf::encode(ty, &object).unwrap();
+    let request = server
+        .request(method, uri)
+        .header("content-type", "application/vnd.kubernetes.protobuf");
+    server.read(request.body(body.into()).unwrap()).await
+}
+
 async fn walk(server: &Server, case: &Case) {
     let plural = case.plural;
     let all = format!("{}?labelSelector=walk%3Dthis", case.collection());
@@ -409,9 +431,15 @@ async fn walk(server: &Server, case: &Case) {
         .await;
 
     let mut uids = Vec::new();
-    let [first, ..] = case.names;
+    let collection = case.collection();
+    let [first, second, _] = case.names;
     for name in case.names {
-        let made = server.post(&case.collection(), case.named(name)).await;
+        let made = if name == second {
+            let to = (Method::POST, collection.as_str());
+            in_protobuf(server, to, case.root, case.named(name)).await
+        } else {
+            server.post(&collection, case.named(name)).await
+        };
         assert_eq!(made.code, 201, "{plural}: {}", made.text);
         let made = made.ok();
         assert_eq!(made["kind"], case.object["kind"]);
@@ -420,7 +448,7 @@ async fn walk(server: &Server, case: &Case) {
         assert_eq!(got, made, "{plural}");
         assert_eq!(expect(&mut events, "ADDED", name).await, made, "{plural}");
     }
-    let again = server.post(&case.collection(), case.named(first)).await;
+    let again = server.post(&collection, case.named(first)).await;
     assert_eq!(again.refused().1, "AlreadyExists", "{plural}");
 
     let mut lists = vec![all.clone()];
@@ -504,8 +532,14 @@ async fn updated(server: &Server, case: &Case, events: &mut Events) {
     let uri = case.one(name);
     let mut object = server.get(&uri).await.ok();
     object["metadata"]["annotations"]["updated"] = "true".into();
-    let updated = server.put(&uri, object.clone()).await.ok();
+    let to = (Method::PUT, uri.as_str());
+    let updated = in_protobuf(server, to, case.root, object.clone())
+        .await
+        .ok();
     assert_eq!(updated["metadata"]["annotations"]["updated"], "true");
+    for part in PARTS {
+        assert_eq!(updated.get(part), object.get(part), "{}", case.plural);
+    }
     assert_eq!(
         expect(events, "MODIFIED", name).await,
         updated,
@@ -532,7 +566,7 @@ async fn status(server: &Server, case: &Case) {
     );
     let patched = patched.ok();
     contains(&patched["status"], &case.status, case.plural);
-    for part in ["spec", "data", "template", "subsets"] {
+    for part in PARTS {
         assert_eq!(patched.get(part), before.get(part), "{}", case.plural);
     }
     let applied = of(&before, json!({"status": case.status}));
