@@ -143,3 +143,47 @@ async fn kinds_groups_and_versions_stand_beside_each_other() {
         assert_eq!(*answer, format!("#/definitions/{name}"));
     }
 }
+
+/// Beside what every resource has, the schema as it was written: the suite compares the two.
+#[tokio::test]
+async fn a_schema_without_open_parts_is_described_as_it_is() {
+    let text = |words: &str| json!({"type": "string", "description": words});
+    let bar = json!({"type": "object", "required": ["name"], "properties": {
+        "name": text("The name of the bar."),
+        "mood": {"type": "string", "description": "How it is.", "enum": ["Fine", "Low"]},
+        "open": {"type": "boolean", "description": "Whether it is."},
+        "place": {"type": "string", "pattern": "in|out"},
+        "drinks": {"type": "array", "description": "What there is.", "items": {"type": "string"}}}});
+    let bars = json!({"type": "array", "description": "All bars.", "items": bar});
+    let written = json!({"type": "object", "description": "A town.", "properties": {
+        "spec": {"type": "object", "description": "What it should have.", "properties": {"bars": bars}},
+        "status": {"type": "object", "properties": {"bars": bars}}}});
+    let server = start(&[definition("example.com", "Widget", written.clone())]).await;
+    let mut published = described(&server, "com.example.v1.Widget").await.unwrap();
+    let fields = published.as_object_mut().unwrap();
+    let gvk = json!([{"group": "example.com", "version": "v1", "kind": "Widget"}]);
+    assert_eq!(fields.remove("x-kubernetes-group-version-kind"), Some(gvk));
+    let properties = fields["properties"].as_object_mut().unwrap();
+    for name in ["apiVersion", "kind", "metadata"] {
+        assert!(properties.remove(name).is_some(), "{name}");
+    }
+    assert_eq!(published, written);
+    // What is not what it says is refused with these words.
+    let widgets = "/apis/example.com/v1/namespaces/default/widgets?fieldValidation=Strict";
+    for (spec, words) in [
+        (
+            json!({"bars": [{"name": "a", "mood": "High"}]}),
+            r#"spec.bars[0].mood: Unsupported value: "High""#,
+        ),
+        (
+            json!({"bars": [{"mood": "Low"}]}),
+            "spec.bars[0].name: Required value",
+        ),
+        (json!({"foo": true}), r#"unknown field "spec.foo""#),
+    ] {
+        let object = json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": "w"}, "spec": spec});
+        let refused = server.post(widgets, object).await;
+        let message = refused.refused().2;
+        assert!(message.contains(words), "{message}");
+    }
+}
