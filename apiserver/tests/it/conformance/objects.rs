@@ -607,6 +607,28 @@ async fn who_may_what_can_be_asked_in_every_form() {
         let answer = server.post(&format!("{root}/{path}"), review).await.ok();
         assert_eq!(answer["status"]["allowed"], false, "{path}");
     }
+    // Who acts as somebody in full may what the review of the same says.
+    let account = "system:serviceaccount:default:default";
+    let groups = [
+        "system:authenticated",
+        "system:serviceaccounts",
+        "system:serviceaccounts:default",
+    ];
+    let mut request = server.request(Method::GET, MAPS);
+    request = request.header("impersonate-user", account);
+    request = request.header("impersonate-uid", "u");
+    for group in groups {
+        request = request.header("impersonate-group", group);
+    }
+    let refused = server.read(request.body(Default::default()).unwrap()).await;
+    let (code, reason, message) = refused.refused();
+    assert_eq!((code, reason), (403, "Forbidden"));
+    assert!(message.contains(account), "{message}");
+    let review = json!({"spec": {"user": account, "uid": "u", "groups": groups, "resourceAttributes": {
+        "verb": "list", "resource": "configmaps", "namespace": "default", "version": "v1"}}});
+    let reviews = format!("{root}/subjectaccessreviews");
+    let answer = server.post(&reviews, review).await.ok();
+    assert_eq!(answer["status"]["allowed"], false);
     let rules = json!({"kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"}});
     let answer = server
         .post(&format!("{root}/selfsubjectrulesreviews"), rules)
