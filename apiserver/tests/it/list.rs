@@ -213,6 +213,17 @@ async fn pages_of_a_kind_at_rest_expire_too() {
     assert_eq!(names(&rest), ["m02"]);
     assert_eq!(rest["metadata"]["remainingItemCount"], 1);
     assert_ne!(rest["metadata"]["resourceVersion"], version);
+    // From there on it is one state again, whatever else goes on.
+    server
+        .post(secrets, json!({"metadata": {"name": "later"}}))
+        .await
+        .ok();
+    let token = rest["metadata"]["continue"].as_str().unwrap();
+    let last = server.get(&format!("{MAPS}?continue={token}")).await.ok();
+    assert_eq!(names(&last), ["m03"]);
+    assert_eq!(last["metadata"].get("continue"), None);
+    let versions = [&rest, &last].map(|list| list["metadata"]["resourceVersion"].clone());
+    assert_eq!(versions[0], versions[1]);
     let exact = format!("{MAPS}?resourceVersion={version}&resourceVersionMatch=Exact");
     assert_eq!(server.get(&exact).await.code, 410);
 }
