@@ -87,6 +87,7 @@ fn config(name: &str, dir: &Path, server: ServerIdentity) -> NodeConfig {
     let hollow = HollowConfig {
         start_delay_min: Duration::ZERO,
         start_delay_max: Duration::from_millis(5),
+        stop_delay: Duration::ZERO,
         ..HollowConfig::default()
     };
     NodeConfig {

@@ -114,7 +114,8 @@ impl Stage {
             exit_code: 0,
             program: true,
             fail: None,
-            delete: millis(20),
+            // Who has just deleted a pod finds it leaving, as on a real node.
+            delete: millis(200),
         }
     }
 }

@@ -47,6 +47,8 @@ pub struct HollowConfig {
     pub start_delay_min: Duration,
     /// Longest such time; the delay of a container lies between, decided by its name.
     pub start_delay_max: Duration,
+    /// Time from "stop" to the end of a container that runs; never longer than its grace period.
+    pub stop_delay: Duration,
     /// Capacity that the node reports.
     pub cpu_count: u32,
     /// Capacity that the node reports, in bytes.
@@ -58,6 +60,8 @@ impl Default for HollowConfig {
         HollowConfig {
             start_delay_min: Duration::from_millis(20),
             start_delay_max: Duration::from_millis(120),
+            // As on a real node: who has just changed or deleted a pod still finds it as it was.
+            stop_delay: Duration::from_millis(500),
             cpu_count: 32,
             memory_bytes: 256 << 30,
         }
@@ -418,7 +422,19 @@ impl Runtime for HollowRuntime {
         Ok(())
     }
 
-    async fn stop(&self, id: &str, _grace: Duration) -> Result<()> {
+    async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
+        let running = {
+            let world = self.world();
+            let state = world
+                .containers
+                .get(id)
+                .map(|container| container.state(OffsetDateTime::now_utc()));
+            matches!(state, Some(State::Running { .. }))
+        };
+        let pause = self.config.stop_delay.min(grace);
+        if running && !pause.is_zero() {
+            tokio::time::sleep(pause).await;
+        }
         let now = OffsetDateTime::now_utc();
         let uid = {
             let mut world = self.world();
@@ -697,16 +713,17 @@ mod tests {
         );
     }
 
-    #[tokio::test]
-    async fn a_container_runs_ends_and_says_that_it_is_simulated() {
-        let runtime = HollowRuntime::new(HollowConfig::default(), "n");
-        let identity = |container: &str| Identity {
+    fn identity(container: &str) -> Identity {
+        Identity {
             pod_name: "p".into(),
             pod_namespace: "d".into(),
             pod_uid: "u".into(),
             container: container.into(),
             attempt: 0,
-        };
+        }
+    }
+
+    async fn run_sandbox(runtime: &HollowRuntime) -> String {
         let sandbox = SandboxSpec {
             identity: identity(super::super::SANDBOX),
             hostname: "p".into(),
@@ -716,8 +733,43 @@ mod tests {
             sysctls: BTreeMap::new(),
             ports: Vec::new(),
         };
+        runtime.run_sandbox(&sandbox).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_container_goes_on_for_a_moment_when_it_is_told_to_stop() {
+        let config = HollowConfig {
+            stop_delay: Duration::from_millis(20),
+            ..HollowConfig::default()
+        };
+        let runtime = HollowRuntime::new(config, "n");
+        let sandbox = run_sandbox(&runtime).await;
+        let id = runtime
+            .create(&sandbox, &identity("c"), &spec(&["serve"]))
+            .await
+            .unwrap();
+        runtime.start(&id).await.unwrap();
+        let exit = async || {
+            let all = runtime.list(Some("u")).await.unwrap();
+            let found = all.iter().find(|container| container.id == id);
+            found.unwrap().exit().map(|exit| exit.code)
+        };
+        let stopping = runtime.stop(&id, Duration::from_secs(30));
+        let mut stopping = std::pin::pin!(stopping);
+        assert!(futures::poll!(stopping.as_mut()).is_pending());
+        assert_eq!(exit().await, None, "it is still there for who looks");
+        stopping.await.unwrap();
+        assert_eq!(exit().await, Some(143));
+        // The sandbox gets no time, and takes none.
+        let mut stopping = std::pin::pin!(runtime.stop(&sandbox, Duration::ZERO));
+        assert!(futures::poll!(stopping.as_mut()).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_container_runs_ends_and_says_that_it_is_simulated() {
+        let runtime = HollowRuntime::new(HollowConfig::default(), "n");
         let mut events = runtime.events();
-        let sandbox = runtime.run_sandbox(&sandbox).await.unwrap();
+        let sandbox = run_sandbox(&runtime).await;
         let id = runtime
             .create(
                 &sandbox,

@@ -21,7 +21,12 @@ fn a_pod_starts_runs_and_leaves_with_its_address() {
     sim.advance(secs(3600));
     assert_eq!(sim.writes, writes, "one that runs writes nothing");
     sim.delete(pod, 30);
-    assert_eq!(sim.status(pod)["phase"], "Running");
+    sim.advance(Duration::from_millis(150));
+    assert_eq!(
+        sim.status(pod)["phase"],
+        "Running",
+        "who deleted it still finds it"
+    );
     sim.advance(secs(1));
     assert_eq!(sim.pods[pod].object, None);
     assert_eq!(sim.addresses.count(), 0);
