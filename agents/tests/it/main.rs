@@ -26,4 +26,5 @@ mod scheduling;
 mod services;
 mod sets;
 mod shared_devices;
+mod suite;
 mod volumes;

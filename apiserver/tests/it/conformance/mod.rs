@@ -4,3 +4,4 @@
 mod lifecycle;
 mod objects;
 mod policies;
+mod quotas;
