@@ -7,6 +7,8 @@ mod garbage;
 mod placement;
 mod pods;
 mod quotas;
+mod revisions;
+mod rollouts;
 mod workloads;
 
 use crate::cluster::{Cluster, PATIENCE};
