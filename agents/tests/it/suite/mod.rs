@@ -9,6 +9,7 @@ mod pods;
 mod quotas;
 mod revisions;
 mod rollouts;
+mod volumes;
 mod workloads;
 
 use crate::cluster::{Cluster, PATIENCE};
