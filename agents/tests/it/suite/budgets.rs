@@ -3,7 +3,7 @@
 use super::{becomes, create, goes, patch, pod, ready_pods, runs, set, start, update};
 use crate::cluster::Cluster;
 use agent_runtime::resource_ref::{POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS};
-use agent_runtime::{ApiError, DeleteParams, PatchType, ResourceRef, timestamp};
+use agent_runtime::{ApiError, DeleteParams, ListParams, PatchType, ResourceRef, timestamp};
 use serde_json::{Value, json};
 
 const BUDGETS: ResourceRef = POD_DISRUPTION_BUDGETS;
@@ -123,4 +123,52 @@ async fn disruptions_that_others_enter_are_kept_while_the_pod_is_there() {
     let left = patched.unwrap()["status"]["disruptedPods"].take();
     assert!(left.as_object().is_none_or(serde_json::Map::is_empty));
     counted(&cluster, 1, 0).await;
+}
+
+fn is_processed(budget: &Value) -> bool {
+    budget["status"]["observedGeneration"] == budget["metadata"]["generation"]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_budget_is_looked_at_whenever_it_changes_and_goes_alone_or_with_others() {
+    let cluster = start().await;
+    let client = &cluster.client;
+    let of = |name: &str| {
+        json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget",
+            "metadata": {"name": name, "namespace": "default", "labels": {"set": "of-budgets"}},
+            "spec": {"minAvailable": "1%", "selector": {"matchLabels": {"name": "nobody"}}}})
+    };
+    for name in ["alone", "one", "two"] {
+        create(&cluster, &BUDGETS, &of(name)).await;
+        becomes(&cluster, &BUDGETS, name, "the first look", is_processed).await;
+    }
+    let updated = update(&cluster, &BUDGETS, ("alone", None), |budget| {
+        budget["spec"]["minAvailable"] = "2%".into();
+    })
+    .await;
+    assert_eq!(updated["spec"]["minAvailable"], "2%");
+    becomes(&cluster, &BUDGETS, "alone", "another look", is_processed).await;
+    let (form, other) = (PatchType::Merge, json!({"spec": {"minAvailable": "3%"}}));
+    let patched = client
+        .patch(&BUDGETS, "default", "alone", form, &other)
+        .await;
+    assert_eq!(patched.unwrap()["spec"]["minAvailable"], "3%");
+    becomes(&cluster, &BUDGETS, "alone", "a third look", is_processed).await;
+    let all = DeleteParams::default();
+    let deleted = client.delete(&BUDGETS, "default", "alone", &all).await;
+    deleted.unwrap();
+    goes(&cluster, &BUDGETS, "alone").await;
+
+    let of_budgets = ListParams {
+        label_selector: "set=of-budgets".into(),
+        ..ListParams::default()
+    };
+    let listed = client.list(&BUDGETS, "", &of_budgets).await.unwrap();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 2);
+    let deleted = client
+        .delete_collection(&BUDGETS, "default", &of_budgets, &all)
+        .await;
+    deleted.unwrap();
+    let listed = client.list(&BUDGETS, "", &of_budgets).await.unwrap();
+    assert_eq!(listed["items"], json!([]));
 }

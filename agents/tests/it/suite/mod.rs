@@ -7,6 +7,7 @@ mod garbage;
 mod placement;
 mod pods;
 mod quotas;
+mod replicas;
 mod revisions;
 mod rollouts;
 mod volumes;
