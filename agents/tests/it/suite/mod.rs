@@ -2,6 +2,7 @@
 //! the way of its tests; `docs/conformance.md` says which test stands for which behaviour.
 
 mod budgets;
+mod daemons;
 mod endpoints;
 mod garbage;
 mod placement;
