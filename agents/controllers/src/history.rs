@@ -172,6 +172,23 @@ pub(crate) fn joins_its_like(
     of_owner(&owner.uid).iter().any(is_like)
 }
 
+/// Whether somebody has changed nothing of a revision that its owner looks at, but a label or annotation of their own, say
+/// (`selecting` lists whose selector matches). Who is woken by that finds what they add next sooner than they may use it.
+pub(crate) fn is_as_before(
+    change: &Change<ControllerRevision>,
+    selecting: impl Fn(&ObjectMeta) -> Vec<Key>,
+) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else {
+        return false;
+    };
+    let (was, is) = (&old.metadata, &new.metadata);
+    was.owner_references == is.owner_references
+        && was.is_deleting() == is.is_deleting()
+        && was.labels.get(REVISION_LABEL) == is.labels.get(REVISION_LABEL)
+        && (old.revision, &old.data) == (new.revision, &new.data)
+        && selecting(was) == selecting(is)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +245,62 @@ mod tests {
             new: None,
         };
         assert!(!joins_its_like(&gone, there));
+    }
+
+    #[test]
+    fn a_change_of_a_revision_that_its_owner_does_not_look_at_wakes_nobody() {
+        let owner = |uid: &str| json!([{"apiVersion": "apps/v1", "kind": "DaemonSet", "name": "d", "uid": uid, "controller": true}]);
+        let before = json!({
+            "metadata": {"name": "r", "namespace": "a", "labels": {"app": "d", REVISION_LABEL: "x"}, "ownerReferences": owner("u")},
+            "data": {"spec": 1}, "revision": 1,
+        });
+        let selecting = |meta: &ObjectMeta| -> Vec<Key> {
+            let app = meta.labels.get("app").into_iter();
+            app.map(|app| Key::new("a", app)).collect()
+        };
+        let read = |whole: &Value| -> Option<Arc<ControllerRevision>> {
+            Some(Arc::new(serde_json::from_value(whole.clone()).unwrap()))
+        };
+        for (path, value, same) in [
+            (
+                "/metadata/labels",
+                json!({"app": "d", REVISION_LABEL: "x", "mine": "y"}),
+                true,
+            ),
+            (
+                "/metadata/labels",
+                json!({"app": "e", REVISION_LABEL: "x"}),
+                false,
+            ),
+            (
+                "/metadata/labels",
+                json!({"app": "d", REVISION_LABEL: "y"}),
+                false,
+            ),
+            ("/metadata/labels", json!({"app": "d"}), false),
+            ("/metadata/ownerReferences", json!([]), false),
+            ("/metadata/ownerReferences", owner("other"), false),
+            ("/revision", json!(2), false),
+            ("/data", json!({"spec": 2}), false),
+        ] {
+            let mut after = before.clone();
+            *after.pointer_mut(path).unwrap() = value;
+            let change = Change {
+                old: read(&before),
+                new: read(&after),
+            };
+            assert_eq!(is_as_before(&change, selecting), same, "{after}");
+        }
+        let mut after = before.clone();
+        after["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+        let changes = [
+            (read(&before), read(&after)),
+            (None, read(&before)),
+            (read(&before), None),
+        ];
+        for (old, new) in changes {
+            assert!(!is_as_before(&Change { old, new }, selecting));
+        }
     }
 
     #[test]

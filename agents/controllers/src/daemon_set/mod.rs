@@ -57,7 +57,8 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     });
     let (revisions, keys) = (caches.controller_revisions.clone(), queue.clone());
     caches.controller_revisions.subscribe(move |change| {
-        if !history::joins_its_like(change, |owner| revisions.owned_by(owner)) {
+        let joins = history::joins_its_like(change, |owner| revisions.owned_by(owner));
+        if !joins && !history::is_as_before(change, &selecting) {
             history::enqueue_owners(&keys, "DaemonSet", change, &selecting);
         }
     });
