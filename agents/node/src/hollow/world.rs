@@ -31,10 +31,27 @@ pub(super) struct Entry {
     pub(super) writing: bool,
     /// When it wants to be looked at.
     pub(super) due: Option<Duration>,
+    /// When it is refused for what its node was shown as, unless that is another one by then.
+    pub(super) refused_at: Option<Duration>,
     pub(super) failures: u32,
 }
 
+/// What is refused for these reasons may only have come sooner than the word of its node.
+const OF_THE_NODE: [&str; 2] = ["NodeAffinity", "TaintToleration"];
+/// How long it waits for that.
+const BEHIND: Duration = Duration::from_millis(500);
+
 impl Entry {
+    /// When to look again before the pod is refused so. Nodes and pods are watched apart: who labels a node and makes a pod
+    /// for it at once would else find it refused where the watch of nodes is behind.
+    pub(super) fn looks_again(&mut self, verdict: &Verdict, elapsed: Duration) -> Option<Duration> {
+        if !OF_THE_NODE.contains(&verdict.reason) {
+            return None;
+        }
+        let at = *self.refused_at.get_or_insert(elapsed + BEHIND);
+        (elapsed < at).then_some(at)
+    }
+
     /// The pod as it was shown last.
     fn newest(&self) -> &Slim {
         let seen = self.seen.as_ref();
@@ -252,6 +269,7 @@ mod tests {
             queued: false,
             writing: false,
             due: None,
+            refused_at: None,
             failures: 0,
         }
     }
@@ -278,6 +296,24 @@ mod tests {
         let mut gone = entry("a", 1, started);
         gone.removed = true;
         assert!(gone.taken().is_none());
+    }
+
+    #[test]
+    fn a_refusal_for_what_the_node_was_shown_as_waits_for_its_newer_word() {
+        let verdict = |reason| Verdict {
+            reason,
+            message: String::new(),
+        };
+        let first = Duration::from_secs(1);
+        let mut pod = entry("a", 1, json!({}));
+        assert_eq!(pod.looks_again(&verdict("NodePorts"), first), None);
+        let again = Some(first + BEHIND);
+        assert_eq!(pod.looks_again(&verdict("NodeAffinity"), first), again);
+        // The pod has changed meanwhile: that gives it no more time.
+        let between = first + BEHIND / 2;
+        assert_eq!(pod.looks_again(&verdict("TaintToleration"), between), again);
+        let over = first + BEHIND;
+        assert_eq!(pod.looks_again(&verdict("NodeAffinity"), over), None);
     }
 
     fn held<'a>(pods: &[&'a Slim]) -> Vec<Holder<'a>> {

@@ -94,6 +94,7 @@ impl Engine {
                     queued: false,
                     writing: false,
                     due: None,
+                    refused_at: None,
                     failures: 0,
                 };
                 world.pods.insert(uid.clone(), entry);

@@ -84,7 +84,13 @@ impl Engine {
         }
         let refused = match decision {
             Decision::Goes => None,
-            Decision::Refused(verdict) => Some(verdict),
+            Decision::Refused(verdict) => match entry.looks_again(&verdict, elapsed) {
+                Some(at) => {
+                    drop(guard);
+                    return self.schedule(Key::Pod(uid), at);
+                }
+                None => Some(verdict),
+            },
             Decision::Waits => {
                 drop(guard);
                 return self.schedule(Key::Pod(uid), elapsed + ROOM_LOOK);
