@@ -63,8 +63,9 @@ pub struct HubLimits {
 impl Default for HubLimits {
     fn default() -> Self {
         HubLimits {
-            revisions: 32_768,
-            bytes: 32 << 20,
+            // A member at rest has them full of renewed leases; who is further behind reads the log.
+            revisions: 16_384,
+            bytes: 16 << 20,
             history_bytes: 32 << 20,
         }
     }
