@@ -16,7 +16,8 @@ use schema::Object;
 use schema::pick::Pick;
 
 use crate::encryption::{Opened, Unreadable};
-use crate::entry::{self, Entry, Facts};
+use crate::entry::{self, Entry};
+use crate::facts::Facts;
 use crate::foreseen::Foreseen;
 use crate::interest::{Group, Groups, Interest};
 use crate::negotiate::{Encoding, Form};

@@ -1,6 +1,5 @@
 //! One object as the cache holds it: encoded once, with the few facts that selectors ask for.
 
-use std::borrow::Cow;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,6 +11,7 @@ use serde_json::Value;
 
 use crate::codec::{self, Versioned};
 use crate::encryption::Opened;
+use crate::facts::Facts;
 use crate::packed::Packer;
 
 /// An object at one revision. Shared by lists, watches, admission and authorization; never changed.
@@ -19,7 +19,7 @@ use crate::packed::Packer;
 pub(crate) struct Entry {
     key: Box<str>,
     /// Where namespace and name begin in `key`.
-    names_at: usize,
+    names_at: u32,
     /// The object's resourceVersion.
     pub(crate) revision: i64,
     pub(crate) encoded: Versioned,
@@ -30,44 +30,6 @@ pub(crate) struct Entry {
     /// How long its message is in protobuf; 0 until it was written.
     protobuf_len: AtomicU32,
     facts: Facts,
-}
-
-/// What of an object selectors ask for.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Facts {
-    labels: Box<[(Box<str>, Box<str>)]>,
-    /// Values of the selectable fields of every API shape of the object; absent is empty.
-    fields: Box<[(Arc<str>, Box<str>)]>,
-}
-
-impl Facts {
-    pub(crate) fn of<'r>(object: &Object, shapes: impl Iterator<Item = &'r Resource>) -> Facts {
-        let labels = object
-            .labels()
-            .map(|(key, value)| (key.into(), value.into()))
-            .collect();
-        let mut fields = Vec::new();
-        for resource in shapes {
-            if resource.field_selectors.is_empty() || !is_made_here(resource, object) {
-                continue;
-            }
-            let mut shaped = Cow::Borrowed(object);
-            if is_converted(resource) {
-                from_storage(resource, shaped.to_mut());
-            }
-            for name in &resource.field_selectors {
-                if let Some(value) = resource
-                    .field(&shaped, name)
-                    .filter(|value| !value.is_empty())
-                    && !fields.iter().any(|(known, _)| known == name)
-                {
-                    fields.push((name.clone(), value.into_boxed_str()));
-                }
-            }
-        }
-        let fields = fields.into_boxed_slice();
-        Facts { labels, fields }
-    }
 }
 
 /// What more there is to know of an object that a definition brought.
@@ -137,7 +99,7 @@ impl Entry {
     ) -> Option<Entry> {
         Some(Entry {
             key: key.into(),
-            names_at,
+            names_at: names_at as u32,
             revision,
             encoded: Versioned::splice(&opened.value, revision)?,
             custom: None,
@@ -156,7 +118,7 @@ impl Entry {
     ) -> Entry {
         Entry {
             key: key.into(),
-            names_at,
+            names_at: names_at as u32,
             revision,
             encoded,
             custom: custom.map(Box::new),
@@ -176,7 +138,7 @@ impl Entry {
             is_stale: custom.is_stale,
             forms: Mutex::default(),
         };
-        let place = (&*self.key, self.names_at, self.revision);
+        let place = (&*self.key, self.names_at as usize, self.revision);
         let shapes = std::iter::once(resource);
         let mark = self.mark;
         let form = Entry::of(place, object, encoded, shapes, Some(of_custom));
@@ -216,7 +178,7 @@ impl Entry {
 
     /// `namespace/name`, or `name` where the kind has no namespace.
     pub(crate) fn names(&self) -> &str {
-        &self.key[self.names_at..]
+        &self.key[self.names_at as usize..]
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -301,20 +263,14 @@ impl Entry {
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        let labels = self.facts.labels.iter();
-        labels.map(|(key, value)| (&**key, &**value))
+        self.facts.labels()
     }
 
     pub(crate) fn field(&self, name: &str) -> &str {
         match name {
             "metadata.name" => self.name(),
             "metadata.namespace" => self.namespace(),
-            _ => self
-                .facts
-                .fields
-                .iter()
-                .find(|(known, _)| **known == *name)
-                .map_or("", |(_, value)| value),
+            _ => self.facts.field(name),
         }
     }
 
@@ -360,7 +316,7 @@ pub(crate) fn is_converted(resource: &Resource) -> bool {
 }
 
 /// Whether the object can be had in the shape of `resource` without asking anybody.
-fn is_made_here(resource: &Resource, object: &Object) -> bool {
+pub(crate) fn is_made_here(resource: &Resource, object: &Object) -> bool {
     let custom = resource.custom.as_ref();
     custom
         .is_none_or(|custom| !custom.definition.by_webhook || object.version() == resource.version)

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
-use crate::entry::Facts;
+use crate::facts::Facts;
 
 /// Writes under way are fewer than that, unless some never came to an end.
 const WRITES_MAX: usize = 256;

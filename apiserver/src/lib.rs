@@ -39,6 +39,7 @@ mod encryption;
 mod endpoints;
 mod entry;
 mod event_ttl;
+mod facts;
 mod flow;
 mod foreseen;
 mod handler;

@@ -5,12 +5,16 @@
 //! The neighbour itself is kept as it is sent, so that nothing is unpacked but what is asked for. Large objects say the same
 //! again and again: each of them is packed by itself.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use lz4_flex::block;
 
 /// Smaller objects are hardly worth it, and the compressor sees no further than the larger number.
-const BYTES_MIN: usize = 1 << 10;
+const BYTES_MIN: usize = 1 << 9;
 const BYTES_MAX: usize = 64 << 10;
+/// What any two objects of a kind have to say for themselves: identities and times.
+const OWN_FEW: usize = 400;
 /// An object that is packed by itself says something twice from this size on.
 const ALONE_BYTES_MIN: usize = 16 << 10;
 /// With so much room behind the last byte, the decompressor need not look where it ends before each step.
@@ -27,9 +31,9 @@ pub(crate) enum Json {
 #[derive(Clone, Debug)]
 pub(crate) struct Packed {
     /// The bytes of the object that it was packed against; none where it was packed by itself. They stay as they were when
-    /// that object changes.
-    like: Bytes,
-    own: Bytes,
+    /// that object changes. One block has them for all that were packed against it.
+    like: Option<Arc<Bytes>>,
+    own: Arc<[u8]>,
     len: u32,
 }
 
@@ -54,22 +58,27 @@ impl Json {
     pub(crate) fn alone(&self) -> Option<Json> {
         match self {
             Json::Plain(bytes) if bytes.len() >= ALONE_BYTES_MIN => {
-                Json::packed(bytes, Bytes::new(), &block::compress(bytes))
+                Json::packed(bytes, None, &block::compress(bytes))
             }
             Json::Plain(_) | Json::Packed(_) => None,
         }
     }
 
     /// None where it is not worth it.
-    fn packed(bytes: &Bytes, like: Bytes, own: &[u8]) -> Option<Json> {
+    fn packed(bytes: &Bytes, like: Option<Arc<Bytes>>, own: &[u8]) -> Option<Json> {
         let len = u32::try_from(bytes.len()).ok()?;
         (own.len() <= bytes.len() / 2).then(|| {
             Json::Packed(Packed {
                 like,
-                own: Bytes::copy_from_slice(own),
+                own: own.into(),
                 len,
             })
         })
+    }
+
+    /// Whether they are kept as what differs from others, or packed by themselves.
+    pub(crate) fn is_packed(&self) -> bool {
+        matches!(self, Json::Packed(_))
     }
 
     /// Their number.
@@ -97,8 +106,15 @@ pub(crate) struct Room(Vec<u8>);
 const UNDAMAGED: &str = "packed by this module, in this memory";
 
 impl Packed {
+    fn like(&self) -> &[u8] {
+        match &self.like {
+            Some(like) => &like[..],
+            None => &[],
+        }
+    }
+
     fn bytes(&self) -> Bytes {
-        let whole = block::decompress_with_dict(&self.own, self.len as usize, &self.like);
+        let whole = block::decompress_with_dict(&self.own, self.len as usize, self.like());
         Bytes::from(whole.expect(UNDAMAGED))
     }
 
@@ -107,7 +123,7 @@ impl Packed {
         if room.0.len() < needed {
             room.0.resize(needed, 0);
         }
-        let len = block::decompress_into_with_dict(&self.own, &mut room.0, &self.like);
+        let len = block::decompress_into_with_dict(&self.own, &mut room.0, self.like());
         &room.0[..len.expect(UNDAMAGED)]
     }
 }
@@ -119,18 +135,18 @@ fn fits(bytes: &Bytes) -> bool {
 /// Packs objects one after the other, each against one before it.
 #[derive(Default)]
 pub(crate) struct Packer {
-    like: Option<Bytes>,
+    like: Option<Arc<Bytes>>,
 }
 
 impl Packer {
     /// Takes note of a neighbour that is not to be packed: others may be packed against what it is packed against, or itself.
     pub(crate) fn pass(&mut self, json: &Json) {
         match json {
-            Json::Packed(packed) if !packed.like.is_empty() => {
-                self.like = Some(packed.like.clone());
-            }
+            Json::Packed(Packed {
+                like: Some(like), ..
+            }) => self.like = Some(like.clone()),
             Json::Plain(bytes) if self.like.is_none() && fits(bytes) => {
-                self.like = Some(bytes.clone());
+                self.like = Some(Arc::new(bytes.clone()));
             }
             Json::Plain(_) | Json::Packed(_) => {}
         }
@@ -149,15 +165,15 @@ impl Packer {
             return None;
         }
         let Some(like) = self.like.clone() else {
-            self.like = Some(bytes.clone());
+            self.like = Some(Arc::new(bytes.clone()));
             return None;
         };
         let own = block::compress_with_dict(bytes, &like);
-        if own.len() > bytes.len() / 4 {
+        if own.len() > (bytes.len() / 4).max(OWN_FEW) {
             // Not much alike: the next is tried against another.
             self.like = None;
         }
-        Json::packed(bytes, like, &own)
+        Json::packed(bytes, Some(like), &own)
     }
 }
 
@@ -201,6 +217,32 @@ mod tests {
             );
             assert_eq!((packed.bytes(), packed.len()), (plain.bytes(), plain.len()));
             assert!(packer.pack(&packed).is_none(), "it is packed already");
+        }
+    }
+
+    #[test]
+    fn small_objects_of_a_kind_are_packed_though_much_of_them_is_their_own() {
+        let event = |name: &str, uid: &str, time: &str| {
+            let event = json!({"kind": "Event", "apiVersion": "v1", "metadata": {"name": name, "namespace": "default", "uid": uid,
+                "creationTimestamp": time, "managedFields": [{"manager": "kontiki", "operation": "Update", "apiVersion": "v1", "time": time,
+                    "fieldsType": "FieldsV1", "fieldsV1": {"f:count": {}, "f:involvedObject": {}, "f:message": {}, "f:reason": {}, "f:type": {}}}]},
+                "involvedObject": {"kind": "Pod", "namespace": "default", "name": name, "uid": uid},
+                "reason": "Scheduled", "type": "Normal", "message": format!("Successfully assigned default/{name} to a node")});
+            Json::Plain(Bytes::from(event.to_string()))
+        };
+        let mut packer = Packer::default();
+        let uid =
+            |number: u64| format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).repeat(2);
+        packer.pack(&event("web-0", &uid(1), "2026-11-27T14:29:17Z"));
+        for number in 2..9 {
+            let plain = event(
+                &format!("web-{number}"),
+                &uid(number),
+                "2026-11-27T14:30:45Z",
+            );
+            let packed = packer.pack(&plain).unwrap();
+            assert!(plain.room() < 1024 && packed.room() * 2 <= plain.room());
+            assert_eq!(packed.bytes(), plain.bytes());
         }
     }
 
