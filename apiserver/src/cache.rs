@@ -4,11 +4,14 @@
 //! own: one that reads too slowly finds its cursor gone from the ring and gets 410, so memory is bounded by the ring
 //! whatever clients do.
 
+mod at_rest;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
+use at_rest::Looks;
 use bytes::Bytes;
 use host::watch;
 use resources::{Handle, Text};
@@ -21,7 +24,6 @@ use crate::facts::Facts;
 use crate::foreseen::Foreseen;
 use crate::interest::{Group, Groups, Interest};
 use crate::negotiate::{Encoding, Form};
-use crate::packed::Packer;
 use crate::status::{ApiError, ApiResult};
 use crate::tree::Tree;
 use crate::world::KeyChange;
@@ -34,12 +36,6 @@ const RING_BYTES_MAX: usize = 64 << 20;
 /// Changes that are kept however old they are, and bytes of superseded states among them.
 const AGED_LEN_MAX: usize = 100;
 const AGED_BYTES_MAX: usize = 1 << 20;
-
-/// A cache with fewer bytes of objects is left as it is.
-const PACKED_BYTES_MIN: usize = 1 << 20;
-/// Objects that are looked at in one step, and bytes that are packed in it: some milliseconds.
-const PACKED_AT_ONCE: usize = 256;
-const PACKED_BYTES_AT_ONCE: usize = 2 << 20;
 
 /// Definitions may be as large as the schemas that they are of. Each is read when it changes, and hardly ever after that.
 const PACKED_AT_ONCE_OF: &str = "/registry/customresourcedefinitions/";
@@ -190,6 +186,9 @@ pub(crate) struct Cache {
     closed: AtomicBool,
     /// Objects up to this revision are packed, if they are alike.
     packed: AtomicI64,
+    /// Changes before this sequence number are packed.
+    packed_changes: AtomicU64,
+    looks: Mutex<Looks>,
     /// Watches by the namespace that they see, all being the empty one. Those that see one object or one node's are left
     /// out: few writes are for them.
     watches: Mutex<BTreeMap<String, u32>>,
@@ -234,16 +233,6 @@ impl Drop for Watched {
             }
         }
     }
-}
-
-/// How far a cache's objects at rest are packed.
-pub(crate) struct AtRest {
-    /// Their revisions: after the first, up to the second.
-    after: i64,
-    upto: i64,
-    packer: Packer,
-    /// The key to go on at.
-    start: String,
 }
 
 struct State {
@@ -343,6 +332,8 @@ impl Cache {
             groups: Mutex::default(),
             closed: AtomicBool::new(false),
             packed: AtomicI64::new(i64::MIN),
+            packed_changes: AtomicU64::new(0),
+            looks: Mutex::default(),
             watches: Mutex::default(),
         }
     }
@@ -602,56 +593,6 @@ impl Cache {
         drop(state);
         // Freeing many states takes a while; readers need not wait for it.
         drop(dropped);
-    }
-
-    /// What there is to pack: objects whose last change is no longer among those that are kept for watches.
-    pub(crate) fn at_rest(&self) -> Option<AtRest> {
-        let state = self.read();
-        let after = self.packed.load(Ordering::Relaxed);
-        (state.tree_bytes >= PACKED_BYTES_MIN && state.floor > after).then(|| AtRest {
-            after,
-            upto: state.floor,
-            packer: Packer::default(),
-            start: String::new(),
-        })
-    }
-
-    /// Packs some of them, and answers whether there are more. Nobody sees a difference.
-    pub(crate) fn pack(&self, rest: &mut AtRest) -> bool {
-        let tree = self.read().tree.clone();
-        let mut all = tree.iter_from(&rest.start);
-        let mut packed = Vec::new();
-        let (mut looked_at, mut bytes) = (0, 0);
-        let next = loop {
-            let Some(entry) = all.next() else { break None };
-            if looked_at == PACKED_AT_ONCE || bytes >= PACKED_BYTES_AT_ONCE {
-                break Some(entry.key().to_owned());
-            }
-            looked_at += 1;
-            if entry.revision <= rest.after || entry.revision > rest.upto {
-                rest.packer.pass(&entry.encoded.json);
-                continue;
-            }
-            bytes += entry.json_len();
-            if let Some(one) = entry.packed(&mut rest.packer) {
-                packed.push((entry.clone(), Arc::new(one)));
-            }
-        };
-        // Else the chunks would be copied.
-        drop(all);
-        drop(tree);
-        if !packed.is_empty() {
-            let mut state = self.write();
-            for (plain, packed) in &packed {
-                state.tree.replace(plain, packed);
-            }
-        }
-        let Some(next) = next else {
-            self.packed.store(rest.upto, Ordering::Relaxed);
-            return false;
-        };
-        rest.start = next;
-        true
     }
 
     /// `applied` is a revision that every cache has reached (read before this call).

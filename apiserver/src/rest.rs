@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::ApiServer;
 
-/// An object is packed so long after its change is forgotten, at most.
-const INTERVAL: Duration = Duration::from_secs(10);
+/// An object is packed so long after its change is forgotten, at most, and a change when it is four times as old.
+const INTERVAL: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(server: Arc<ApiServer>) {
     let mut ticks = tokio::time::interval(INTERVAL);

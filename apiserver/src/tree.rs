@@ -29,6 +29,15 @@ impl Tree {
         chunk.get(at)
     }
 
+    /// What is under `key` and beside it, as far as it is in one chunk.
+    pub(crate) fn around(&self, key: &str) -> &[Arc<Entry>] {
+        let Some(chunk) = self.chunk_of(key).and_then(|index| self.chunks.get(index)) else {
+            return &[];
+        };
+        let at = chunk.partition_point(|entry| entry.key() < key);
+        &chunk[at.saturating_sub(1)..chunk.len().min(at + 2)]
+    }
+
     /// The last chunk that starts at or before `key`, or the first chunk; none where the map is empty.
     fn chunk_of(&self, key: &str) -> Option<usize> {
         if self.chunks.is_empty() {
@@ -169,6 +178,10 @@ mod tests {
                 assert!(model.iter().all(|(k, v)| tree.get(k).is_some_and(|e| e.revision == *v)));
                 assert_eq!(tree.count_prefix("/registry/pods/"), model.len());
                 assert_eq!(tree.count_prefix("/registry/nodes/"), 0);
+                let around = tree.around(start);
+                assert!(around.len() <= 3 && around.is_empty() == model.is_empty());
+                let found = around.iter().any(|entry| entry.key() == start);
+                assert_eq!(found, model.contains_key(start));
             }
         }
     }

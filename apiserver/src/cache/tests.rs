@@ -1,3 +1,4 @@
+use super::at_rest::PACKED_BYTES_AT_ONCE;
 use super::*;
 use crate::codec;
 use crate::interest::Term;

@@ -31,8 +31,9 @@ const PODS_RUN_SECONDS: f64 = 100.0;
 const CALL_P99_MS: f64 = 100.0;
 const REST_CORES: f64 = 0.5;
 const REST_MB: f64 = 1_073.7;
-/// Until what the load needed has been given back.
-const SETTLE: Duration = Duration::from_secs(30);
+/// Until what the load needed has been given back: changes are packed when they are half a minute old, and the allocator
+/// gives pages back ten seconds later.
+const SETTLE: Duration = Duration::from_secs(60);
 /// Three renewals of each lease.
 const RESTS: Duration = Duration::from_secs(30);
 /// Between two looks at how far Deployments are: each is a list of all of them.
