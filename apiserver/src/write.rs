@@ -565,6 +565,7 @@ impl ApiServer {
         if let Some(stored) = &stored
             && is_exact
             && is_shown_as_stored(resource)
+            && changes_soon(resource)
         {
             let (kept, now) = (object.clone(), Instant::now());
             self.trees.put(key, revision, kept, stored.len(), now);
@@ -768,6 +769,12 @@ fn is_shown_as_stored(resource: &Resource) -> bool {
     resource.custom.is_none() && !entry::is_converted(resource)
 }
 
+/// Whether an object of `resource` is likely to be written again before its tree is let go of: leases are renewed after that,
+/// and most events never. Thousands of both would have all the room.
+fn changes_soon(resource: &Resource) -> bool {
+    resource.plural != "leases" && resource.plural != "events"
+}
+
 /// The bytes of an object that is stored like that. Refuses what could not be read again.
 fn encoded(object: &Object) -> ApiResult<Bytes> {
     check(object)?;
@@ -817,6 +824,15 @@ mod tests {
     const OURS: &str = r#"{"metadata":{"uid":"ours"},"a":1}"#;
     const OURS_CHANGED: &str = r#"{"metadata":{"uid":"ours"},"a":2}"#;
     const THEIRS: &str = r#"{"metadata":{"uid":"theirs"},"a":1}"#;
+
+    #[test]
+    fn what_is_renewed_for_ever_or_never_changed_is_not_kept() {
+        let soon =
+            |group, version, plural| changes_soon(resources::find(group, version, plural).unwrap());
+        assert!(soon("", "v1", "pods") && soon("apps", "v1", "deployments"));
+        assert!(!soon("coordination.k8s.io", "v1", "leases"));
+        assert!(!soon("", "v1", "events") && !soon("events.k8s.io", "v1", "events"));
+    }
 
     #[test]
     fn what_is_stored_can_be_read() {
