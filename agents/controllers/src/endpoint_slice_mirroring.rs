@@ -179,7 +179,7 @@ fn update(endpoints: &Endpoints, slice: &EndpointSlice, content: &Content) -> Op
     let owners = vec![controller_reference(&ENDPOINTS, &endpoints.metadata)];
     let same = old.labels == labels
         && old.annotations == annotations
-        && old.owner_references == owners
+        && *old.owner_references == *owners
         && same_ports(&slice.ports, &content.ports)
         && slice.endpoints == content.endpoints;
     if same {

@@ -183,7 +183,7 @@ pub(crate) fn adopt(
     of: &ResourceRef,
     candidate: &ObjectMeta,
 ) -> Op {
-    let mut owners = candidate.owner_references.clone();
+    let mut owners = candidate.owner_references.to_vec();
     owners.retain(|reference| reference.uid != owner.uid);
     owners.push(controller_reference(resource, owner));
     owners_patch(of, candidate, &owners)
@@ -191,7 +191,7 @@ pub(crate) fn adopt(
 
 /// Takes `owner` off `candidate`.
 pub(crate) fn release(owner: &ObjectMeta, of: &ResourceRef, candidate: &ObjectMeta) -> Op {
-    let mut owners = candidate.owner_references.clone();
+    let mut owners = candidate.owner_references.to_vec();
     owners.retain(|reference| reference.uid != owner.uid);
     owners_patch(of, candidate, &owners)
 }

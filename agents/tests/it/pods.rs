@@ -166,7 +166,8 @@ async fn a_running_pod_is_relabelled_where_it_stands() {
     let after = cluster.pod("the label", "p", changed).await;
     let containers = |pod: &Pod| {
         let list = pod.status.container_statuses.iter();
-        list.map(|c| c.container_id.clone()).collect::<Vec<_>>()
+        list.map(|c| (c.restart_count, c.state.clone()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(after.metadata.uid, before.metadata.uid);
     assert_eq!(containers(&after), containers(&before), "nothing restarts");

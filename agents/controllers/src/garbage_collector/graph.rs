@@ -2,7 +2,7 @@
 
 use super::{FOREGROUND, ORPHAN, has_finalizer};
 use agent_runtime::ResourceRef;
-use agent_runtime::kinds::{ObjectMeta, OwnerReference};
+use agent_runtime::kinds::{List, ObjectMeta, OwnerReference};
 use host::HashMap;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -38,7 +38,7 @@ pub(super) struct Node {
     pub(super) kind: String,
     pub(super) namespace: String,
     pub(super) name: String,
-    owners: Vec<OwnerReference>,
+    owners: List<OwnerReference>,
     deleting: bool,
     foreground: bool,
     orphan: bool,
@@ -126,7 +126,7 @@ impl Graph {
     /// Follows the change of an object's owners.
     fn relink(&mut self, before: Option<&Node>, node: &Node) -> Vec<Work> {
         let mut work = Vec::new();
-        let old_owners = before.map(|b| b.owners.as_slice()).unwrap_or_default();
+        let old_owners = before.map(|b| &*b.owners).unwrap_or_default();
         for lost in old_owners
             .iter()
             .filter(|old| node.owners.iter().all(|new| new.uid != old.uid))
@@ -160,7 +160,7 @@ impl Graph {
             }
         }
         let dangling_since =
-            before.is_some() && !node.owners.is_empty() && old_owners != node.owners.as_slice();
+            before.is_some() && !node.owners.is_empty() && *old_owners != *node.owners;
         if dangling_since {
             work.push(Work::Examine(node.uid.clone()));
         }
@@ -261,7 +261,7 @@ fn virtual_node(reference: &OwnerReference, namespace: &str) -> Node {
         kind: reference.kind.clone(),
         namespace: namespace.to_owned(),
         name: reference.name.clone(),
-        owners: Vec::new(),
+        owners: List::default(),
         deleting: false,
         foreground: false,
         orphan: false,
@@ -293,7 +293,7 @@ mod tests {
             uid: uid.into(),
             name: uid.into(),
             namespace: "a".into(),
-            owner_references,
+            owner_references: owner_references.into(),
             deletion_timestamp,
             finalizers: finalizers.iter().map(|f| (*f).to_owned()).collect(),
             ..ObjectMeta::default()
@@ -401,7 +401,9 @@ mod tests {
         }
         assert!(!graph.waits_in_a_circle("d"), "it only hangs on the circle");
         let mut free = meta("b", "a", &[FOREGROUND]);
-        free.owner_references[0].block_owner_deletion = Some(false);
+        let mut owners = free.owner_references.to_vec();
+        owners[0].block_owner_deletion = Some(false);
+        free.owner_references = owners.into();
         graph.observe(&REPLICA_SETS, &free);
         assert!(!graph.waits_in_a_circle("a"));
     }

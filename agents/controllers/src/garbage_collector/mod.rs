@@ -390,7 +390,7 @@ impl Collector {
         resource: &ResourceRef,
         meta: &ObjectMeta,
     ) -> Result<(), ApiError> {
-        let mut owners = meta.owner_references.clone();
+        let mut owners = meta.owner_references.to_vec();
         owners
             .iter_mut()
             .filter(|r| r.block_owner_deletion == Some(true))

@@ -64,7 +64,7 @@ pub(super) fn claim_plan(
     let (mut adoptions, mut releases) = (Vec::new(), Vec::new());
     for pod in candidates {
         let meta = &pod.metadata;
-        let mut owners = meta.owner_references.clone();
+        let mut owners = meta.owner_references.to_vec();
         owners.retain(|owner| owner.uid != job.uid);
         let mut finalizers = meta.finalizers.clone();
         finalizers.retain(|finalizer| finalizer != TRACKING);

@@ -1,6 +1,6 @@
 //! `meta/v1`.
 
-use super::{Exact, Labels, fields};
+use super::{Exact, Labels, List, fields};
 use crate::timestamp::{self, Micros};
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ fields! {
         pub deletion_grace_period_seconds: Option<i64>,
         pub labels: Labels,
         pub annotations: Labels,
-        pub owner_references: Vec<OwnerReference>,
+        pub owner_references: List<OwnerReference>,
         pub finalizers: Vec<String>,
     }
 

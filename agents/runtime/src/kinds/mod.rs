@@ -9,6 +9,7 @@ mod batch;
 mod core;
 mod devices;
 mod labels;
+mod list;
 mod meta;
 mod network;
 mod node;
@@ -22,6 +23,7 @@ pub use autoscaling::*;
 pub use batch::*;
 pub use devices::*;
 pub use labels::Labels;
+pub use list::{Alike, List};
 pub use meta::*;
 pub use network::*;
 pub use node::*;
@@ -159,17 +161,17 @@ mod tests {
             "tolerations":[{"key":"a"},{"key":"b"}]},"status":{"conditions":[{"type":"a"},{"type":"b"},{"type":"c"},{"type":"d"},{"type":"e"}]}}"#;
         let pod: Pod = serde_json::from_str(text).unwrap();
         assert_eq!(pod.metadata.finalizers.capacity(), 1);
-        assert_eq!(pod.metadata.owner_references.capacity(), 1);
-        assert_eq!(pod.spec.containers.capacity(), 1);
+        assert_eq!(pod.metadata.owner_references.len(), 1);
         assert_eq!(pod.spec.containers[0].ports.capacity(), 1);
-        assert_eq!(pod.spec.tolerations.capacity(), 2);
-        assert_eq!(pod.status.conditions.capacity(), 5);
+        assert_eq!(pod.spec.tolerations.len(), 2);
+        assert_eq!(pod.status.conditions.len(), 5);
     }
 
     #[test]
     fn a_pod_is_small() {
         // A hundred thousand of them stay in the controllers' cache: think before you give it a field that nobody looks at.
-        assert!(size_of::<Pod>() <= 1024, "{}", size_of::<Pod>());
+        // With the two counts of its Arc it fills one of the allocator's sizes.
+        assert!(size_of::<Pod>() <= 768 - 16, "{}", size_of::<Pod>());
         assert!(size_of::<Container>() <= 160, "{}", size_of::<Container>());
     }
 }

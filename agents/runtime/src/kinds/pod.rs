@@ -1,6 +1,6 @@
 //! Pods: the specification.
 
-use super::{Kind, Labels, ObjectMeta, PodStatus, Volume, fields};
+use super::{Kind, Labels, List, ObjectMeta, PodStatus, Volume, fields};
 use crate::resource_ref::{PODS, ResourceRef};
 use serde_json::Value;
 
@@ -14,14 +14,15 @@ fields! {
     /// What a pod runs and where it may run.
     pub struct PodSpec {
         pub node_name: String,
-        pub containers: Vec<Container>,
-        pub init_containers: Vec<Container>,
-        pub volumes: Vec<Volume>,
+        pub containers: List<Container>,
+        pub init_containers: List<Container>,
+        /// Those that make or use a claim.
+        pub volumes: List<Volume>,
         pub node_selector: Labels,
         pub hostname: String,
         pub subdomain: String,
         pub affinity: Option<Affinity>,
-        pub tolerations: Vec<Toleration>,
+        pub tolerations: List<Toleration>,
         pub priority: Option<i32>,
         pub resources: Option<ResourceRequirements>,
         pub resource_claims: Vec<Value>,

@@ -1,6 +1,6 @@
 //! Pods: the status.
 
-use super::{Condition, Pod, condition, fields};
+use super::{Condition, List, Pod, condition, fields};
 use crate::timestamp::{self, Micros};
 
 fields! {
@@ -8,7 +8,7 @@ fields! {
     pub struct PodStatus {
         pub observed_generation: i64,
         pub phase: String,
-        pub conditions: Vec<Condition>,
+        pub conditions: List<Condition>,
         pub message: String,
         pub reason: String,
         #[serde(rename = "podIP")]
@@ -16,8 +16,8 @@ fields! {
         #[serde(rename = "podIPs")]
         pub pod_ips: Vec<PodIp>,
         pub start_time: Option<String>,
-        pub init_container_statuses: Vec<ContainerStatus>,
-        pub container_statuses: Vec<ContainerStatus>,
+        pub init_container_statuses: List<ContainerStatus>,
+        pub container_statuses: List<ContainerStatus>,
         pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
         pub extended_resource_claim_status: Option<PodExtendedResourceClaimStatus>,
     }
@@ -41,8 +41,6 @@ fields! {
         pub last_state: ContainerState,
         pub ready: bool,
         pub restart_count: i32,
-        #[serde(rename = "containerID")]
-        pub container_id: String,
         pub started: Option<bool>,
     }
     /// Exactly one is set.
