@@ -20,6 +20,7 @@ mod slim;
 mod stages;
 #[cfg(test)]
 mod tests;
+mod text;
 mod wheel;
 mod world;
 mod writes;

@@ -1,8 +1,10 @@
 //! A pod as a hollow node keeps it: the API's object as text, without what plays no role here. A hundred thousand trees
-//! would take gigabytes; a text is read again when something is to be decided, which is a few times in a pod's life.
+//! would take gigabytes; a text is read again when something is to be decided, which is a few times in a pod's life, and kept
+//! as what differs from another of the same owner.
 
 use serde_json::{Map, Value};
 
+use super::text::Text;
 use crate::pod::admission::preempt::Rank;
 use crate::pod::admission::share::Share;
 use crate::pod::admission::{has_ended, was_taken};
@@ -29,7 +31,7 @@ pub(super) struct Slim {
     /// Whether the API has it as taken by the node, and as ended.
     pub(super) is_taken: bool,
     pub(super) is_over: bool,
-    text: Box<str>,
+    text: Text,
 }
 
 impl Slim {
@@ -56,6 +58,7 @@ impl Slim {
             }
         }
         drop_nulls(&mut object);
+        let owner = text(&object, "/metadata/ownerReferences/0/uid");
         Some(Slim {
             namespace: text(&object, "/metadata/namespace"),
             name: text(&object, "/metadata/name"),
@@ -66,16 +69,16 @@ impl Slim {
             is_taken,
             version,
             uid,
-            text: object.to_string().into(),
+            text: Text::of(&object.to_string(), &owner),
         })
     }
 
     pub(super) fn pod(&self) -> Result<Pod, String> {
-        serde_json::from_str(&self.text).map_err(|error| error.to_string())
+        serde_json::from_str(&self.text.whole()).map_err(|error| error.to_string())
     }
 
     pub(super) fn object(&self) -> Value {
-        serde_json::from_str(&self.text).unwrap_or_default()
+        serde_json::from_str(&self.text.whole()).unwrap_or_default()
     }
 }
 
@@ -107,15 +110,16 @@ mod tests {
         });
         let slim = Slim::of(object.clone()).unwrap();
         assert_eq!((slim.version, slim.node.as_str()), (7, "n"));
-        assert!(!slim.text.contains("managedFields") && !slim.text.contains("null"));
+        let text = slim.text.whole();
+        assert!(!text.contains("managedFields") && !text.contains("null"));
         let mut whole = Pod::decode(&object).unwrap();
         whole.spec.volumes.clear();
         assert_eq!(slim.pod().unwrap(), whole);
         assert_eq!(Slim::of(json!({"metadata": {"name": "p"}})), None);
-        assert!(slim.text.contains("tolerations") && !slim.is_taken && !slim.is_over);
+        assert!(text.contains("tolerations") && !slim.is_taken && !slim.is_over);
         let mut object = object;
         object["status"] = json!({"phase": "Failed", "startTime": "2026-01-01T00:00:00Z"});
         let slim = Slim::of(object).unwrap();
-        assert!(!slim.text.contains("tolerations") && slim.is_taken && slim.is_over);
+        assert!(!slim.text.whole().contains("tolerations") && slim.is_taken && slim.is_over);
     }
 }

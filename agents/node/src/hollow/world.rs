@@ -19,8 +19,8 @@ pub(super) struct Entry {
     pub(super) life: Life,
     pub(super) node: u32,
     pub(super) stage: usize,
-    /// What the API has shown since it was looked at last.
-    pub(super) seen: Option<Slim>,
+    /// What the API has shown since it was looked at last: nothing, mostly.
+    pub(super) seen: Option<Box<Slim>>,
     /// The API has it no more.
     pub(super) removed: bool,
     /// The list in which it was seen last.
@@ -54,7 +54,7 @@ impl Entry {
 
     /// The pod as it was shown last.
     fn newest(&self) -> &Slim {
-        let seen = self.seen.as_ref();
+        let seen = self.seen.as_deref();
         let newer = seen.filter(|seen| seen.version > self.life.pod.version);
         newer.unwrap_or(&self.life.pod)
     }
@@ -102,7 +102,8 @@ pub(super) struct Lease {
 #[derive(Default)]
 pub(super) struct World {
     pub(super) places: Vec<Place>,
-    pub(super) pods: HashMap<Uid, Entry>,
+    /// In boxes: a table has room for twice as many.
+    pub(super) pods: HashMap<Uid, Box<Entry>>,
 }
 
 /// What becomes of a pod when its turn comes.
@@ -192,7 +193,7 @@ impl World {
         let is_meant = |place: &&mut Place| node.is_none_or(|node| place.node.number == node);
         for place in self.places.iter_mut().filter(is_meant) {
             place.pods_listed = number;
-            let is_new = |uid: &&Uid| self.pods.get(*uid).is_some_and(Entry::is_new);
+            let is_new = |uid: &&Uid| self.pods.get(*uid).is_some_and(|pod| pod.is_new());
             waiting.extend(place.pods.iter().filter(is_new).cloned());
         }
         waiting
@@ -240,6 +241,7 @@ impl World {
         let mut found: Vec<&Entry> = self
             .pods
             .values()
+            .map(|entry| &**entry)
             .filter(|entry| entry.life.pod.name == name && entry.life.pod.namespace == namespace)
             .collect();
         found.sort_by_key(|entry| std::cmp::Reverse(entry.life.pod.version));
@@ -279,7 +281,7 @@ mod tests {
         let mut world = World::new(std::iter::once(node));
         for (uid, entry) in entries {
             world.places[0].pods.insert(uid.into());
-            world.pods.insert(uid.into(), entry);
+            world.pods.insert(uid.into(), Box::new(entry));
         }
         world
     }
@@ -291,7 +293,7 @@ mod tests {
         assert!(entry("a", 1, json!({})).taken().is_none(), "nobody knows");
         let mut ended = entry("a", 1, started.clone());
         let later = entry("a", 2, json!({"phase": "Succeeded"}));
-        ended.seen = Some(later.life.pod);
+        ended.seen = Some(Box::new(later.life.pod));
         assert!(ended.taken().is_none() && !ended.is_new());
         let mut gone = entry("a", 1, started);
         gone.removed = true;

@@ -54,7 +54,7 @@ impl Engine {
                             entry.life.taken(pod.version);
                             let newest = entry.seen.as_ref().map_or(0, |seen| seen.version);
                             if pod.version > newest {
-                                entry.seen = Some(*pod);
+                                entry.seen = Some(pod);
                             }
                         }
                         // Gone, refused, or deleted: only another version brings more to do.

@@ -80,7 +80,7 @@ impl Engine {
                 entry.listed = number;
                 if pod.version > entry.life.pod.version {
                     entry.stage = self.config.stages.choose(&pod.object());
-                    entry.seen = Some(pod);
+                    entry.seen = Some(Box::new(pod));
                 }
             } else {
                 let stage = self.config.stages.choose(&pod.object());
@@ -97,7 +97,7 @@ impl Engine {
                     refused_at: None,
                     failures: 0,
                 };
-                world.pods.insert(uid.clone(), entry);
+                world.pods.insert(uid.clone(), Box::new(entry));
                 if let Some(place) = world.place(node) {
                     place.pods.insert(uid.clone());
                 }

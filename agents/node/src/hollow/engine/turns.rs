@@ -100,7 +100,8 @@ impl Engine {
                 return self.end_for(uid, victims, elapsed);
             }
         };
-        let event = entry.seen.take().map_or(Event::Look, Event::Seen);
+        let seen = entry.seen.take();
+        let event = seen.map_or(Event::Look, |seen| Event::Seen(*seen));
         let note = refused.as_ref().map(|verdict| Note {
             container: None,
             kind: EventType::Warning,

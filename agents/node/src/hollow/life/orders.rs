@@ -115,6 +115,8 @@ impl Life {
         }
         let run = runs::begin(pod, found, attempt, sandbox, place.pace(), now);
         let changed = run.begins <= now;
+        // Most pods have one, and a list that grows by itself has room for four.
+        self.runs.reserve_exact(1);
         self.runs.push(run);
         changed
     }
