@@ -383,6 +383,9 @@ impl<T: Kind> Cache<T> {
 
 impl<T: Kind> Objects<T> {
     fn index(&mut self, key: &Key, object: &Arc<T>) {
+        if !T::IS_INDEXED {
+            return;
+        }
         for owner in &object.meta().owner_references {
             add_to(&mut self.by_owner, &owner.uid, key, object);
         }
@@ -396,6 +399,9 @@ impl<T: Kind> Objects<T> {
     }
 
     fn unindex(&mut self, key: &Key, object: &T) {
+        if !T::IS_INDEXED {
+            return;
+        }
         for owner in &object.meta().owner_references {
             remove_from(&mut self.by_owner, &owner.uid, key);
         }

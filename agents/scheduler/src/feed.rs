@@ -60,6 +60,8 @@ impl<'de, T: Compiled> Deserialize<'de> for Seen<T> {
 }
 
 impl<T: Compiled> Kind for Seen<T> {
+    const IS_INDEXED: bool = false;
+
     fn resource() -> ResourceRef {
         T::RESOURCE
     }

@@ -39,6 +39,9 @@ use std::collections::BTreeMap;
 
 /// A kind that can be kept in a cache.
 pub trait Kind: DeserializeOwned + Send + Sync + 'static {
+    /// Whether somebody looks objects up by their owners or their node, or those without a controller. What is not indexed is
+    /// not found so.
+    const IS_INDEXED: bool = true;
     /// What to list and watch.
     fn resource() -> ResourceRef;
     /// Metadata.

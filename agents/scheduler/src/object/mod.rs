@@ -10,6 +10,7 @@ mod port;
 mod pressure;
 mod spread;
 mod taint;
+mod template;
 
 pub use affinity::AffinityTerm;
 pub(crate) use affinity::{preferred_terms, required_terms};
@@ -22,6 +23,7 @@ pub(crate) use pressure::WEIGHT_MAX;
 pub use spread::{DefaultSpread, SpreadConstraint};
 pub(crate) use taint::toleration;
 pub use taint::{Taint, Toleration};
+pub use template::Template;
 
 use serde_json::Value;
 

@@ -5,17 +5,17 @@ use super::group::{self, Group};
 use super::port::host_ports;
 use super::pressure::sensitivity;
 use super::taint::toleration;
-use super::{
-    AffinityTerm, DEFAULT_SCHEDULER, HostPort, SpreadConstraint, Taint, Toleration, controller_uid,
-    text,
-};
+use super::template::Template;
+use super::{AffinityTerm, DEFAULT_SCHEDULER, SpreadConstraint, Taint, controller_uid, text};
 use crate::devices::claim::{PodClaim, pod_claims};
-use crate::devices::extended::{Asking, askings};
-use crate::resources::{Resources, items, pod_requests};
-use crate::selector::{Labels, NodeSelectorTerm, labels};
+use crate::devices::extended::askings;
+use crate::resources::{items, pod_requests};
+use crate::selector::{Labels, labels};
 use crate::volume::object::{PodVolume, pod_volumes};
 use agent_runtime::timestamp::Micros;
 use serde_json::Value;
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
 /// A pod, compiled.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -32,8 +32,6 @@ pub struct Pod {
     pub generation: i64,
     /// Labels.
     pub labels: Labels,
-    /// The uid of the controlling owner.
-    pub controller_uid: Option<String>,
     /// `metadata.creationTimestamp`; RFC 3339 text sorts by time.
     pub created: String,
     /// Whether deletion was asked for.
@@ -48,52 +46,38 @@ pub struct Pod {
     pub scheduler_name: String,
     /// `spec.priority`.
     pub priority: i32,
-    /// Whether `spec.preemptionPolicy` is not `Never`.
-    pub may_preempt: bool,
     /// `status.nominatedNodeName`.
     pub nominated_node: String,
     /// `status.startTime`, empty when not started.
     pub started: String,
-    /// Names of the scheduling gates that are still closed.
-    pub gates: Vec<String>,
     /// Who it is placed with, together or not at all, where the profile knows of groups.
     pub group: Option<Group>,
     /// By when it should be through, for the profiles that sort by that.
     pub deadline: Option<Micros>,
-    /// How much it minds each of the pressures on a node, for the profiles that go by them.
-    pub pressure_sensitivity: Option<[u8; 3]>,
-    /// What it asks for.
-    pub requests: Resources,
-    /// What it counts for when nodes are scored: thousandths of a core and bytes.
-    pub scored: (i64, i64),
-    /// Ports on the host.
-    pub host_ports: Vec<HostPort>,
-    /// Images of all containers, init containers and image volumes, normalized.
-    pub images: Vec<String>,
-    /// `spec.nodeSelector`.
-    pub node_selector: Labels,
-    /// Required node affinity: any of the terms; `None` when not given.
-    pub required_nodes: Option<Vec<NodeSelectorTerm>>,
-    /// Preferred node affinity.
-    pub preferred_nodes: Vec<(i64, NodeSelectorTerm)>,
-    /// Tolerations.
-    pub tolerations: Vec<Toleration>,
-    /// Required pod affinity.
-    pub affinity: Vec<AffinityTerm>,
-    /// Required pod anti-affinity.
-    pub anti_affinity: Vec<AffinityTerm>,
-    /// Preferred pod affinity; anti-affinity has negative weights.
-    pub preferred_affinity: Vec<(i64, AffinityTerm)>,
-    /// Topology spread constraints.
-    pub spread: Vec<SpreadConstraint>,
+    /// What it has alike with others, whose fields are this pod's.
+    pub template: Arc<Template>,
     /// Volumes that matter to where it runs.
     pub volumes: Vec<PodVolume>,
     /// Claims on devices.
     pub resource_claims: Vec<PodClaim>,
-    /// Its containers that ask for extended resources, for which devices may stand.
-    pub extended: Vec<Asking>,
     /// The `PodScheduled` condition as (status, reason, message).
-    pub scheduled_condition: Option<(String, String, String)>,
+    pub scheduled_condition: Option<Box<(String, String, String)>>,
+}
+
+/// Reads as if its template's fields were its own.
+impl Deref for Pod {
+    type Target = Template;
+
+    fn deref(&self) -> &Template {
+        &self.template
+    }
+}
+
+/// A change is of this pod alone.
+impl DerefMut for Pod {
+    fn deref_mut(&mut self) -> &mut Template {
+        Arc::make_mut(&mut self.template)
+    }
 }
 
 impl Pod {
@@ -140,7 +124,31 @@ impl Pod {
             "/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution",
             -1,
         ));
+        let template = Template {
+            controller_uid: controller_uid(object),
+            may_preempt: text(spec, "/preemptionPolicy") != "Never",
+            gates: group::gates(spec),
+            pressure_sensitivity: sensitivity(object),
+            requests: pod_requests(spec, false),
+            scored: (scored.milli_cpu, scored.memory),
+            host_ports: host_ports(spec),
+            images: images(spec),
+            node_selector: labels(spec.get("nodeSelector")),
+            required_nodes: required_terms(node_affinity),
+            preferred_nodes: preferred_terms(node_affinity),
+            tolerations: items(spec, "tolerations").map(toleration).collect(),
+            affinity: terms("/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution"),
+            anti_affinity: terms(
+                "/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution",
+            ),
+            preferred_affinity,
+            extended: askings(spec),
+            spread: items(spec, "topologySpreadConstraints")
+                .map(|c| SpreadConstraint::parse(c, &pod_labels))
+                .collect(),
+        };
         Pod {
+            template: template.shared(),
             name: text(object, "/metadata/name"),
             uid: text(object, "/metadata/uid"),
             resource_version: text(object, "/metadata/resourceVersion"),
@@ -148,7 +156,6 @@ impl Pod {
                 .pointer("/metadata/generation")
                 .and_then(Value::as_i64)
                 .unwrap_or(0),
-            controller_uid: controller_uid(object),
             created: text(object, "/metadata/creationTimestamp"),
             deleting: object
                 .pointer("/metadata/deletionTimestamp")
@@ -166,40 +173,21 @@ impl Pod {
                 .and_then(Value::as_i64)
                 .and_then(|p| p.try_into().ok())
                 .unwrap_or(0),
-            may_preempt: text(spec, "/preemptionPolicy") != "Never",
             nominated_node: text(object, "/status/nominatedNodeName"),
             started: text(object, "/status/startTime"),
             succeeded: group::succeeded(object),
-            gates: group::gates(spec),
             group: group::group(object, spec),
             deadline: group::deadline(object, spec),
-            pressure_sensitivity: sensitivity(object),
-            requests: pod_requests(spec, false),
-            scored: (scored.milli_cpu, scored.memory),
-            host_ports: host_ports(spec),
-            images: images(spec),
-            node_selector: labels(spec.get("nodeSelector")),
-            required_nodes: required_terms(node_affinity),
-            preferred_nodes: preferred_terms(node_affinity),
-            tolerations: items(spec, "tolerations").map(toleration).collect(),
-            affinity: terms("/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution"),
-            anti_affinity: terms(
-                "/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution",
-            ),
-            preferred_affinity,
-            spread: items(spec, "topologySpreadConstraints")
-                .map(|c| SpreadConstraint::parse(c, &pod_labels))
-                .collect(),
             volumes: pod_volumes(&text(object, "/metadata/name"), spec),
             resource_claims: pod_claims(object),
-            extended: askings(spec),
             scheduled_condition: object
                 .pointer("/status/conditions")
                 .and_then(Value::as_array)
                 .into_iter()
                 .flatten()
                 .find(|condition| text(condition, "/type") == "PodScheduled")
-                .map(|c| (text(c, "/status"), text(c, "/reason"), text(c, "/message"))),
+                .map(|c| (text(c, "/status"), text(c, "/reason"), text(c, "/message")))
+                .map(Box::new),
             labels: pod_labels,
             namespace,
         }
@@ -215,7 +203,6 @@ impl Pod {
             resource_version: _,
             generation: _,
             labels,
-            controller_uid,
             created,
             deleting,
             finished,
@@ -223,61 +210,30 @@ impl Pod {
             node_name: _,
             scheduler_name,
             priority,
-            may_preempt,
             nominated_node: _,
             started: _,
-            gates,
             group,
             deadline,
-            pressure_sensitivity,
-            requests,
-            scored,
-            host_ports,
-            images,
-            node_selector,
-            required_nodes,
-            preferred_nodes,
-            tolerations,
-            affinity,
-            anti_affinity,
-            preferred_affinity,
-            spread,
+            template,
             volumes,
             resource_claims,
-            extended,
             scheduled_condition: _,
         } = self;
         *namespace == other.namespace
             && *name == other.name
             && *uid == other.uid
             && *labels == other.labels
-            && *controller_uid == other.controller_uid
             && *created == other.created
             && *deleting == other.deleting
             && *finished == other.finished
             && *succeeded == other.succeeded
             && *scheduler_name == other.scheduler_name
             && *priority == other.priority
-            && *may_preempt == other.may_preempt
-            && *gates == other.gates
             && *group == other.group
             && *deadline == other.deadline
-            && *pressure_sensitivity == other.pressure_sensitivity
-            && *requests == other.requests
-            && *scored == other.scored
-            && *host_ports == other.host_ports
-            && *images == other.images
-            && *node_selector == other.node_selector
-            && *required_nodes == other.required_nodes
-            && *preferred_nodes == other.preferred_nodes
-            && *tolerations == other.tolerations
-            && *affinity == other.affinity
-            && *anti_affinity == other.anti_affinity
-            && *preferred_affinity == other.preferred_affinity
-            && *spread == other.spread
+            && (Arc::ptr_eq(template, &other.template) || *template == other.template)
             && *volumes == other.volumes
             && *resource_claims == other.resource_claims
-            && *extended == other.extended
     }
 
     /// Whether a node with this name and these labels satisfies `nodeSelector` and required node affinity.
