@@ -6,6 +6,7 @@ use agent_runtime::kinds::{List, ObjectMeta, OwnerReference};
 use host::HashMap;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::Arc;
 
 /// What is to be done about an object, by uid.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,26 +29,46 @@ impl fmt::Display for Work {
     }
 }
 
-/// An object, seen or only named by a dependent.
+/// What sort of object a node is.
+#[derive(Debug, PartialEq)]
+struct Sort {
+    /// Set once the object was seen; one that was only named is virtual.
+    resource: Option<ResourceRef>,
+    group: String,
+    kind: String,
+}
+
+/// An object, seen or only named by a dependent. There is one for each object of the cluster, and so its uid is there once,
+/// wherever it stands, and its sort once for all of that sort.
 #[derive(Clone, Debug)]
 pub(super) struct Node {
-    pub(super) uid: String,
-    /// Set once the object was seen; one that was only named is virtual.
-    pub(super) resource: Option<ResourceRef>,
-    pub(super) group: String,
-    pub(super) kind: String,
+    pub(super) uid: Arc<str>,
+    sort: Arc<Sort>,
     pub(super) namespace: String,
     pub(super) name: String,
     owners: List<OwnerReference>,
     deleting: bool,
     foreground: bool,
     orphan: bool,
-    dependents: BTreeSet<String>,
+    dependents: BTreeSet<Arc<str>>,
 }
 
 impl Node {
     pub(super) fn is_virtual(&self) -> bool {
-        self.resource.is_none()
+        self.sort.resource.is_none()
+    }
+
+    /// None where it was never seen.
+    pub(super) fn resource(&self) -> Option<&ResourceRef> {
+        self.sort.resource.as_ref()
+    }
+
+    pub(super) fn group(&self) -> &str {
+        &self.sort.group
+    }
+
+    pub(super) fn kind(&self) -> &str {
+        &self.sort.kind
     }
 
     /// Whether it was seen and nothing that counts here has changed since.
@@ -76,7 +97,9 @@ impl Node {
 
 #[derive(Default)]
 pub(super) struct Graph {
-    nodes: HashMap<String, Node>,
+    nodes: HashMap<Arc<str>, Node>,
+    /// Of all resources of which objects were seen.
+    sorts: Vec<Arc<Sort>>,
 }
 
 impl Graph {
@@ -89,16 +112,16 @@ impl Graph {
         if meta.uid.is_empty() {
             return Vec::new();
         }
-        if self.nodes.get(&meta.uid).is_some_and(|n| n.is_like(meta)) {
+        let known = self.nodes.get(meta.uid.as_str());
+        if known.is_some_and(|n| n.is_like(meta)) {
             // Most changes are of no concern here, and an owner may have very many dependents.
             return Vec::new();
         }
-        let before = self.nodes.get(&meta.uid).cloned();
+        let before = known.cloned();
+        let uid = before.as_ref().map(|b| b.uid.clone());
         let node = Node {
-            uid: meta.uid.clone(),
-            resource: Some(resource.clone()),
-            group: resource.group.to_string(),
-            kind: resource.kind.to_string(),
+            uid: uid.unwrap_or_else(|| meta.uid.as_str().into()),
+            sort: self.sort(resource),
             namespace: meta.namespace.clone(),
             name: meta.name.clone(),
             owners: meta.owner_references.clone(),
@@ -113,14 +136,29 @@ impl Graph {
         let mut work = self.relink(before.as_ref(), &node);
         let was_waiting = before.as_ref().is_some_and(Node::waits_for_dependents);
         if node.waits_for_dependents() && !was_waiting {
-            work.extend(node.dependents.iter().cloned().map(Work::Examine));
-            work.push(Work::Examine(node.uid.clone()));
+            let dependents = node.dependents.iter();
+            work.extend(dependents.map(|uid| Work::Examine(uid.to_string())));
+            work.push(Work::Examine(node.uid.to_string()));
         }
         if node.orphans() && !before.as_ref().is_some_and(Node::orphans) {
-            work.push(Work::Orphan(node.uid.clone()));
+            work.push(Work::Orphan(node.uid.to_string()));
         }
         self.nodes.insert(node.uid.clone(), node);
         work
+    }
+
+    fn sort(&mut self, resource: &ResourceRef) -> Arc<Sort> {
+        let mut sorts = self.sorts.iter();
+        if let Some(known) = sorts.find(|sort| sort.resource.as_ref() == Some(resource)) {
+            return known.clone();
+        }
+        let sort = Arc::new(Sort {
+            resource: Some(resource.clone()),
+            group: resource.group.to_string(),
+            kind: resource.kind.to_string(),
+        });
+        self.sorts.push(sort.clone());
+        sort
     }
 
     /// Follows the change of an object's owners.
@@ -131,10 +169,10 @@ impl Graph {
             .iter()
             .filter(|old| node.owners.iter().all(|new| new.uid != old.uid))
         {
-            if let Some(owner) = self.nodes.get_mut(&lost.uid) {
+            if let Some(owner) = self.nodes.get_mut(lost.uid.as_str()) {
                 owner.dependents.remove(&node.uid);
                 if owner.waits_for_dependents() {
-                    work.push(Work::Examine(owner.uid.clone()));
+                    work.push(Work::Examine(owner.uid.to_string()));
                 }
             }
         }
@@ -143,26 +181,31 @@ impl Graph {
             if known.is_some_and(|old| old.block_owner_deletion == reference.block_owner_deletion) {
                 continue;
             }
-            let owner = self.nodes.entry(reference.uid.clone()).or_insert_with(|| {
+            let uid = reference.uid.as_str();
+            if !self.nodes.contains_key(uid) {
                 // An owner never seen: its existence has to be verified.
                 work.push(Work::Verify(reference.uid.clone()));
-                virtual_node(reference, &node.namespace)
-            });
+                let owner = virtual_node(reference, &node.namespace);
+                self.nodes.insert(owner.uid.clone(), owner);
+            }
+            let Some(owner) = self.nodes.get_mut(uid) else {
+                continue;
+            };
             owner.dependents.insert(node.uid.clone());
             let elsewhere = !owner.namespace.is_empty() && owner.namespace != node.namespace;
             if elsewhere {
                 // A reference across namespaces names nothing, whatever has that uid.
-                work.push(Work::Examine(node.uid.clone()));
+                work.push(Work::Examine(node.uid.to_string()));
             }
             if owner.waits_for_dependents() {
-                work.push(Work::Examine(owner.uid.clone()));
-                work.push(Work::Examine(node.uid.clone()));
+                work.push(Work::Examine(owner.uid.to_string()));
+                work.push(Work::Examine(node.uid.to_string()));
             }
         }
         let dangling_since =
             before.is_some() && !node.owners.is_empty() && *old_owners != *node.owners;
         if dangling_since {
-            work.push(Work::Examine(node.uid.clone()));
+            work.push(Work::Examine(node.uid.to_string()));
         }
         work
     }
@@ -172,17 +215,19 @@ impl Graph {
         let Some(node) = self.nodes.remove(uid) else {
             return Vec::new();
         };
-        let mut work: Vec<Work> = node.dependents.iter().cloned().map(Work::Examine).collect();
+        let dependents = node.dependents.iter();
+        let dependents = dependents.map(|uid| Work::Examine(uid.to_string()));
+        let mut work: Vec<Work> = dependents.collect();
         for reference in &node.owners {
-            let Some(owner) = self.nodes.get_mut(&reference.uid) else {
+            let Some(owner) = self.nodes.get_mut(reference.uid.as_str()) else {
                 continue;
             };
             owner.dependents.remove(uid);
             if owner.waits_for_dependents() {
-                work.push(Work::Examine(owner.uid.clone()));
+                work.push(Work::Examine(owner.uid.to_string()));
             }
             if owner.is_virtual() && owner.dependents.is_empty() {
-                self.nodes.remove(&reference.uid);
+                self.nodes.remove(reference.uid.as_str());
             }
         }
         work
@@ -209,7 +254,7 @@ impl Graph {
         dependents
             .filter_map(|d| self.nodes.get(d))
             .filter(|d| d.blocks(uid))
-            .map(|d| (d.uid.clone(), d.deleting))
+            .map(|d| (d.uid.to_string(), d.deleting))
             .collect()
     }
 
@@ -224,7 +269,7 @@ impl Graph {
                 if !dependent.blocks(owner) {
                     continue;
                 }
-                if dependent.uid == uid {
+                if *dependent.uid == *uid {
                     return true;
                 }
                 if seen.insert(&dependent.uid) {
@@ -255,10 +300,12 @@ fn virtual_node(reference: &OwnerReference, namespace: &str) -> Node {
         .split_once('/')
         .map_or("", |(group, _)| group);
     Node {
-        uid: reference.uid.clone(),
-        resource: None,
-        group: group.to_owned(),
-        kind: reference.kind.clone(),
+        uid: reference.uid.as_str().into(),
+        sort: Arc::new(Sort {
+            resource: None,
+            group: group.to_owned(),
+            kind: reference.kind.clone(),
+        }),
         namespace: namespace.to_owned(),
         name: reference.name.clone(),
         owners: List::default(),
@@ -326,7 +373,7 @@ mod tests {
             ["verify rs"]
         );
         assert!(graph.get("rs").unwrap().is_virtual());
-        assert_eq!(graph.get("rs").unwrap().kind, "ReplicaSet");
+        assert_eq!(graph.get("rs").unwrap().kind(), "ReplicaSet");
         assert!(
             graph
                 .observe(&REPLICA_SETS, &meta("rs", "", &[]))
@@ -335,6 +382,29 @@ mod tests {
         assert!(!graph.get("rs").unwrap().is_virtual());
         assert_eq!(texts(graph.remove("rs")), ["examine p"]);
         assert!(graph.remove("nobody").is_empty());
+    }
+
+    #[test]
+    fn a_uid_and_a_sort_are_there_once() {
+        let mut graph = Graph::default();
+        graph.observe(&REPLICA_SETS, &meta("rs", "", &[]));
+        for uid in ["p", "q"] {
+            graph.observe(&PODS, &meta(uid, "rs", &[]));
+        }
+        let (p, q) = (graph.get("p").unwrap(), graph.get("q").unwrap());
+        assert!(Arc::ptr_eq(&p.sort, &q.sort) && p.resource() == Some(&PODS));
+        let dependents = &graph.get("rs").unwrap().dependents;
+        assert!(Arc::ptr_eq(dependents.first().unwrap(), &p.uid));
+        // It stays the same when more is known of it.
+        let mut changed = meta("p", "rs", &[]);
+        changed.owner_references = List::default();
+        graph.observe(&PODS, &changed);
+        graph.observe(&PODS, &meta("p", "rs", &[]));
+        let dependents = &graph.get("rs").unwrap().dependents;
+        assert!(Arc::ptr_eq(
+            dependents.first().unwrap(),
+            &graph.get("p").unwrap().uid
+        ));
     }
 
     #[test]

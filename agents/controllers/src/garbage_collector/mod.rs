@@ -191,13 +191,13 @@ impl Collector {
         let Some(resource) = self.resource_of(node) else {
             return Err(ApiError::malformed(format!(
                 "kind {:?} cannot be resolved",
-                node.kind
+                node.kind()
             )));
         };
         let live = self
             .live(&resource, &node.namespace, &node.name)
             .await?
-            .filter(|meta| meta.uid == node.uid);
+            .filter(|meta| *meta.uid == *node.uid);
         let Some(meta) = live else {
             // Never seen, or seen no more: its dependents are looked at as after a deletion.
             let work = self.graph().remove(&node.uid);
@@ -277,13 +277,13 @@ impl Collector {
             let live = self
                 .live(&of, &dependent.namespace, &dependent.name)
                 .await?;
-            if let Some(meta) = live.filter(|meta| meta.uid == dependent.uid) {
-                self.drop_references(&of, &meta, std::slice::from_ref(&node.uid))
+            if let Some(meta) = live.filter(|meta| *meta.uid == *dependent.uid) {
+                self.drop_references(&of, &meta, &[node.uid.to_string()])
                     .await?;
             }
         }
         match self.live(&resource, &node.namespace, &node.name).await? {
-            Some(meta) if meta.uid == node.uid && has_finalizer(&meta, ORPHAN) => {
+            Some(meta) if *meta.uid == *node.uid && has_finalizer(&meta, ORPHAN) => {
                 self.remove_finalizer(&resource, &meta, ORPHAN).await
             }
             _ => Ok(()),
@@ -438,9 +438,9 @@ impl Collector {
     }
 
     fn resource_of(&self, node: &Node) -> Option<ResourceRef> {
-        node.resource
-            .clone()
-            .or_else(|| self.kind(&node.group, &node.kind))
+        node.resource()
+            .cloned()
+            .or_else(|| self.kind(node.group(), node.kind()))
     }
 
     fn kind(&self, group: &str, kind: &str) -> Option<ResourceRef> {
