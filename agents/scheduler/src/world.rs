@@ -25,6 +25,10 @@ use std::sync::Arc;
 /// Namespace and name.
 pub type Name = (String, String);
 
+/// What was counted for decisions is kept for so long after the last one. For a hundred owners of pods and thousands of nodes it
+/// is some tens of megabytes.
+const KEPT_MS: Millis = 30_000;
+
 /// See the module head.
 pub struct World {
     /// Whose pods are ours, and what holds for them.
@@ -49,6 +53,8 @@ pub struct World {
     owner_uids: HashMap<(&'static str, Name), String>,
     /// Pods whose claims on devices are not there yet.
     kept_out: devices::KeptOut,
+    /// When the last pod was taken to be scheduled.
+    popped: Millis,
 }
 
 impl World {
@@ -68,6 +74,7 @@ impl World {
             nodes: HashMap::default(),
             owner_uids: HashMap::default(),
             kept_out: devices::KeptOut::default(),
+            popped: 0,
             config,
         }
     }
@@ -78,10 +85,16 @@ impl World {
         (known.uid == pod.uid).then_some(known)
     }
 
-    /// The next pod to schedule.
+    /// The next pod to schedule. Where there has been none for some time, what was counted for others is forgotten.
     pub fn pop(&mut self, now: Millis) -> Option<Queued> {
         self.settle_shares();
-        self.queue.pop(now)
+        let next = self.queue.pop(now);
+        if next.is_some() {
+            self.popped = now;
+        } else if now.saturating_sub(self.popped) >= KEPT_MS {
+            self.snapshot.kept.clear();
+        }
+        next
     }
 
     /// Tells the queue what has changed in the shares of namespaces.
@@ -473,6 +486,21 @@ mod tests {
         assert_eq!(used(&world), 1000);
         world.set_pod(name("p"), None, 3);
         assert_eq!(used(&world), 0);
+    }
+
+    #[test]
+    fn what_was_counted_is_forgotten_when_nothing_is_scheduled_for_long() {
+        let mut world = world();
+        let profile = world.config.profiles().next().unwrap().clone();
+        world.set_pod(name("p"), Some(pod("p", "u", "")), 7);
+        let queued = world.pop(7).unwrap();
+        crate::schedule::schedule(&queued.pod, &world.snapshot, &profile, 0, &mut |_| 0);
+        for now in [7, 7 + KEPT_MS - 1] {
+            assert!(world.pop(now).is_none());
+            assert!(!world.snapshot.kept.is_empty());
+        }
+        assert!(world.pop(7 + KEPT_MS).is_none());
+        assert!(world.snapshot.kept.is_empty());
     }
 
     #[test]

@@ -8,7 +8,6 @@ fields! {
     /// Metadata of every object.
     pub struct ObjectMeta {
         pub name: String,
-        pub generate_name: String,
         pub namespace: String,
         pub uid: String,
         pub resource_version: String,

@@ -50,6 +50,16 @@ impl Clone for Kept {
 }
 
 impl Kept {
+    /// Forgets everything: what is asked for next is counted anew, in some milliseconds for thousands of nodes.
+    pub(crate) fn clear(&self) {
+        *self.parts() = Parts::default();
+    }
+
+    #[cfg(test)]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.parts().local.len() == 0
+    }
+
     fn parts(&self) -> MutexGuard<'_, Parts> {
         // A panic in between leaves parts that are half made good.
         self.0.lock().unwrap_or_else(|poisoned| {
