@@ -136,6 +136,11 @@ fn fits(bytes: &Bytes) -> bool {
 #[derive(Default)]
 pub(crate) struct Packer {
     like: Option<Arc<Bytes>>,
+    /// The fewest bytes that an object took against it.
+    least: Option<usize>,
+    /// What others took more than that. When it is as much as an object, the next ones are packed against another: they
+    /// have come to be of another template.
+    excess: usize,
 }
 
 impl Packer {
@@ -144,11 +149,40 @@ impl Packer {
         match json {
             Json::Packed(Packed {
                 like: Some(like), ..
-            }) => self.like = Some(like.clone()),
+            }) => {
+                let same = self.like.as_ref().is_some_and(|now| Arc::ptr_eq(now, like));
+                if !same {
+                    self.turn_to(like.clone());
+                }
+            }
             Json::Plain(bytes) if self.like.is_none() && fits(bytes) => {
-                self.like = Some(Arc::new(bytes.clone()));
+                self.turn_to(Arc::new(bytes.clone()));
             }
             Json::Plain(_) | Json::Packed(_) => {}
+        }
+    }
+
+    fn turn_to(&mut self, like: Arc<Bytes>) {
+        *self = Packer {
+            like: Some(like),
+            ..Packer::default()
+        };
+    }
+
+    /// Takes note of how an object was packed.
+    fn weigh(&mut self, bytes: &Bytes, own: usize) {
+        let most = (bytes.len() / 4).max(OWN_FEW).min(bytes.len() / 2);
+        if own > most {
+            // Not much alike: the next is tried against another.
+            self.like = None;
+            return;
+        }
+        let least = self.least.map_or(own, |least| least.min(own));
+        self.least = Some(least);
+        // Names and times differ by more or less from one to the next.
+        self.excess += own.saturating_sub(least + least / 8);
+        if self.excess > bytes.len() {
+            self.turn_to(Arc::new(bytes.clone()));
         }
     }
 
@@ -165,14 +199,11 @@ impl Packer {
             return None;
         }
         let Some(like) = self.like.clone() else {
-            self.like = Some(Arc::new(bytes.clone()));
+            self.turn_to(Arc::new(bytes.clone()));
             return None;
         };
         let own = block::compress_with_dict(bytes, &like);
-        if own.len() > (bytes.len() / 4).max(OWN_FEW) {
-            // Not much alike: the next is tried against another.
-            self.like = None;
-        }
+        self.weigh(bytes, own.len());
         Json::packed(bytes, Some(like), &own)
     }
 }
@@ -243,6 +274,29 @@ mod tests {
             let packed = packer.pack(&plain).unwrap();
             assert!(plain.room() < 1024 && packed.room() * 2 <= plain.room());
             assert_eq!(packed.bytes(), plain.bytes());
+        }
+    }
+
+    #[test]
+    fn pods_of_another_template_are_soon_packed_against_one_of_theirs() {
+        let mut packer = Packer::default();
+        let noise = |seed: u64| -> String {
+            let numbers = (1..=16).map(|at| (seed * 16 + at).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            numbers.map(|number| format!("{number:016x}")).collect()
+        };
+        let mut last = 0;
+        for template in 0..3 {
+            for number in 0..40 {
+                let plain = pod(&format!("web-{template}-{number}"), "one", &noise(template));
+                let Some(packed) = packer.pack(&plain) else {
+                    assert_eq!((template, number), (0, 0));
+                    continue;
+                };
+                assert_eq!(packed.bytes(), plain.bytes());
+                last = packed.room();
+                assert!(template == 0 || number > 0 || last > 200, "{last}");
+            }
+            assert!(last < 100, "{last}");
         }
     }
 
