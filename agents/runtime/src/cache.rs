@@ -286,9 +286,9 @@ impl<T: Kind> Cache<T> {
     }
 
     fn put(&self, subscribers: &[Subscriber<T>], object: Arc<T>) {
-        let key = Key::of(object.meta());
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+            let key = objects.known(Key::of(object.meta()));
             let old = objects.map.insert(key.clone(), object.clone());
             // Nearly every change leaves an object where it was, and is put over it there.
             if let Some(old) = old.as_ref().filter(|old| is_elsewhere::<T>(old, &object)) {
@@ -382,6 +382,21 @@ impl<T: Kind> Cache<T> {
 }
 
 impl<T: Kind> Objects<T> {
+    /// The same key in the texts of one that is there: each name stands in memory once, and a namespace for all that is in it.
+    fn known(&self, key: Key) -> Key {
+        if let Some((known, _)) = self.map.get_key_value(&key) {
+            return known.clone();
+        }
+        let before = self.map.range::<Key, _>(..&key).next_back();
+        match before.filter(|(before, _)| before.namespace == key.namespace) {
+            Some((before, _)) => Key {
+                namespace: before.namespace.clone(),
+                name: key.name,
+            },
+            None => key,
+        }
+    }
+
     fn index(&mut self, key: &Key, object: &Arc<T>) {
         if !T::IS_INDEXED {
             return;
@@ -687,6 +702,23 @@ mod tests {
         assert!(cache.on_node("n").is_empty());
         assert_eq!(versions(cache.on_node("m")), [3]);
         assert_eq!(versions(cache.owned_by("owner")), [3]);
+    }
+
+    #[test]
+    fn names_of_objects_are_there_once() {
+        let cache = Cache::<Pod>::new(PODS);
+        let put = |name: &str, node: &str| {
+            cache.apply(serde_json::from_value(pod(name, name, node, 1)).unwrap());
+        };
+        put("x", "");
+        put("y", "");
+        put("y", "n");
+        let objects = cache.read();
+        let keys: Vec<&Key> = objects.map.keys().collect();
+        assert!(Arc::ptr_eq(&keys[0].namespace, &keys[1].namespace));
+        let (on_node, _) = objects.by_node["n"].first_key_value().unwrap();
+        assert!(Arc::ptr_eq(&on_node.name, &keys[1].name));
+        assert!(Arc::ptr_eq(&on_node.namespace, &keys[0].namespace));
     }
 
     #[test]
