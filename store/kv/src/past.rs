@@ -35,65 +35,161 @@ impl Change {
     }
 }
 
-/// The changes of one key, in order. Most keys have one, which stands in place: there are as many as there are keys.
+/// The changes of one key, in order. Many keys have one, which stands in place: there are as many as there are keys.
 #[derive(Clone, Debug)]
 enum Changes {
     One(Change),
-    Many(Vec<Change>),
+    Many(Box<Many>),
+}
+
+/// Several changes, each as what it differs by from the one before: some three bytes instead of sixteen.
+#[derive(Clone, Debug, Default)]
+struct Many {
+    /// The revision of the last one.
+    last: i64,
+    bytes: Vec<u8>,
+}
+
+impl Many {
+    fn push(&mut self, change: Change) {
+        put(
+            &mut self.bytes,
+            change.revision.wrapping_sub(self.last) as u64,
+        );
+        let (before, after) = (u64::from(change.before), u64::from(change.after));
+        put(
+            &mut self.bytes,
+            (u64::from(change.sub) << 2) | (before << 1) | after,
+        );
+        self.last = change.revision;
+    }
+}
+
+/// Appends a number, seven bits to a byte, the lowest first; all but the last have the eighth bit.
+fn put(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push((number as u8) | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+/// The changes of [`Many`].
+struct Read<'a> {
+    last: i64,
+    bytes: &'a [u8],
+}
+
+impl Read<'_> {
+    fn number(&mut self) -> Option<u64> {
+        let (mut number, mut shift) = (0, 0);
+        loop {
+            let (byte, rest) = self.bytes.split_first()?;
+            self.bytes = rest;
+            number |= u64::from(byte & 0x7f) << shift;
+            if *byte < 0x80 {
+                return Some(number);
+            }
+            shift += 7;
+        }
+    }
+}
+
+impl Iterator for Read<'_> {
+    type Item = Change;
+
+    fn next(&mut self) -> Option<Change> {
+        self.last = self.last.wrapping_add(self.number()? as i64);
+        let rest = self.number()?;
+        Some(Change {
+            revision: self.last,
+            sub: (rest >> 2) as u32,
+            before: rest & 2 != 0,
+            after: rest & 1 != 0,
+        })
+    }
 }
 
 impl Changes {
-    fn as_slice(&self) -> &[Change] {
-        match self {
-            Changes::One(change) => std::slice::from_ref(change),
-            Changes::Many(changes) => changes,
-        }
+    /// None where there is none.
+    fn of(mut all: impl Iterator<Item = Change>) -> Option<Changes> {
+        let first = all.next()?;
+        let Some(second) = all.next() else {
+            return Some(Changes::One(first));
+        };
+        let mut many = Many::default();
+        [first, second]
+            .into_iter()
+            .chain(all)
+            .for_each(|one| many.push(one));
+        many.bytes.shrink_to_fit();
+        Some(Changes::Many(Box::new(many)))
+    }
+
+    fn iter(&self) -> impl Iterator<Item = Change> {
+        let (one, bytes) = match self {
+            Changes::One(change) => (Some(*change), &[][..]),
+            Changes::Many(many) => (None, &many.bytes[..]),
+        };
+        one.into_iter().chain(Read { last: 0, bytes })
     }
 
     fn push(&mut self, change: Change) {
         match self {
-            Changes::One(first) => *self = Changes::Many(vec![*first, change]),
-            Changes::Many(changes) => changes.push(change),
+            Changes::One(first) => {
+                let mut many = Many::default();
+                many.push(*first);
+                many.push(change);
+                *self = Changes::Many(Box::new(many));
+            }
+            Changes::Many(many) => many.push(change),
         }
     }
 
     /// Forgets what is older than a revision; false where nothing is left.
     fn forget_before(&mut self, revision: i64) -> bool {
-        let gone = first_from(self.as_slice(), revision);
-        match self {
-            Changes::One(_) => gone == 0,
-            Changes::Many(changes) if gone == changes.len() => false,
-            Changes::Many(changes) => {
-                changes.drain(..gone);
-                if let [only] = changes[..] {
-                    *self = Changes::One(only);
-                }
-                true
-            }
+        let is_old = |change: &Change| change.revision < revision;
+        if self.iter().next().is_none_or(|first| !is_old(&first)) {
+            return true;
         }
+        let left = Changes::of(self.iter().skip_while(is_old));
+        let is_any_left = left.is_some();
+        if let Some(left) = left {
+            *self = left;
+        }
+        is_any_left
     }
-}
-
-fn first_from(changes: &[Change], revision: i64) -> usize {
-    changes.partition_point(|change| change.revision < revision)
 }
 
 /// See the module head.
 #[derive(Clone, Debug, Default)]
-pub struct History(BTreeMap<Box<[u8]>, Changes>);
+pub struct History {
+    by_key: BTreeMap<Box<[u8]>, Changes>,
+    /// Over all keys.
+    changes: usize,
+}
 
 impl History {
     /// Takes note of a change that is newer than all before it.
     pub fn push(&mut self, key: &[u8], change: Change) {
-        match self.0.get_mut(key) {
+        self.changes += 1;
+        match self.by_key.get_mut(key) {
             Some(changes) => changes.push(change),
-            None => drop(self.0.insert(key.into(), Changes::One(change))),
+            None => drop(self.by_key.insert(key.into(), Changes::One(change))),
         }
     }
 
     /// Forgets what is older than a revision.
     pub(crate) fn compact(&mut self, revision: i64) {
-        self.0.retain(|_, changes| changes.forget_before(revision));
+        let mut left = 0;
+        self.by_key.retain(|_, changes| {
+            let is_any_left = changes.forget_before(revision);
+            if is_any_left {
+                left += changes.iter().count();
+            }
+            is_any_left
+        });
+        self.changes = left;
     }
 
     /// See [`crate::Catalog::changed_after`].
@@ -105,33 +201,33 @@ impl History {
         let Some(bounds) = range.bounds() else {
             return Vec::new();
         };
-        let changed = self.0.range::<[u8], _>(bounds);
+        let changed = self.by_key.range::<[u8], _>(bounds);
         let changed = changed.filter_map(|(key, changes)| {
-            let (first, last) = ends_after(changes.as_slice(), revision)?;
+            let (first, last) = ends_after(changes.iter(), revision)?;
             Some((Bytes::copy_from_slice(key), first, last.after))
         });
         changed.collect()
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.0
-            .values()
-            .map(|changes| changes.as_slice().len())
-            .sum()
+        self.changes
     }
 }
 
 /// The first and the last of the changes after a revision.
-pub(crate) fn ends_after(changes: &[Change], revision: i64) -> Option<(Change, Change)> {
-    match &changes[first_from(changes, revision + 1)..] {
-        [] => None,
-        [only] => Some((*only, *only)),
-        [first, .., last] => Some((*first, *last)),
-    }
+pub(crate) fn ends_after(
+    changes: impl Iterator<Item = Change>,
+    revision: i64,
+) -> Option<(Change, Change)> {
+    let mut later = changes.skip_while(|change| change.revision <= revision);
+    let first = later.next()?;
+    Some((first, later.last().unwrap_or(first)))
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn change(revision: i64) -> Change {
@@ -170,6 +266,44 @@ mod tests {
     /// There is one for each key that lives.
     #[test]
     fn the_changes_of_a_key_take_little_room() {
-        assert_eq!(size_of::<(Box<[u8]>, Changes)>(), 40);
+        assert_eq!(size_of::<(Box<[u8]>, Changes)>(), 32);
+        let mut many = Many::default();
+        for number in 0..100 {
+            many.push(change(1_000_000_000 + 500 * number));
+        }
+        assert!(many.bytes.len() < 400, "{}", many.bytes.len());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_noted_comes_back(
+            changes in prop::collection::vec((0..3_usize, prop_oneof![0..3_i64, 0..1_i64 << 40], any::<u32>(), any::<(bool, bool)>()), 0..60),
+            compacted in prop::collection::vec(0..60_usize, 0..3),
+        ) {
+            let keys: [&[u8]; 3] = [b"a", b"b", b"c"];
+            let mut history = History::default();
+            let mut model: [Vec<Change>; 3] = Default::default();
+            let mut revision = 0;
+            for (turn, (key, step, sub, (before, after))) in changes.into_iter().enumerate() {
+                if compacted.contains(&turn) {
+                    let upto = revision - revision / 3;
+                    history.compact(upto);
+                    model.iter_mut().for_each(|all| all.retain(|one| one.revision >= upto));
+                }
+                revision += step;
+                let change = Change::new(EventId { revision, sub }, before, after);
+                history.push(keys[key], change);
+                model[key].push(change);
+                for asked in [0, revision / 2, revision - 1, revision] {
+                    let expected = keys.iter().zip(&model).filter_map(|(&key, all)| {
+                        let first = all.iter().find(|one| one.revision > asked)?;
+                        Some((Bytes::from_static(key), *first, all.last()?.after))
+                    });
+                    let expected: Vec<_> = expected.collect();
+                    prop_assert_eq!(history.changed_after(&KeyRange::all(), asked), expected);
+                }
+                prop_assert_eq!(history.len(), model.iter().map(Vec::len).sum::<usize>());
+            }
+        }
     }
 }

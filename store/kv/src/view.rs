@@ -472,7 +472,7 @@ impl View for Staged<'_> {
             .map(|(key, first, alive)| (key, (first, alive)))
             .collect();
         for (key, changes) in self.changes.range::<[u8], _>(bounds) {
-            if let Some((first, last)) = ends_after(changes, revision) {
+            if let Some((first, last)) = ends_after(changes.iter().copied(), revision) {
                 changed.entry(key.clone()).or_insert((first, last.after)).1 = last.after;
             }
         }
