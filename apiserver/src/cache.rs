@@ -50,7 +50,7 @@ pub(crate) struct Change {
     pub(crate) revision: i64,
     pub(crate) old: Option<Arc<Entry>>,
     pub(crate) new: Option<Arc<Entry>>,
-    /// `old` as of this revision: what a DELETED event shows.
+    /// `old` as of this revision: what a DELETED event shows. None of a change of some time ago, for which it is made anew.
     pub(crate) gone: Option<Bytes>,
     frames: Mutex<Frames>,
 }

@@ -165,9 +165,13 @@ impl Cache {
             if let (Some(plain), Some(new)) = (&change.new, &packed.new) {
                 state.tree.replace(plain, new);
             }
-            let place = number.checked_sub(first).map(|at| at as usize);
-            if let Some(place) = place.and_then(|at| state.ring.get_mut(at)) {
+            let Some(at) = number.checked_sub(first) else {
+                continue;
+            };
+            let (before, after) = (change.bytes(), packed.bytes());
+            if let Some(place) = state.ring.get_mut(at as usize) {
                 *place = Arc::new(packed);
+                state.bytes = (state.bytes + after).saturating_sub(before);
             }
         }
         drop(state);
@@ -178,18 +182,18 @@ impl Cache {
 }
 
 impl Changes {
-    /// The change with its states packed; none where they stay as they are.
+    /// The change with its states packed, and without what can be made of them; none where it stays as it is.
     fn change(&mut self, tree: &Tree, change: &Change) -> Option<Change> {
         let mut packed = |state: &Option<Arc<Entry>>| self.state(tree, state.as_ref()?);
         let (old, new) = (packed(&change.old), packed(&change.new));
-        if old.is_none() && new.is_none() {
+        if old.is_none() && new.is_none() && change.gone.is_none() {
             return None;
         }
         Some(Change::as_shown(
             change.revision,
             old.or_else(|| change.old.clone()),
             new.or_else(|| change.new.clone()),
-            change.gone.clone(),
+            None,
         ))
     }
 
@@ -295,6 +299,11 @@ mod tests {
         assert!(pack(&cache));
         assert!(room(&cache) * 10 < plain, "{} of {plain}", room(&cache));
         assert_eq!(shown(&cache), before);
+        let state = cache.read();
+        let bytes: usize = state.ring.iter().map(|change| change.bytes()).sum();
+        assert_eq!(state.bytes, bytes);
+        assert!(state.ring.iter().all(|change| change.gone.is_none()));
+        drop(state);
         // What a change has made of an object is what the next one finds, and what is there now.
         let state = cache.read();
         let last = |at: usize| {
