@@ -588,7 +588,11 @@ mod tests {
         let queued = queue.pop(0).unwrap();
         queue.park(queued, BTreeSet::from(["NodeAffinity"]), 0);
         let mut status = (*pod("p", 0)).clone();
-        status.scheduled_condition = Some(("False".into(), "Unschedulable".into(), "m".into()));
+        status.scheduled_condition = Some(Box::new((
+            "False".into(),
+            "Unschedulable".into(),
+            "m".into(),
+        )));
         queue.set(Arc::new(status.clone()), 5_000);
         assert_eq!(pop(&mut queue, 5_000), None);
         status.node_selector.insert("a".into(), "b".into());

@@ -253,7 +253,7 @@ pub(crate) fn refusal(
     nominated_node: &str,
     now: &str,
 ) -> Option<Value> {
-    let known = pod.scheduled_condition.as_ref();
+    let known = pod.scheduled_condition.as_deref();
     let said = known.is_some_and(|(status, r, m)| status == "False" && r == reason && m == message);
     let renominated = nominated_node != pod.nominated_node;
     if said && !renominated {
@@ -305,7 +305,11 @@ mod tests {
             "observedGeneration": 1, "lastTransitionTime": "T"}]}});
         assert_eq!(first, expected);
         let mut told = pod();
-        told.scheduled_condition = Some(("False".into(), "Unschedulable".into(), "m".into()));
+        told.scheduled_condition = Some(Box::new((
+            "False".into(),
+            "Unschedulable".into(),
+            "m".into(),
+        )));
         assert_eq!(refusal(&told, "Unschedulable", "m", "", "T"), None);
         let other = refusal(&told, "Unschedulable", "other", "", "T").unwrap();
         assert_eq!(

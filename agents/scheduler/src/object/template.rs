@@ -116,6 +116,12 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_is_small() {
+        // A hundred thousand of them are there: think before you give it a field that its template could have.
+        assert!(size_of::<Pod>() <= 384 - 16, "{}", size_of::<Pod>());
+    }
+
+    #[test]
     fn who_is_changed_does_not_change_others() {
         let (one, mut other) = (pod("a", "web:1", 1), pod("a", "web:1", 1));
         other.tolerations.clear();
