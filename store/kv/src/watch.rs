@@ -56,6 +56,8 @@ pub struct HubLimits {
     pub revisions: usize,
     /// Memory of the deliveries in the rings, roughly.
     pub bytes: usize,
+    /// The same where the oldest have been taken by all who watch, as they have soon: who comes later reads the log.
+    pub taken_bytes: usize,
     /// Memory of chunks of history that wait for their watchers.
     pub history_bytes: usize,
 }
@@ -63,13 +65,16 @@ pub struct HubLimits {
 impl Default for HubLimits {
     fn default() -> Self {
         HubLimits {
-            // A member at rest has them full of renewed leases; who is further behind reads the log.
-            revisions: 16_384,
-            bytes: 16 << 20,
+            revisions: 32_768,
+            bytes: 32 << 20,
+            taken_bytes: 4 << 20,
             history_bytes: 32 << 20,
         }
     }
 }
+
+/// Of so many watchers of a range it is found out who has taken what.
+const LOOKED_AT_MAX: usize = 16;
 
 /// All watchers of one member.
 pub struct Hub {
@@ -367,7 +372,10 @@ impl State {
 
     /// Takes the oldest out of the rings until the bounds are kept.
     fn trim(&mut self, limits: &HubLimits) {
-        while self.kept.len() > limits.revisions || self.kept_bytes > limits.bytes {
+        while self.kept.len() > limits.revisions
+            || self.kept_bytes > limits.bytes
+            || self.kept_bytes > limits.taken_bytes && self.is_oldest_taken()
+        {
             let Some(kept) = self.kept.pop_front() else {
                 break;
             };
@@ -379,6 +387,18 @@ impl State {
                 }
             }
         }
+    }
+
+    /// Whether nobody who watches wants the oldest of what is kept any more, as far as that is quickly found out.
+    fn is_oldest_taken(&self) -> bool {
+        let Some(kept) = self.kept.front() else {
+            return false;
+        };
+        self.groups.get(&kept.group).is_none_or(|group| {
+            let mut watchers = group.watchers.values();
+            watchers.len() <= LOOKED_AT_MAX
+                && watchers.all(|watcher| watcher.cursor > kept.revision)
+        })
     }
 
     /// Gives a watcher what was read for it; `scanned` is up to where.
@@ -686,11 +706,45 @@ mod tests {
     }
 
     #[test]
+    fn what_everybody_has_taken_goes_before_what_somebody_still_wants() {
+        let limits = HubLimits {
+            taken_bytes: 0,
+            ..HubLimits::default()
+        };
+        let hub = Hub::new(1, limits);
+        hub.set_log(Arc::new(Log {
+            newest: 5,
+            chunk: 7,
+        }));
+        let watch = |from| hub.watch(&request("/a/", "/a0", from));
+        let publish = |revision| hub.publish(&[(revision, events(revision))], revision);
+        let kept = || lock(&hub.state).kept.len();
+        let (mut quick, mut slow) = (watch(2), watch(2));
+        let mut takes = |watch: &mut Watch| next_events(watch).map(|(revision, _)| revision);
+        publish(2);
+        publish(3);
+        assert_eq!((takes(&mut quick), takes(&mut quick)), (Some(2), Some(3)));
+        publish(4);
+        assert_eq!(kept(), 3, "the other wants them");
+        assert_eq!((takes(&mut slow), takes(&mut slow)), (Some(2), Some(3)));
+        publish(5);
+        assert_eq!(kept(), 2);
+        let mut late = watch(2);
+        for revision in 4..=5 {
+            assert_eq!(takes(&mut quick), Some(revision));
+            assert_eq!(takes(&mut slow), Some(revision));
+        }
+        let all: Vec<i64> = std::iter::from_fn(|| takes(&mut late)).collect();
+        assert_eq!(all, [2, 3, 4, 5], "who comes later reads the log");
+    }
+
+    #[test]
     fn what_waits_for_watchers_is_bounded_for_all_together() {
         let limits = HubLimits {
             revisions: 50,
             bytes: 10_000,
             history_bytes: 10_000,
+            ..HubLimits::default()
         };
         let newest = 400;
         let hub = Hub::new(newest, limits);
