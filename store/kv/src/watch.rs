@@ -720,7 +720,7 @@ mod tests {
         let publish = |revision| hub.publish(&[(revision, events(revision))], revision);
         let kept = || lock(&hub.state).kept.len();
         let (mut quick, mut slow) = (watch(2), watch(2));
-        let mut takes = |watch: &mut Watch| next_events(watch).map(|(revision, _)| revision);
+        let takes = |watch: &mut Watch| next_events(watch).map(|(revision, _)| revision);
         publish(2);
         publish(3);
         assert_eq!((takes(&mut quick), takes(&mut quick)), (Some(2), Some(3)));
