@@ -1,7 +1,7 @@
 //! What of an object selectors ask for, in as little room as may be: there is one of these for every object, on every member.
 //!
-//! Objects that come one after the other mostly have the same labels, and values for the same fields. Both stand in memory
-//! once for all of them; what each has for itself, the values, is one block.
+//! Objects that come one after the other mostly have the same labels, and the same in most fields. That stands in memory once
+//! for all of them; what each has for itself, as its node or its address, is one block.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -17,21 +17,40 @@ use crate::entry::{from_storage, is_converted, is_made_here};
 const REMEMBERED: usize = 256;
 /// Longer ones are not, in bytes: nobody else has them, and they would stay when their object is gone.
 const SHARED_BYTES_MAX: usize = 1024;
+/// Fields with these ends tell objects apart that have all else alike.
+const OWN: [&str; 7] = [
+    ".nodeName",
+    ".nominatedNodeName",
+    ".podIP",
+    ".podIPs",
+    ".name",
+    ".uid",
+    ".resourceVersion",
+];
 
 /// See the module head.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Facts {
-    /// Keys and values in turns.
-    labels: Arc<str>,
-    /// The selectable fields, of every API shape of the object, that have a value; absent is empty.
-    names: Arc<[Arc<str>]>,
-    /// Their values in the same order.
+    alike: Arc<Alike>,
+    /// Of the fields that it has for itself, in the order of their names.
     values: Box<str>,
 }
 
+/// What many objects have alike.
+#[derive(Debug, Default, PartialEq, Eq, Hash)]
+struct Alike {
+    /// Keys and values in turns.
+    labels: Arc<str>,
+    /// The selectable fields, of every API shape of the object, that have a value: names and values in turns. Absent is empty.
+    fields: Arc<str>,
+    /// Of the others, which each has for itself, the names.
+    names: Arc<[Arc<str>]>,
+}
+
 thread_local! {
-    static LABELS: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
+    static TEXTS: RefCell<Vec<Arc<str>>> = const { RefCell::new(Vec::new()) };
     static NAMES: RefCell<Vec<Arc<[Arc<str>]>>> = const { RefCell::new(Vec::new()) };
+    static ALIKE: RefCell<Vec<Arc<Alike>>> = const { RefCell::new(Vec::new()) };
 }
 
 impl Facts {
@@ -42,7 +61,7 @@ impl Facts {
             push(&mut labels, value);
         }
         let mut names: Vec<Arc<str>> = Vec::new();
-        let mut values = String::new();
+        let (mut fields, mut values) = (String::new(), String::new());
         for resource in shapes {
             if resource.field_selectors.is_empty() || !is_made_here(resource, object) {
                 continue;
@@ -53,34 +72,76 @@ impl Facts {
             }
             for name in &resource.field_selectors {
                 let value = resource.field(&shaped, name);
-                if let Some(value) = value.filter(|value| !value.is_empty())
-                    && !names.contains(name)
-                {
+                let Some(value) = value.filter(|value| !value.is_empty()) else {
+                    continue;
+                };
+                if names.contains(name) || value_of(&fields, name).is_some() {
+                    continue;
+                }
+                if OWN.iter().any(|end| name.ends_with(end)) {
                     names.push(name.clone());
                     push(&mut values, &value);
+                } else {
+                    push(&mut fields, name);
+                    push(&mut fields, &value);
                 }
             }
         }
         Facts {
-            labels: match labels.len() <= SHARED_BYTES_MAX {
-                true => LABELS.with_borrow_mut(|lately| shared(lately, &*labels)),
-                false => labels.into(),
-            },
-            names: NAMES.with_borrow_mut(|lately| shared(lately, &*names)),
+            alike: Alike::of(&labels, &fields, &names),
             values: values.into(),
         }
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        Pairs(Texts(&self.labels))
+        Pairs(Texts(&self.alike.labels))
     }
 
     /// The value of a field; empty where it has none.
     pub(crate) fn field(&self, name: &str) -> &str {
-        let at = self.names.iter().position(|known| **known == *name);
-        at.and_then(|at| Texts(&self.values).nth(at))
-            .unwrap_or_default()
+        let mut names = self.alike.names.iter();
+        let value = match names.position(|known| **known == *name) {
+            Some(at) => Texts(&self.values).nth(at),
+            None => value_of(&self.alike.fields, name),
+        };
+        value.unwrap_or_default()
     }
+}
+
+impl Alike {
+    /// The one that this thread has made lately, where it is the same.
+    fn of(labels: &str, fields: &str, names: &[Arc<str>]) -> Arc<Alike> {
+        let is_small = labels.len() + fields.len() <= SHARED_BYTES_MAX;
+        let text = |text: &str| match is_small {
+            true => TEXTS.with_borrow_mut(|lately| shared(lately, text)),
+            false => text.into(),
+        };
+        let alike = Alike {
+            labels: text(labels),
+            fields: text(fields),
+            names: NAMES.with_borrow_mut(|lately| shared(lately, names)),
+        };
+        if !is_small {
+            return Arc::new(alike);
+        }
+        ALIKE.with_borrow_mut(|lately| {
+            let place = place_of(lately, &alike);
+            if **place != alike {
+                *place = Arc::new(alike);
+            }
+            place.clone()
+        })
+    }
+}
+
+/// Where something is remembered, if it is.
+fn place_of<'a, T: Default>(lately: &'a mut Vec<T>, value: &(impl Hash + ?Sized)) -> &'a mut T {
+    if lately.is_empty() {
+        lately.resize_with(REMEMBERED, T::default);
+    }
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    &mut lately[hasher.finish() as usize % REMEMBERED]
 }
 
 /// The block of an equal one that this thread has seen lately.
@@ -88,16 +149,17 @@ fn shared<T: ?Sized + Hash + PartialEq>(lately: &mut Vec<Arc<T>>, value: &T) -> 
 where
     Arc<T>: Default + for<'a> From<&'a T>,
 {
-    let mut hasher = DefaultHasher::new();
-    value.hash(&mut hasher);
-    let at = hasher.finish() as usize % REMEMBERED;
-    if lately.is_empty() {
-        lately.resize_with(REMEMBERED, Default::default);
+    let place = place_of(lately, value);
+    if **place != *value {
+        *place = Arc::from(value);
     }
-    if *lately[at] != *value {
-        lately[at] = Arc::from(value);
-    }
-    lately[at].clone()
+    place.clone()
+}
+
+/// The value behind a name in a block of both in turns.
+fn value_of<'a>(block: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = Pairs(Texts(block));
+    pairs.find_map(|(known, value)| (known == name).then_some(value))
 }
 
 /// Appends a text behind its length.
@@ -169,9 +231,10 @@ mod tests {
     #[test]
     fn what_is_alike_is_there_once() {
         let (one, other) = (facts("web", "n1"), facts("web", "n2"));
-        assert!(Arc::ptr_eq(&one.labels, &other.labels) && Arc::ptr_eq(&one.names, &other.names));
+        assert!(Arc::ptr_eq(&one.alike, &other.alike) && one != other);
+        assert_eq!(&*one.values, "2:n1", "all else is alike");
         let long = || facts(&"x".repeat(SHARED_BYTES_MAX), "n1");
-        assert!(!Arc::ptr_eq(&long().labels, &long().labels) && long() == long());
+        assert!(!Arc::ptr_eq(&long().alike, &long().alike) && long() == long());
         for number in 0..2 * REMEMBERED {
             let app = number.to_string();
             assert_eq!(
