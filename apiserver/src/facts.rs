@@ -244,6 +244,14 @@ mod tests {
         }
     }
 
+    #[test]
+    fn an_entry_is_small() {
+        // There is one for each object, on each member: with the two counts of its Arc it fills one of the allocator's sizes.
+        assert_eq!(size_of::<Facts>(), 24);
+        let entry = size_of::<crate::entry::Entry>();
+        assert!(entry <= 128 - 16, "{entry}");
+    }
+
     proptest! {
         #[test]
         fn texts_of_any_kind_come_back(texts in prop::collection::vec(".{0,20}|[0-9:]{0,4}", 0..12)) {
