@@ -329,6 +329,13 @@ mod tests {
     use serde_json::json;
 
     #[test]
+    fn what_stands_around_a_compiled_object_is_small() {
+        // There is one for each pod: with the two counts of its Arc it fills one of the allocator's sizes.
+        let size = size_of::<Seen<Pod>>();
+        assert!(size <= 256 - 16, "{size}");
+    }
+
+    #[test]
     fn all_but_managed_fields_is_read() {
         let mut object = json!({"metadata": {"name": "p", "annotations": {"managedFields": "kept"},
             "managedFields": [{"manager": "m"}]}, "spec": {"metadata": {"managedFields": 1}}, "status": {"a": [1, null]}});

@@ -98,7 +98,7 @@ pub(super) fn finished_at(pod: &Pod) -> Micros {
         })
         .or_else(|| {
             let at = timestamp::parse(pod.metadata.deletion_timestamp.as_deref()?)?;
-            let grace = pod.metadata.deletion_grace_period_seconds.unwrap_or(0);
+            let grace = pod.metadata.deletion_grace_period_seconds;
             Some(at.saturating_sub(timestamp::seconds(grace)))
         })
         .unwrap_or_else(|| pod.metadata.created())

@@ -14,7 +14,8 @@ fields! {
         pub generation: i64,
         pub creation_timestamp: String,
         pub deletion_timestamp: Option<String>,
-        pub deletion_grace_period_seconds: Option<i64>,
+        /// 0 where it is not being deleted.
+        pub deletion_grace_period_seconds: i64,
         pub labels: Labels,
         pub annotations: Labels,
         pub owner_references: List<OwnerReference>,
