@@ -2,6 +2,7 @@
 //! takes one change and says nothing to anybody.
 
 mod devices;
+mod pods;
 mod pressure;
 
 use crate::config::{Config, Profile};
@@ -41,7 +42,7 @@ pub struct World {
     pub budgets: BTreeMap<Name, Arc<Budget>>,
     /// What extenders have said of the pods of the group that is being decided about, by uid.
     pub(crate) asked: BTreeMap<String, Asked>,
-    pods: HashMap<Name, Arc<Pod>>,
+    pods: pods::Pods,
     nodes: HashMap<String, Arc<Node>>,
     /// By which what nodes say of themselves gets old.
     clock: Micros,
@@ -70,7 +71,7 @@ impl World {
             queue: Queue::new(config.clone()),
             budgets: BTreeMap::new(),
             asked: BTreeMap::new(),
-            pods: HashMap::default(),
+            pods: pods::Pods::default(),
             nodes: HashMap::default(),
             owner_uids: HashMap::default(),
             kept_out: devices::KeptOut::default(),
@@ -81,7 +82,7 @@ impl World {
 
     /// The pod as last applied, if this incarnation is still there.
     pub fn pod(&self, pod: &Pod) -> Option<&Arc<Pod>> {
-        let known = self.pods.get(&(pod.namespace.clone(), pod.name.clone()))?;
+        let known = self.pods.get(&pod.namespace, &pod.name)?;
         (known.uid == pod.uid).then_some(known)
     }
 
@@ -143,10 +144,7 @@ impl World {
 
     /// A pod is now like this, or gone.
     pub fn set_pod(&mut self, name: Name, new: Option<Arc<Pod>>, now: Millis) {
-        let old = match &new {
-            Some(pod) => self.pods.insert(name, pod.clone()),
-            None => self.pods.remove(&name),
-        };
+        let old = self.pods.set(name, new.clone());
         let same = old
             .as_ref()
             .zip(new.as_ref())

@@ -78,7 +78,7 @@ impl World {
             (_, None) => {}
         }
         for pod in self.kept_out.naming(&name) {
-            let Some(pod) = self.pods.get(&pod).cloned() else {
+            let Some(pod) = self.pods.get(&pod.0, &pod.1).cloned() else {
                 continue;
             };
             self.look_for_claims(&pod);
