@@ -17,6 +17,9 @@ const PACKED_AT_ONCE: usize = 256;
 pub(super) const PACKED_BYTES_AT_ONCE: usize = 2 << 20;
 /// A replaced state of fewer bytes is not worth it: leases are renewed for ever, and leave the ring soon.
 const REPLACED_BYTES_MIN: usize = 1 << 10;
+/// In a cache with fewer bytes of objects, these stay as they are for lists, which are faster so, until their changes are
+/// forgotten.
+const OBJECTS_BYTES_MIN: usize = 32 << 20;
 /// Changes are packed as many looks after they were seen. A ring in which much comes has dropped them by then.
 const LOOKS: usize = 4;
 
@@ -57,6 +60,8 @@ struct Changes {
     /// The last revision.
     upto: i64,
     packer: Packer,
+    /// Whether the objects are to be as they are in the changes.
+    objects_too: bool,
     /// By key, what was packed last: the next change of the same object has replaced it.
     packed: HashMap<String, Arc<Entry>>,
 }
@@ -85,6 +90,7 @@ impl Cache {
             next,
             upto,
             packer: Packer::default(),
+            objects_too: state.tree_bytes >= OBJECTS_BYTES_MIN,
             packed: HashMap::new(),
         });
         let is_all_done = objects.is_none() && changes.is_none();
@@ -162,7 +168,9 @@ impl Cache {
         let first = state.first;
         for (number, (change, packed)) in (rest.next..).zip(changes.iter().zip(packed)) {
             let Some(packed) = packed else { continue };
-            if let (Some(plain), Some(new)) = (&change.new, &packed.new) {
+            if rest.objects_too
+                && let (Some(plain), Some(new)) = (&change.new, &packed.new)
+            {
                 state.tree.replace(plain, new);
             }
             let Some(at) = number.checked_sub(first) else {
@@ -184,8 +192,11 @@ impl Cache {
 impl Changes {
     /// The change with its states packed, and without what can be made of them; none where it stays as it is.
     fn change(&mut self, tree: &Tree, change: &Change) -> Option<Change> {
-        let mut packed = |state: &Option<Arc<Entry>>| self.state(tree, state.as_ref()?);
-        let (old, new) = (packed(&change.old), packed(&change.new));
+        // One that is there as it was made would be there twice.
+        let stays = change.old.is_none() && !self.objects_too;
+        let (old, new) = (change.old.as_ref(), change.new.as_ref());
+        let old = old.and_then(|old| self.state(tree, old, false));
+        let new = new.and_then(|new| self.state(tree, new, stays));
         if old.is_none() && new.is_none() && change.gone.is_none() {
             return None;
         }
@@ -197,14 +208,15 @@ impl Changes {
         ))
     }
 
-    fn state(&mut self, tree: &Tree, entry: &Arc<Entry>) -> Option<Arc<Entry>> {
+    /// The same entry, packed; none where it stays as it is, as the present one does where it `stays`.
+    fn state(&mut self, tree: &Tree, entry: &Arc<Entry>, stays: bool) -> Option<Arc<Entry>> {
         if entry.encoded.json.is_packed() {
             return None;
         }
         let around = tree.around(entry.key());
         let now = around.iter().find(|one| one.key() == entry.key());
         let is_now = now.is_some_and(|now| Arc::ptr_eq(now, entry));
-        if !is_now && entry.json_len() < REPLACED_BYTES_MIN {
+        if is_now && stays || !is_now && entry.json_len() < REPLACED_BYTES_MIN {
             return None;
         }
         let is_same =
@@ -250,10 +262,14 @@ mod tests {
         cache.apply(revision, vec![(key(at), Some(new))]);
     }
 
+    /// As of a large cache.
     fn pack(cache: &Cache) -> bool {
         let Some(mut rest) = cache.at_rest() else {
             return false;
         };
+        rest.changes
+            .iter_mut()
+            .for_each(|changes| changes.objects_too = true);
         while cache.pack(&mut rest) {}
         true
     }
@@ -328,6 +344,33 @@ mod tests {
         assert!(pack(&cache));
         assert!(cache.get(&key(9)).unwrap().encoded.json.is_packed());
         assert_eq!(cache.get(&key(9)).unwrap().json(), plain.json());
+    }
+
+    #[test]
+    fn a_small_cache_has_its_objects_as_they_are_sent_while_their_changes_are_kept() {
+        let cache = Cache::new(Vec::new(), "/registry/configmaps/".into());
+        let all = (0..OBJECTS).map(|at| entry(&cache, at, 3));
+        cache.reset(all.collect(), 5);
+        for at in 0..OBJECTS {
+            put(&cache, at, 6 + at as i64);
+        }
+        let made = (0..OBJECTS).map(|at| (key(OBJECTS + at), entry(&cache, OBJECTS + at, 1_000)));
+        let made = made.map(|(key, entry)| (key, Some(entry)));
+        cache.apply(1_000, made.collect());
+        let before = shown(&cache);
+        for _ in 0..=LOOKS {
+            if let Some(mut rest) = cache.at_rest() {
+                while cache.pack(&mut rest) {}
+            }
+        }
+        let state = cache.read();
+        let is_plain = |one: &Arc<Entry>| !one.encoded.json.is_packed();
+        assert!(state.tree.iter_from("").all(is_plain));
+        let of_ring = state.ring.iter();
+        let of_ring = of_ring.flat_map(|change| change.old.iter().chain(&change.new));
+        assert_eq!(of_ring.filter(|one| is_plain(one)).count(), 1 + OBJECTS);
+        drop(state);
+        assert_eq!(shown(&cache), before);
     }
 
     #[test]
