@@ -339,20 +339,83 @@ pub fn is_valid_percent(text: &str) -> Vec<String> {
     )]
 }
 
-/// An IPv4 or IPv6 address.
+/// An IPv4 or IPv6 address in a form that all programs read alike: no leading zeros, and no IPv4 address in the shape of
+/// an IPv6 one.
 pub fn is_valid_ip(text: &str) -> Vec<String> {
-    if text.parse::<IpAddr>().is_ok() {
-        return Vec::new();
-    }
-    vec!["must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)".to_owned()]
+    let problem = match text.parse::<IpAddr>() {
+        Ok(address) if is_mapped(address) => "must not be an IPv4-mapped IPv6 address",
+        Ok(_) => return Vec::new(),
+        Err(_) if without_leading_zeros(text).parse::<IpAddr>().is_ok() => {
+            "must not have leading 0s"
+        }
+        Err(_) => "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+    };
+    vec![problem.to_owned()]
 }
 
-/// An address block: `10.9.8.0/24`.
+/// An address block: `10.9.8.0/24`. What lies beyond the prefix is zero.
 pub fn is_valid_cidr(text: &str) -> Vec<String> {
-    if parse_cidr(text).is_some() {
-        return Vec::new();
+    let problem = match parse_cidr(text) {
+        Some((address, _)) if is_mapped(address) => "must not have an IPv4-mapped IPv6 address",
+        Some((address, bits)) if masked(address, bits) != address => {
+            "must not have bits set beyond the prefix length"
+        }
+        Some(_) => return Vec::new(),
+        None if is_cidr_with_leading_zeros(text) => {
+            "must not have leading 0s in IP or prefix length"
+        }
+        None => "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+    };
+    vec![problem.to_owned()]
+}
+
+fn is_mapped(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().is_some(),
     }
-    vec!["must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".to_owned()]
+}
+
+/// The first address of the block that an address lies in.
+fn masked(address: IpAddr, bits: u8) -> IpAddr {
+    let zeros = |width: u32| width.saturating_sub(u32::from(bits));
+    match address {
+        IpAddr::V4(v4) => {
+            let mask = u32::MAX.checked_shl(zeros(32)).unwrap_or(0);
+            IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits() & mask))
+        }
+        IpAddr::V6(v6) => {
+            let mask = u128::MAX.checked_shl(zeros(128)).unwrap_or(0);
+            IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & mask))
+        }
+    }
+}
+
+/// The text with the decimal numbers of an IPv4 address as they should be.
+fn without_leading_zeros(text: &str) -> String {
+    let (head, tail) = match text.rfind(':') {
+        Some(at) => text.split_at(at + 1),
+        None => ("", text),
+    };
+    if !tail.contains('.') {
+        return text.to_owned();
+    }
+    let numbers: Vec<&str> = tail.split('.').map(without_zeros).collect();
+    format!("{head}{}", numbers.join("."))
+}
+
+fn without_zeros(number: &str) -> &str {
+    match number.trim_start_matches('0') {
+        "" if !number.is_empty() => "0",
+        rest => rest,
+    }
+}
+
+fn is_cidr_with_leading_zeros(text: &str) -> bool {
+    text.split_once('/').is_some_and(|(address, bits)| {
+        let address = without_leading_zeros(address);
+        parse_cidr(&format!("{address}/{}", without_zeros(bits))).is_some()
+    })
 }
 
 /// The address as written and the length of the prefix.
@@ -463,7 +526,7 @@ mod tests {
     #[test]
     fn good_and_bad() {
         let long = "a".repeat(64);
-        let cases: [(Check, &[&str], &[&str]); 12] = [
+        let cases: [(Check, &[&str], &[&str]); 13] = [
             (
                 is_dns1123_label,
                 &["a", "0", "a-b", "9z"],
@@ -511,6 +574,11 @@ mod tests {
                 &["10.0.0.0/8", "::/0", "10.0.0.1/32"],
                 &["10.0.0.0", "1/8", "10.0.0.0/33", "::/129", "10.0.0.0/08"],
             ),
+            (
+                is_valid_ip,
+                &["10.0.0.1", "::1", "fd00::a"],
+                &["", "10.0.0", "::g", "10.0.0.1%eth0"],
+            ),
             (is_valid_percent, &["0%", "100%"], &["", "%", "5", "-5%"]),
         ];
         for (check, good, bad) in cases {
@@ -541,6 +609,49 @@ mod tests {
             is_dns1123_label(&"a".repeat(64)),
             ["must be no more than 63 bytes"]
         );
+    }
+
+    #[test]
+    fn addresses_have_one_meaning() {
+        for (text, problem) in [
+            ("010.0.0.1", "must not have leading 0s"),
+            ("::ffff:10.0.0.1", "must not be an IPv4-mapped IPv6 address"),
+            (
+                "10.0.0.256",
+                "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+            ),
+        ] {
+            assert_eq!(is_valid_ip(text), [problem], "{text}");
+        }
+        for (text, problem) in [
+            (
+                "10.0.0.1/8",
+                "must not have bits set beyond the prefix length",
+            ),
+            (
+                "fd00::1/64",
+                "must not have bits set beyond the prefix length",
+            ),
+            (
+                "10.0.0.0/08",
+                "must not have leading 0s in IP or prefix length",
+            ),
+            (
+                "010.0.0.0/8",
+                "must not have leading 0s in IP or prefix length",
+            ),
+            (
+                "::ffff:10.0.0.0/104",
+                "must not have an IPv4-mapped IPv6 address",
+            ),
+            (
+                "10.0.0.0",
+                "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+        ] {
+            assert_eq!(is_valid_cidr(text), [problem], "{text}");
+        }
+        assert_eq!(is_valid_cidr("0.0.0.0/0"), Vec::<String>::new());
     }
 
     #[test]

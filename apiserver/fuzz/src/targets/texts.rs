@@ -184,10 +184,7 @@ pub(crate) const NAMES: Target = Target {
         for check in checks {
             assert!(check(&text).iter().all(|problem| !problem.is_empty()));
         }
-        assert_eq!(
-            names::is_valid_cidr(&text).is_empty(),
-            names::parse_cidr(&text).is_some()
-        );
+        assert!(!names::is_valid_cidr(&text).is_empty() || names::parse_cidr(&text).is_some());
     },
 };
 
