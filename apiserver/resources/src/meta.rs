@@ -22,14 +22,9 @@ pub(crate) fn subdomain(name: &str, prefix: bool) -> Vec<String> {
     names::is_dns1123_subdomain(&masked(name, prefix))
 }
 
-/// DNS-1123 label: namespaces.
+/// DNS-1123 label: namespaces, and what names of pods or hosts are made from.
 pub(crate) fn label(name: &str, prefix: bool) -> Vec<String> {
     names::is_dns1123_label(&masked(name, prefix))
-}
-
-/// DNS-1035 label: services.
-pub(crate) fn service_name(name: &str, prefix: bool) -> Vec<String> {
-    names::is_dns1035_label(&masked(name, prefix))
 }
 
 /// Anything that may stand in a path: RBAC.

@@ -2,7 +2,7 @@
 
 use crate::builtin::{BuiltIn, NAMESPACED, SCALE, status};
 use crate::resource::{Scale, SelectorForm};
-use crate::{defaults, table, validate};
+use crate::{defaults, meta, table, validate};
 
 const APPS: BuiltIn = BuiltIn {
     group: "apps",
@@ -82,6 +82,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         plural: "statefulsets",
         short_names: &["sts"],
         categories: &["all"],
+        name_rule: meta::label,
         subresources: &[SCALE, status("StatefulSet")],
         scale: Some(REPLICAS),
         generation: Some(&["spec"]),

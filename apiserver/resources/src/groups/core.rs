@@ -314,7 +314,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
             status("Service"),
         ],
         field_selectors: &["spec.clusterIP", "spec.type"],
-        name_rule: meta::service_name,
+        name_rule: meta::label,
         columns: table::service::SERVICE,
         cells: table::service::service,
         defaults: defaults::service::service,
