@@ -11,7 +11,8 @@ impl Resource {
     pub(crate) fn is_judged_alike(&self, new: &Object, old: &Object) -> bool {
         let reads_annotations = matches!(
             (&*self.group, &*self.kind),
-            ("", "Secret") | ("apiextensions.k8s.io", "CustomResourceDefinition")
+            ("", "Pod" | "Secret" | "Service")
+                | ("apiextensions.k8s.io", "CustomResourceDefinition")
         );
         self.custom.is_none()
             && are_equal_but_metadata(new, old)

@@ -128,7 +128,7 @@ pub(crate) fn is_foreign(name: &str) -> bool {
 }
 
 /// What the containers of a pod ask for together: those that run side by side, or the largest one that runs before them.
-fn total(spec: &Value, field: &str) -> Amounts {
+pub(crate) fn of_containers(spec: &Value, field: &str) -> Amounts {
     let of = |container: &Value| amounts(container.at("resources").at(field));
     let mut total = Amounts::new();
     for container in spec.list("containers") {
@@ -147,6 +147,12 @@ fn total(spec: &Value, field: &str) -> Amounts {
         raise(&mut before, &needed);
     }
     raise(&mut total, &before);
+    total
+}
+
+/// The same with what is said of the pod as a whole, and what it needs beside its containers.
+fn total(spec: &Value, field: &str) -> Amounts {
+    let mut total = of_containers(spec, field);
     // What is said of the pod as a whole counts instead.
     total.extend(amounts(spec.at("resources").at(field)));
     for (name, amount) in amounts(spec.at("overhead")) {

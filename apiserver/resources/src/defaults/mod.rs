@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod batch;
+mod label_keys;
 pub(crate) mod network;
 pub(crate) mod pod;
 pub(crate) mod policy_status;

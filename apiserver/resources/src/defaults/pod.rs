@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::{canonical_resources, empty, storage};
 use crate::look::{Look, each_map, fill, fill_zero, make_map, map_in, with_map, with_spec};
+use crate::quota;
 
 type Fields = Map<String, Value>;
 
@@ -31,9 +32,8 @@ pub(crate) fn pod(object: &mut Object) {
                 }
             });
         }
-        if let Some(resources) = map_in(spec, "resources") {
-            canonical_resources(resources);
-            requests_from_limits(resources);
+        if spec.at("resources").is_object() {
+            whole_pod(spec);
         }
     });
     with_map(object, &["status"], |status| {
@@ -42,6 +42,44 @@ pub(crate) fn pod(object: &mut Object) {
             status.insert("podIPs".to_owned(), serde_json::json!([{"ip": ip}]));
         }
     });
+}
+
+/// Requests of a pod as a whole: those of its containers, else its limits. Huge pages are limited as in its containers.
+fn whole_pod(spec: &mut Fields) {
+    let of_containers = |spec: &Fields, field: &str| {
+        let lists = ["containers", "initContainers"];
+        let lists = lists.map(|list| (list.to_owned(), spec.at(list).clone()));
+        quota::of_containers(&Value::Object(lists.into_iter().collect()), field)
+    };
+    let (requests, limits) = (
+        of_containers(spec, "requests"),
+        of_containers(spec, "limits"),
+    );
+    let Some(resources) = map_in(spec, "resources") else {
+        return;
+    };
+    canonical_resources(resources);
+    let huge = |name: &str| name.starts_with("hugepages-");
+    let limits = limits.into_iter().filter(|(name, _)| huge(name));
+    fill_amounts(resources, "limits", limits);
+    let requests = requests
+        .into_iter()
+        .filter(|(name, _)| matches!(name.as_str(), "cpu" | "memory"));
+    fill_amounts(resources, "requests", requests);
+    requests_from_limits(resources);
+}
+
+/// Sets the amounts that are not set.
+fn fill_amounts(
+    resources: &mut Fields,
+    field: &str,
+    amounts: impl Iterator<Item = (String, schema::quantity::Quantity)>,
+) {
+    for (name, amount) in amounts {
+        if let Some(set) = make_map(resources, field) {
+            fill(set, &name, amount.to_string());
+        }
+    }
 }
 
 /// Defaults that pods and templates share.

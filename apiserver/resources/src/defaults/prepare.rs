@@ -47,6 +47,7 @@ pub(crate) fn namespace_update(new: &mut Object, old: &Object) {
 
 /// A pod starts Pending, with its quality of service and, when gated, a word about that.
 pub(crate) fn pod_create(object: &mut Object) {
+    super::label_keys::merge(object);
     let class = pod::qos_class(object.at("spec"));
     let mut status = Map::new();
     status.insert("phase".to_owned(), "Pending".into());
@@ -106,6 +107,7 @@ pub(crate) fn pod_subresource(subresource: &str, new: &mut Object, old: &Object)
             });
         }
         "ephemeralcontainers" => {
+            meta::keep_client_metadata(new, old);
             let containers = new.at("spec").at("ephemeralContainers").clone();
             copy_field(new, old, "spec");
             if containers.is_null() {
@@ -115,30 +117,46 @@ pub(crate) fn pod_subresource(subresource: &str, new: &mut Object, old: &Object)
             }
         }
         "resize" => {
-            let asked = new.at("spec").clone();
-            copy_field(new, old, "spec");
-            with_map(new, &["spec"], |spec| {
-                for list in ["containers", "initContainers"] {
-                    each_map(spec, list, |container| {
-                        let name = container.text("name").to_owned();
-                        let Some(wanted) = asked.list(list).iter().find(|c| c.text("name") == name)
-                        else {
-                            return;
-                        };
-                        for field in ["resources", "resizePolicy"] {
-                            if wanted.has(field) {
-                                container.insert(field.to_owned(), wanted.at(field).clone());
-                            }
-                        }
-                    });
-                }
-                if asked.has("resources") {
-                    spec.insert("resources".to_owned(), asked.at("resources").clone());
-                }
-            });
+            meta::keep_client_metadata(new, old);
+            resized(new, old);
         }
         _ => {}
     }
+}
+
+/// Of each container that there is, its amounts and how it takes others. Containers that there are not stay in the list,
+/// for validation to refuse.
+fn resized(new: &mut Object, old: &Object) {
+    let asked = new.at("spec").clone();
+    copy_field(new, old, "spec");
+    with_map(new, &["spec"], |spec| {
+        for list in ["containers", "initContainers"] {
+            if !asked.has(list) && !spec.has(list) {
+                continue;
+            }
+            let known = old.at("spec").list(list);
+            let containers = asked.list(list).iter().map(|wanted| {
+                let name = wanted.text("name");
+                let known = known.iter().find(|known| known.text("name") == name);
+                let Some(Value::Object(mut container)) = known.cloned() else {
+                    return wanted.clone();
+                };
+                take(&mut container, wanted, "resources");
+                take(&mut container, wanted, "resizePolicy");
+                Value::Object(container)
+            });
+            spec.insert(list.to_owned(), containers.collect());
+        }
+        take(spec, &asked, "resources");
+    });
+}
+
+/// Makes a field what it is there, absence included.
+fn take(fields: &mut Map<String, Value>, from: &Value, field: &str) {
+    match from.at(field) {
+        Value::Null => fields.remove(field),
+        value => fields.insert(field.to_owned(), value.clone()),
+    };
 }
 
 /// stringData is the writable form of data: merged, encoded, never stored.

@@ -6,9 +6,7 @@ use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
 use serde_json::Value;
 
-use super::{
-    complain, complain_of, filled, items, label_selector, one_of, optional_one_of, require,
-};
+use super::{complain, complain_of, filled, items, label_selector, one_of, optional_one_of};
 use crate::look::Look;
 use crate::meta;
 
@@ -22,7 +20,9 @@ pub(crate) fn affinity(affinity: &Value, path: &Path, errors: &mut ErrorList) {
         }
         for (path, term) in items(node, preferred, &path) {
             weight(term, &path, errors);
-            node_term(term.at("preference"), &path.child("preference"), errors);
+            // Values that no label can have are no reason here.
+            let path = path.child("preference");
+            node_term(term.at("preference"), false, &path, errors);
         }
     }
     for kind in ["podAffinity", "podAntiAffinity"] {
@@ -64,11 +64,12 @@ pub(crate) fn node_selector(selector: &Value, path: &Path, errors: &mut ErrorLis
         ));
     }
     for (path, term) in items(selector, "nodeSelectorTerms", path) {
-        node_term(term, &path, errors);
+        node_term(term, true, &path, errors);
     }
 }
 
-fn node_term(term: &Value, path: &Path, errors: &mut ErrorList) {
+/// `strict`: what is compared with labels has the form of their values.
+fn node_term(term: &Value, strict: bool, path: &Path, errors: &mut ErrorList) {
     for (path, expression) in items(term, "matchExpressions", path) {
         let values = expression.list("values");
         let detail = match expression.text("operator") {
@@ -103,6 +104,12 @@ fn node_term(term: &Value, path: &Path, errors: &mut ErrorList) {
             None => {}
         }
         meta::label_name_of(expression, "key", &path, errors);
+        if strict {
+            for (at, value) in expression.texts("values").into_iter().enumerate() {
+                let path = path.child("values").index(at);
+                complain(names::is_valid_label_value(value), &path, value, errors);
+            }
+        }
     }
     for (path, expression) in items(term, "matchFields", path) {
         match expression.text("operator") {
@@ -122,6 +129,11 @@ fn node_term(term: &Value, path: &Path, errors: &mut ErrorList) {
                 expression.text("key"),
                 detail,
             ));
+            continue;
+        }
+        for (at, name) in expression.texts("values").into_iter().enumerate() {
+            let path = path.child("values").index(at);
+            complain(names::is_dns1123_subdomain(name), &path, name, errors);
         }
     }
 }
@@ -132,84 +144,110 @@ fn pod_term(term: &Value, path: &Path, errors: &mut ErrorList) {
             label_selector(selector, &path, errors);
         }
     }
-    for (at, name) in term.texts("namespaces").into_iter().enumerate() {
-        complain(
-            names::is_dns1123_label(name),
-            &path.child("namespace").index(at),
-            name,
-            errors,
-        );
+    for name in term.texts("namespaces") {
+        let messages = names::is_dns1123_label(name);
+        complain_of(messages, "namespace", path, name, errors);
     }
-    topology_key(term, path, errors);
+    label_keys(term, path, errors);
+    if term.text("topologyKey").is_empty() {
+        let path = path.child("topologyKey");
+        errors.push(FieldError::required(&path, "can not be empty"));
+    }
+    meta::label_name_of(term, "topologyKey", path, errors);
 }
 
-fn topology_key(term: &Value, path: &Path, errors: &mut ErrorList) {
-    let key = term.text("topologyKey");
-    if key.is_empty() {
-        errors.push(FieldError::required(
-            &path.child("topologyKey"),
-            "can not be empty",
-        ));
-    } else {
-        meta::label_name_of(term, "topologyKey", path, errors);
+/// Labels whose values are those of the pod itself, in terms of affinity and of spread. Before they are checked, they are
+/// part of the selector.
+fn label_keys(term: &Value, path: &Path, errors: &mut ErrorList) {
+    let (matched, mismatched) = (
+        term.texts("matchLabelKeys"),
+        term.texts("mismatchLabelKeys"),
+    );
+    if matched.is_empty() && mismatched.is_empty() {
+        return;
+    }
+    for (field, keys) in [
+        ("matchLabelKeys", &matched),
+        ("mismatchLabelKeys", &mismatched),
+    ] {
+        if !keys.is_empty() && !term.has("labelSelector") {
+            let detail = "must not be specified when labelSelector is not set";
+            errors.push(FieldError::forbidden(&path.child(field), detail));
+            continue;
+        }
+        for (at, key) in keys.iter().enumerate() {
+            meta::label_name(key, &path.child(field).index(at), errors);
+        }
+    }
+    let selector = term.at("labelSelector");
+    let mut selected: BTreeSet<&str> = selector.entries("matchLabels").map(|one| one.0).collect();
+    for expression in selector.list("matchExpressions") {
+        let key = expression.text("key");
+        let at = matched.iter().rposition(|one| *one == key);
+        if let Some(at) = at.filter(|_| selected.contains(key)) {
+            let detail = "exists in both matchLabelKeys and labelSelector";
+            errors.push(FieldError::invalid(&path.index(at), key, detail));
+        }
+        selected.insert(key);
+    }
+    for (at, key) in matched.iter().enumerate() {
+        if mismatched.contains(key) {
+            let path = path.child("matchLabelKeys").index(at);
+            let detail = "exists in both matchLabelKeys and mismatchLabelKeys";
+            errors.push(FieldError::invalid(&path, *key, detail));
+        }
     }
 }
 
 /// Topology spread constraints of a pod spec.
 pub(crate) fn topology_spread(spec: &Value, path: &Path, errors: &mut ErrorList) {
-    let mut seen = BTreeSet::new();
-    for (path, constraint) in items(spec, "topologySpreadConstraints", path) {
-        let skew = constraint.int("maxSkew").unwrap_or(0);
-        if skew <= 0 {
-            errors.push(FieldError::invalid(
-                &path.child("maxSkew"),
-                skew,
-                "must be greater than zero",
-            ));
+    const ACTIONS: &[&str] = &["DoNotSchedule", "ScheduleAnyway"];
+    let all = spec.list("topologySpreadConstraints");
+    for (at, (path, constraint)) in items(spec, "topologySpreadConstraints", path).enumerate() {
+        positive(constraint.int("maxSkew"), &path.child("maxSkew"), errors);
+        let (key, action) = (
+            constraint.text("topologyKey"),
+            constraint.text("whenUnsatisfiable"),
+        );
+        if key.is_empty() {
+            let path = path.child("topologyKey");
+            errors.push(FieldError::required(&path, "can not be empty"));
         }
-        topology_key(constraint, &path, errors);
-        let action = constraint.text("whenUnsatisfiable");
-        if action.is_empty() {
-            errors.push(FieldError::required(
-                &path.child("whenUnsatisfiable"),
-                "can not be empty",
-            ));
-        } else {
-            optional_one_of(
-                constraint,
-                "whenUnsatisfiable",
-                &["DoNotSchedule", "ScheduleAnyway"],
-                &path,
-                errors,
-            );
+        if !ACTIONS.contains(&action) {
+            let path = path.child("whenUnsatisfiable");
+            errors.push(FieldError::not_supported(&path, action, ACTIONS));
         }
-        let key = constraint.text("topologyKey");
-        if !seen.insert((key, action)) {
-            let pair = format!("{{{key}, {action}}}");
-            errors.push(FieldError::duplicate(
-                &path.child("{topologyKey, whenUnsatisfiable}"),
-                pair,
-            ));
+        let is_alike = |other: &Value| {
+            other.text("topologyKey") == key && other.text("whenUnsatisfiable") == action
+        };
+        if all.iter().skip(at + 1).any(is_alike) {
+            let path = path.child("{topologyKey, whenUnsatisfiable}");
+            errors.push(FieldError::duplicate(&path, format!("{{{key}, {action}}}")));
         }
         if let Some(least) = constraint.int("minDomains") {
             let path = path.child("minDomains");
-            if least <= 0 {
-                errors.push(FieldError::invalid(
-                    &path,
-                    least,
-                    "must be greater than zero",
-                ));
-            } else if action != "DoNotSchedule" {
-                let detail = "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not ScheduleAnyway";
+            positive(Some(least), &path, errors);
+            if action != "DoNotSchedule" {
+                let detail = format!(
+                    "can only use minDomains if whenUnsatisfiable=DoNotSchedule, not {action}"
+                );
                 errors.push(FieldError::invalid(&path, least, detail));
             }
         }
         for field in ["nodeAffinityPolicy", "nodeTaintsPolicy"] {
             optional_one_of(constraint, field, &["Honor", "Ignore"], &path, errors);
         }
+        label_keys(constraint, &path, errors);
         if let Some((selector, path)) = filled(constraint, "labelSelector", &path) {
             label_selector(selector, &path, errors);
         }
+    }
+}
+
+fn positive(number: Option<i64>, path: &Path, errors: &mut ErrorList) {
+    let number = number.unwrap_or(0);
+    if number <= 0 {
+        errors.push(FieldError::invalid(path, number, super::GREATER_THAN_ZERO));
     }
 }
 
@@ -236,19 +274,19 @@ pub(crate) fn tolerations(spec: &Value, path: &Path, errors: &mut ErrorList) {
             errors.push(FieldError::invalid(&path.child("effect"), effect, detail));
         }
         match operator {
-            "" | "Equal" => complain_of(
-                names::is_valid_label_value(value),
-                "operator",
-                &path,
-                value,
-                errors,
-            ),
+            "" | "Equal" => label_value(value, "operator", &path, errors),
             "Exists" if !value.is_empty() => errors.push(FieldError::invalid(
                 &path.child("operator"),
-                toleration.clone(),
+                value,
                 "value must be empty when `operator` is 'Exists'",
             )),
             "Exists" => {}
+            // Comparing is alpha in Kubernetes, and off; it tells of it all the same.
+            "Lt" | "Gt" => errors.push(FieldError::not_supported(
+                &path.child("operator"),
+                operator,
+                &["Equal", "Exists", "Lt", "Gt"],
+            )),
             other => errors.push(FieldError::not_supported(
                 &path.child("operator"),
                 other,
@@ -258,6 +296,15 @@ pub(crate) fn tolerations(spec: &Value, path: &Path, errors: &mut ErrorList) {
         if !effect.is_empty() {
             taint_effect(toleration, &path, errors);
         }
+    }
+}
+
+/// A value as labels have them. All that is wrong with it is said at once.
+fn label_value(value: &str, field: &str, path: &Path, errors: &mut ErrorList) {
+    let messages = names::is_valid_label_value(value);
+    if !messages.is_empty() {
+        let path = path.child(field);
+        errors.push(FieldError::invalid(&path, value, messages.join(";")));
     }
 }
 
@@ -271,22 +318,18 @@ fn taint_effect(parent: &Value, path: &Path, errors: &mut ErrorList) {
     );
 }
 
-/// Taints of a node.
+/// Taints of a node, of which Kubernetes speaks as of its metadata.
 pub(crate) fn taints(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let mut seen = BTreeSet::new();
     for (path, taint) in items(spec, "taints", path) {
-        if require(taint, "key", &path, errors) {
-            meta::label_name_of(taint, "key", &path, errors);
-        }
-        complain(
-            names::is_valid_label_value(taint.text("value")),
-            &path.child("value"),
-            taint.text("value"),
-            errors,
-        );
+        meta::label_name_of(taint, "key", &path, errors);
+        label_value(taint.text("value"), "value", &path, errors);
         taint_effect(taint, &path, errors);
         if !seen.insert((taint.text("key"), taint.text("effect"))) {
-            errors.push(FieldError::duplicate(&path, taint.clone()));
+            errors.push(FieldError {
+                detail: "taints must be unique by key and effect pair".to_owned(),
+                ..FieldError::duplicate(&path, taint.clone())
+            });
         }
     }
 }

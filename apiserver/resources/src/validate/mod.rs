@@ -9,28 +9,41 @@ pub(crate) mod certificate;
 mod conditions;
 pub(crate) mod config;
 pub(crate) mod container;
+mod container_env;
+mod container_resources;
 mod device;
 pub(crate) mod devices;
 pub(crate) mod endpoints;
 pub(crate) mod event;
 pub(crate) mod extensions;
 mod flow_rules;
+mod handler;
+mod job_policies;
 pub(crate) mod lease;
+mod mounts;
 pub(crate) mod namespace;
 pub(crate) mod network;
 pub(crate) mod node;
 mod pkcs10;
 pub(crate) mod pod;
+mod pod_annotations;
+mod pod_resize;
+mod pod_security;
+mod pod_status;
 pub(crate) mod pod_update;
 pub(crate) mod pod_volume;
 pub(crate) mod policy;
 pub(crate) mod quota;
 pub(crate) mod rbac;
+mod resource_name;
 pub(crate) mod reviews;
 pub(crate) mod scaler;
 pub(crate) mod service;
+pub(crate) mod slice;
+mod slice_device;
 pub(crate) mod storage;
 pub(crate) mod volume;
+mod volume_source;
 pub(crate) mod warnings;
 pub(crate) mod workload;
 
@@ -48,6 +61,7 @@ use crate::resource::same;
 
 pub(crate) const NOT_NEGATIVE: &str = "must be greater than or equal to 0";
 pub(crate) const POSITIVE: &str = "must be greater than 0";
+pub(crate) const GREATER_THAN_ZERO: &str = "must be greater than zero";
 pub(crate) const IMMUTABLE: &str = "field is immutable";
 
 /// Items of a list with their paths.
@@ -111,6 +125,25 @@ pub(crate) fn complain_of(
 ) {
     if !messages.is_empty() {
         complain(messages, &path.child(field), value, errors);
+    }
+}
+
+/// Whose a thing is and what it is called: a domain, a slash, and a path.
+pub(crate) fn domain_path(value: &str, path: &Path, errors: &mut ErrorList) {
+    let in_paths = |char: char| char.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(char);
+    match value.split_once('/') {
+        _ if value.is_empty() => errors.push(FieldError::required(path, "")),
+        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
+            complain(names::is_dns1123_subdomain(host), path, host, errors);
+            if !rest.chars().all(in_paths) {
+                let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+                errors.push(FieldError::invalid(path, rest, detail));
+            }
+        }
+        _ => {
+            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            errors.push(FieldError::invalid(path, value, detail));
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::look::{Look, spec, status};
 /// Node.
 pub(crate) fn node(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
-    super::affinity::taints(spec, &path, errors);
+    super::affinity::taints(spec, &Path::new("metadata"), errors);
     let ranges = spec.texts("podCIDRs");
     if ranges.len() > 2 {
         let detail = "may specify no more than one CIDR for each IP family";

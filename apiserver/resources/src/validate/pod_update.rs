@@ -1,14 +1,11 @@
 //! What may change in a pod that exists: next to nothing.
 
-use std::collections::BTreeSet;
-
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
-use schema::names;
 use serde_json::Value;
 
-use super::{container, pod};
-use crate::look::{Look, spec, status};
+use super::{pod, pod_annotations, pod_resize, pod_status};
+use crate::look::{Look, spec};
 use crate::resource::same;
 
 const UPDATABLE: &str = "pod updates may not change fields other than `spec.containers[*].image`,\
@@ -18,6 +15,7 @@ const UPDATABLE: &str = "pod updates may not change fields other than `spec.cont
 
 /// An update through the pod itself.
 pub(crate) fn pod_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    pod_annotations::update(new, old, errors);
     let path = Path::new("spec");
     let (now, before) = (spec(new), spec(old));
     if now == before {
@@ -30,27 +28,20 @@ pub(crate) fn pod_update(new: &Object, old: &Object, errors: &mut ErrorList) {
             return;
         }
     }
-    deadline(now, before, &path, errors);
-    added_tolerations(now, before, &path, errors);
-    for gate in now.list("schedulingGates") {
-        if !before
-            .list("schedulingGates")
-            .iter()
-            .any(|known| known.text("name") == gate.text("name"))
-        {
-            let detail = format!(
-                "only deletion is allowed, but found new scheduling gate '{}'",
-                gate.text("name")
-            );
-            errors.push(FieldError::forbidden(
-                &path.child("schedulingGates"),
-                detail,
-            ));
-        }
+    if !deadline(now, before, &path, errors) {
+        return;
     }
+    added_tolerations(now, before, &path, errors);
+    deleted_gates(now, before, &path, errors);
     let (mut munged, mut reference) = (now.clone(), before.clone());
     for spec in [&mut munged, &mut reference] {
-        forget_updatable(spec, !before.list("schedulingGates").is_empty());
+        forget_updatable(spec);
+    }
+    if !before.list("schedulingGates").is_empty() {
+        placement(now, before, &path, errors);
+        for spec in [&mut munged, &mut reference] {
+            forget_placement(spec);
+        }
     }
     let grace = "terminationGracePeriodSeconds";
     if before.int(grace).is_some_and(|seconds| seconds < 0) && now.int(grace) == Some(1) {
@@ -74,7 +65,7 @@ fn remove(value: &mut Value, key: &str) {
     }
 }
 
-fn forget_updatable(spec: &mut Value, gated: bool) {
+fn forget_updatable(spec: &mut Value) {
     for list in ["containers", "initContainers"] {
         for container in spec
             .get_mut(list)
@@ -88,19 +79,20 @@ fn forget_updatable(spec: &mut Value, gated: bool) {
     for field in ["activeDeadlineSeconds", "tolerations", "schedulingGates"] {
         remove(spec, field);
     }
-    if gated {
-        remove(spec, "nodeSelector");
-        if let Some(affinity) = spec.get_mut("affinity") {
-            remove(affinity, "nodeAffinity");
-            if affinity.as_object().is_some_and(serde_json::Map::is_empty) {
-                remove(spec, "affinity");
-            }
+}
+
+fn forget_placement(spec: &mut Value) {
+    remove(spec, "nodeSelector");
+    if let Some(affinity) = spec.get_mut("affinity") {
+        remove(affinity, "nodeAffinity");
+        if affinity.as_object().is_some_and(serde_json::Map::is_empty) {
+            remove(spec, "affinity");
         }
     }
 }
 
 /// Paths at which two values differ.
-fn differences(new: &Value, old: &Value, path: &str, changed: &mut Vec<String>) {
+pub(super) fn differences(new: &Value, old: &Value, path: &str, changed: &mut Vec<String>) {
     if same(Some(new), Some(old)) {
         return;
     }
@@ -119,25 +111,24 @@ fn differences(new: &Value, old: &Value, path: &str, changed: &mut Vec<String>) 
     }
 }
 
-fn deadline(now: &Value, before: &Value, path: &Path, errors: &mut ErrorList) {
+/// False where nothing more is to be said.
+fn deadline(now: &Value, before: &Value, path: &Path, errors: &mut ErrorList) -> bool {
     let path = path.child("activeDeadlineSeconds");
     match (
         now.int("activeDeadlineSeconds"),
         before.int("activeDeadlineSeconds"),
     ) {
         (Some(now), Some(before)) if now > before => {
-            errors.push(FieldError::invalid(
-                &path,
-                now,
-                "must be less than or equal to previous value",
-            ));
+            let detail = "must be less than or equal to previous value";
+            errors.push(FieldError::invalid(&path, now, detail));
+            false
         }
-        (None, Some(_)) => errors.push(FieldError::invalid(
-            &path,
-            Value::Null,
-            "must not update from a positive integer to nil value",
-        )),
-        _ => {}
+        (None, Some(_)) => {
+            let detail = "must not update from a positive integer to nil value";
+            errors.push(FieldError::invalid(&path, Value::Null, detail));
+            true
+        }
+        _ => true,
     }
 }
 
@@ -155,77 +146,114 @@ fn added_tolerations(now: &Value, before: &Value, path: &Path, errors: &mut Erro
     }
 }
 
-/// Updates through `ephemeralcontainers` and `resize`, which have rules of their own; `status` may hold anything.
+fn deleted_gates(now: &Value, before: &Value, path: &Path, errors: &mut ErrorList) {
+    let known = before.list("schedulingGates");
+    for (path, gate) in super::items(now, "schedulingGates", path) {
+        let name = gate.text("name");
+        if !known.iter().any(|known| known.text("name") == name) {
+            let detail =
+                format!("only deletion is allowed, but found new scheduling gate '{name}'");
+            errors.push(FieldError::forbidden(&path.child("name"), detail));
+        }
+    }
+}
+
+/// Where a pod may run gets narrower as long as nobody looks for a place for it.
+fn placement(now: &Value, before: &Value, path: &Path, errors: &mut ErrorList) {
+    let (labels, kept) = (now.at("nodeSelector"), before.entries("nodeSelector"));
+    let mut kept = kept.map(|(key, value)| labels.at(key) == value);
+    if !kept.all(|kept| kept) {
+        let detail = "only additions to spec.nodeSelector are allowed (no mutations or deletions)";
+        let path = path.child("nodeSelector");
+        errors.push(FieldError::invalid(&path, labels.clone(), detail));
+    }
+    let required = "requiredDuringSchedulingIgnoredDuringExecution";
+    let terms = |spec: &Value| {
+        let affinity = spec.at("affinity").at("nodeAffinity");
+        affinity.at(required).list("nodeSelectorTerms").to_vec()
+    };
+    let (terms, known) = (terms(now), terms(before));
+    let path = path.child("affinity").child("nodeAffinity");
+    let path = path.child(required).child("nodeSelectorTerms");
+    if known.is_empty() {
+        return;
+    }
+    if terms.len() != known.len() {
+        let detail = "no additions/deletions to non-empty NodeSelectorTerms list are allowed";
+        errors.push(FieldError::invalid(&path, terms, detail));
+        return;
+    }
+    for (at, (term, known)) in terms.into_iter().zip(&known).enumerate() {
+        if !has_only_additions(&term, known) {
+            let detail = "only additions are allowed (no mutations or deletions)";
+            errors.push(FieldError::invalid(&path.index(at), term, detail));
+        }
+    }
+}
+
+fn has_only_additions(new: &Value, old: &Value) -> bool {
+    let lists = ["matchExpressions", "matchFields"];
+    let all_empty = |term: &Value| lists.iter().all(|list| term.list(list).is_empty());
+    if all_empty(old) {
+        // It selects nothing, and with more in it would select something.
+        return all_empty(new);
+    }
+    lists.iter().all(|list| {
+        let kept = new.list(list).get(..old.list(list).len());
+        kept.is_some_and(|kept| kept == old.list(list))
+    })
+}
+
+/// Updates through the doors of a pod, which have rules of their own.
 pub(crate) fn pod_subresource(
     subresource: &str,
     new: &Object,
     old: &Object,
     errors: &mut ErrorList,
 ) {
-    let path = Path::new("spec");
     match subresource {
-        "ephemeralcontainers" => {
-            pod::pod_spec(spec(new), &path, errors);
-            for container in spec(old).list("ephemeralContainers") {
-                let name = container.text("name");
-                let detail = match spec(new)
-                    .list("ephemeralContainers")
-                    .iter()
-                    .find(|c| c.text("name") == name)
-                {
-                    None => "existing ephemeral containers may not be removed\n",
-                    Some(now) if now != container => {
-                        "existing ephemeral containers may not be changed\n"
-                    }
-                    Some(_) => continue,
-                };
-                errors.push(FieldError::forbidden(
-                    &path.child("ephemeralContainers"),
-                    detail,
-                ));
-            }
-        }
-        "resize" => {
-            for list in ["containers", "initContainers"] {
-                for (path, entry) in super::items(spec(new), list, &path) {
-                    container::resources(entry.at("resources"), &path.child("resources"), errors);
-                }
-            }
-            if crate::pod::qos_class(spec(new))
-                != old.get_str(&["status", "qosClass"]).unwrap_or("")
-                && old.get_str(&["status", "qosClass"]).is_some()
-            {
-                errors.push(FieldError::invalid(
-                    &path,
-                    crate::pod::qos_class(spec(new)),
-                    "Pod QOS Class may not change as a result of resizing",
-                ));
-            }
-        }
-        "status" => claim_statuses(new, errors),
+        "ephemeralcontainers" => looks(new, old, errors),
+        "resize" => pod_resize::resize(new, old, errors),
+        "status" => pod_status::status_update(new, old, errors),
         _ => {}
     }
 }
 
-/// The claims that were made for a pod are those of its entries.
-fn claim_statuses(pod: &Object, errors: &mut ErrorList) {
-    let path = Path::new("status");
-    let entries = spec(pod).list("resourceClaims").iter();
-    let entries: BTreeSet<&str> = entries.map(|entry| entry.text("name")).collect();
-    let mut seen = BTreeSet::new();
-    for (path, status) in super::items(status(pod), "resourceClaimStatuses", &path) {
-        let (name, path) = (status.text("name"), path.child("name"));
-        if !entries.contains(name) {
-            let detail = "must match the name of an entry in `spec.resourceClaims`";
-            errors.push(FieldError::invalid(&path, name, detail));
-        }
-        if !seen.insert(name) {
-            errors.push(FieldError::duplicate(&path, name));
-        }
-        if status.has("resourceClaimName") {
-            let claim = status.text("resourceClaimName");
-            // Kubernetes tells the same path of both.
-            super::complain(names::is_dns1123_subdomain(claim), &path, claim, errors);
-        }
+/// What is wrong with a pod, and was not before.
+pub(super) fn new_problems(new: &Object, old: &Object) -> ErrorList {
+    let mut found = ErrorList::new();
+    pod::whole_pod(new, &mut found);
+    if !found.is_empty() {
+        let mut before = ErrorList::new();
+        pod::whole_pod(old, &mut before);
+        found.retain(|error| !before.contains(error));
+    }
+    found
+}
+
+/// Containers to look at a pod come, and neither go nor change.
+fn looks(new: &Object, old: &Object, errors: &mut ErrorList) {
+    if old.annotation(pod_annotations::MIRROR).is_some() {
+        let detail = "static pods do not support ephemeral containers";
+        errors.push(FieldError::forbidden(&Path::new("[]"), detail));
+        return;
+    }
+    errors.extend(new_problems(new, old));
+    let path = Path::new("spec").child("ephemeralContainers");
+    let now = spec(new).list("ephemeralContainers");
+    for container in spec(old).list("ephemeralContainers") {
+        let name = container.text("name");
+        let shown = schema::field::go_quote(name);
+        let detail = match now.iter().find(|one| one.text("name") == name) {
+            None => format!("existing ephemeral containers {shown} may not be removed\n"),
+            Some(one) if one != container => {
+                let mut changed = Vec::new();
+                differences(one, container, name, &mut changed);
+                let changed = changed.join(", ");
+                format!("existing ephemeral containers {shown} may not be changed\n{changed}")
+            }
+            Some(_) => continue,
+        };
+        errors.push(FieldError::forbidden(&path, detail));
     }
 }

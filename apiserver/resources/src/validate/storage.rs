@@ -4,6 +4,7 @@ use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
 
+use super::volume_source::driver_name;
 use super::{amount, complain, immutable, items, label_selector, optional_one_of, require};
 use crate::look::{Look, spec};
 use crate::resource::same;
@@ -12,22 +13,6 @@ const PARAMETERS_BYTES_MAX: usize = 256 * 1024;
 
 fn root_text<'a>(object: &'a Object, field: &str) -> &'a str {
     object.at(field).as_str().unwrap_or("")
-}
-
-fn driver_name(name: &str, path: &Path, errors: &mut ErrorList) {
-    if name.is_empty() {
-        errors.push(FieldError::required(path, ""));
-        return;
-    }
-    if name.len() > 63 {
-        errors.push(FieldError::too_long(path, 63));
-    }
-    complain(
-        names::is_dns1123_subdomain(&name.to_lowercase()),
-        path,
-        name,
-        errors,
-    );
 }
 
 /// StorageClass.

@@ -1,6 +1,7 @@
 //! Validation as data: an object, and the errors that a client reads. Objects are defaulted and prepared first, as the
 //! server does, so these tables also hold the defaults to account.
 
+mod pod_parts;
 mod pods;
 mod workloads;
 
@@ -134,8 +135,26 @@ fn metadata() {
         ]
     );
     assert_eq!(update_errors(map(), |new| new.set_uid("")), none());
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "1a"}, "spec": {"ports": [{"port": 80}]}});
-    assert!(super::tests::errors(service)[0].contains("a DNS-1035 label must consist of"));
+    let named = |kind: &str, name: &str| {
+        let mut object = match kind {
+            "Service" => service(json!({"ports": [{"port": 80}]})),
+            _ => deployment(),
+        };
+        object["kind"] = kind.into();
+        object["metadata"]["name"] = name.into();
+        super::tests::errors(object)
+    };
+    assert_eq!(
+        named("Service", "1a"),
+        none(),
+        "names may start with digits"
+    );
+    for kind in ["Service", "StatefulSet"] {
+        assert_eq!(
+            named(kind, "a.b"),
+            ["metadata.name: Invalid value: \"a.b\": must not contain dots"]
+        );
+    }
     let namespaced =
         json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n", "namespace": "x"}});
     assert_eq!(
@@ -188,7 +207,7 @@ fn a_quota_counts_only_what_can_be_in_its_scopes() {
     let without_values = quota(json!({"pods": "1"}), term("Terminating", "DoesNotExist"));
     assert!(
         without_values.len() == 1
-            && without_values[0].contains("must be 'Exist' when scope is any of"),
+            && without_values[0].contains("must be 'Exists' when scope is any of"),
         "{without_values:?}"
     );
 }

@@ -67,8 +67,8 @@ fn pods() {
              alphanumeric characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or \
              '123-abc', regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
             "spec.containers[0].image: Required value",
-            "spec.containers[1].image: Invalid value: \" x\": must not have leading or trailing whitespace",
             "spec.containers[2].name: Duplicate value: \"b\"",
+            "spec.containers[1].image: Invalid value: \" x\": must not have leading or trailing whitespace",
         ]
     );
     let cases = [
@@ -95,7 +95,7 @@ fn pods() {
         ),
         (
             json!({"envFrom": [{}]}),
-            "spec.containers[0].envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+            "spec.containers[0].envFrom: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
         ),
         (
             json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]}),
@@ -174,7 +174,7 @@ fn pod_specs() {
         (
             "tolerations",
             json!([{"key": "k", "operator": "Gt", "value": "5"}]),
-            "spec.tolerations[0].operator: Unsupported value: \"Gt\": supported values: \"Equal\", \"Exists\"",
+            "spec.tolerations[0].operator: Unsupported value: \"Gt\": supported values: \"Equal\", \"Exists\", \"Lt\", \"Gt\"",
         ),
         (
             "topologySpreadConstraints",
