@@ -1,12 +1,14 @@
 //! Quotas and limit ranges.
 
+use std::collections::BTreeSet;
+
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
 use schema::quantity::Quantity;
 use serde_json::Value;
 
-use super::{amount, complain, immutable, items, quantity};
+use super::{complain, items, quantity, resource_name};
 use crate::look::{Look, spec, status};
 
 const SCOPES: &[&str] = &[
@@ -19,39 +21,6 @@ const SCOPES: &[&str] = &[
     "VolumeAttributesClass",
 ];
 
-/// Counts of objects, which cannot be fractions.
-fn is_count(name: &str) -> bool {
-    name.starts_with("count/")
-        || matches!(
-            name,
-            "pods"
-                | "services"
-                | "replicationcontrollers"
-                | "resourcequotas"
-                | "secrets"
-                | "configmaps"
-                | "persistentvolumeclaims"
-                | "services.nodeports"
-                | "services.loadbalancers"
-        )
-}
-
-fn quota_resource(name: &str, path: &Path, errors: &mut ErrorList) {
-    complain(names::is_qualified_name(name), path, name, errors);
-    let standard = is_count(name)
-        || matches!(name, "cpu" | "memory" | "ephemeral-storage" | "storage")
-        || ["requests.", "limits.", "hugepages-"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix));
-    if !name.contains('/') && !standard {
-        errors.push(FieldError::invalid(
-            path,
-            name,
-            "must be a standard resource for quota",
-        ));
-    }
-}
-
 /// ResourceQuota.
 pub(crate) fn resource_quota(object: &Object, errors: &mut ErrorList) {
     for (parent, field, path) in [
@@ -61,17 +30,8 @@ pub(crate) fn resource_quota(object: &Object, errors: &mut ErrorList) {
     ] {
         for (name, value) in parent.entries(field) {
             let path = Path::new(path).child(field).key(name);
-            quota_resource(name, &path, errors);
-            if let Some(quantity) = amount(value, &path, errors)
-                && is_count(name)
-                && quantity.milli_value() % 1000 != 0
-            {
-                errors.push(FieldError::invalid(
-                    &path,
-                    quantity.to_string(),
-                    "must be an integer",
-                ));
-            }
+            resource_name::of_quota(name, &path, errors);
+            resource_name::value(name, value, &path, errors);
         }
     }
     let path = Path::new("spec");
@@ -81,18 +41,7 @@ pub(crate) fn resource_quota(object: &Object, errors: &mut ErrorList) {
 
 /// Whether a quota of this scope can count the resource; resources that are not Kubernetes' own go with any.
 fn counts(scope: &str, resource: &str) -> bool {
-    let standard = (is_count(resource) && !resource.starts_with("count/"))
-        || matches!(
-            resource,
-            "cpu" | "memory" | "ephemeral-storage" | "requests.storage"
-        )
-        || matches!(
-            resource.split_once('.'),
-            Some((
-                "requests" | "limits",
-                "cpu" | "memory" | "ephemeral-storage"
-            ))
-        );
+    let standard = resource_name::is_of_quotas(resource);
     let computes = matches!(
         resource,
         "cpu" | "memory" | "requests.cpu" | "requests.memory" | "limits.cpu" | "limits.memory"
@@ -137,8 +86,9 @@ fn scopes(spec: &Value, path: &Path, errors: &mut ErrorList) {
 fn selected_scopes(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let selector = spec.at("scopeSelector");
     let mut names = Vec::new();
-    let whole = path.child("matchExpressions");
-    for (path, term) in items(selector, "matchExpressions", path) {
+    // Kubernetes does not say which of them is wrong.
+    let path = &path.child("matchExpressions");
+    for term in selector.list("matchExpressions") {
         let scope = term.text("scopeName");
         names.push(scope);
         if SCOPES.contains(&scope) {
@@ -147,7 +97,7 @@ fn selected_scopes(spec: &Value, path: &Path, errors: &mut ErrorList) {
                 .filter(|(resource, _)| !counts(scope, resource))
             {
                 let detail = "unsupported scope applied to resource";
-                errors.push(FieldError::invalid(&whole, selector.clone(), detail));
+                errors.push(FieldError::invalid(path, selector.clone(), detail));
             }
         } else {
             errors.push(FieldError::invalid(
@@ -161,7 +111,7 @@ fn selected_scopes(spec: &Value, path: &Path, errors: &mut ErrorList) {
             errors.push(FieldError::invalid(
                 &path.child("operator"),
                 term.text("operator"),
-                "must be 'Exist' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
+                "must be 'Exists' when scope is any of ResourceQuotaScopeTerminating, ResourceQuotaScopeNotTerminating, \
                  ResourceQuotaScopeBestEffort, ResourceQuotaScopeNotBestEffort or \
                  ResourceQuotaScopeCrossNamespacePodAffinity",
             ));
@@ -186,23 +136,22 @@ fn selected_scopes(spec: &Value, path: &Path, errors: &mut ErrorList) {
         }
     }
     if contradict(&names) {
-        errors.push(FieldError::invalid(
-            &whole,
-            selector.clone(),
-            "conflicting scopes",
-        ));
+        let shown = spec.at("scopes").clone();
+        errors.push(FieldError::invalid(path, shown, "conflicting scopes"));
     }
 }
 
 /// What a quota counts never changes, how much it grants does.
 pub(crate) fn resource_quota_update(new: &Object, old: &Object, errors: &mut ErrorList) {
-    let path = Path::new("spec").child("scopes");
-    immutable(
-        spec(new).at("scopes"),
-        spec(old).at("scopes"),
-        &path,
-        errors,
-    );
+    let scopes = |object: &Object| {
+        let scopes = spec(object).texts("scopes").into_iter();
+        scopes.map(str::to_owned).collect::<BTreeSet<String>>()
+    };
+    if scopes(new) != scopes(old) {
+        let path = Path::new("spec").child("scopes");
+        let shown = spec(new).at("scopes").clone();
+        errors.push(FieldError::invalid(&path, shown, super::IMMUTABLE));
+    }
 }
 
 /// LimitRange.
@@ -210,16 +159,12 @@ pub(crate) fn limit_range(object: &Object, errors: &mut ErrorList) {
     let mut seen: Vec<&str> = Vec::new();
     for (path, item) in items(spec(object), "limits", &Path::new("spec")) {
         let kind = item.text("type");
-        complain(
-            names::is_qualified_name(kind),
-            &path.child("type"),
-            kind,
-            errors,
-        );
+        limit_type(kind, &path.child("type"), errors);
         if seen.contains(&kind) {
             errors.push(FieldError::duplicate(&path.child("type"), kind));
         }
         seen.push(kind);
+        let mut names: BTreeSet<&str> = BTreeSet::new();
         for field in [
             "max",
             "min",
@@ -227,67 +172,153 @@ pub(crate) fn limit_range(object: &Object, errors: &mut ErrorList) {
             "defaultRequest",
             "maxLimitRequestRatio",
         ] {
-            for (name, value) in item.entries(field) {
-                quantity(value, &path.child(field).key(name), errors);
-            }
-        }
-        if kind == "Pod" {
-            for field in ["default", "defaultRequest"] {
-                if item
-                    .at(field)
-                    .as_object()
-                    .is_some_and(|map| !map.is_empty())
-                {
+            let is_filled = item
+                .at(field)
+                .as_object()
+                .is_some_and(|map| !map.is_empty());
+            if kind == "Pod" && field.starts_with("default") {
+                if is_filled {
                     let detail = "may not be specified when `type` is 'Pod'";
                     errors.push(FieldError::forbidden(&path.child(field), detail));
                 }
+                continue;
+            }
+            for (name, value) in item.entries(field) {
+                let path = path.child(field).key(name);
+                match kind {
+                    "Pod" | "Container" => resource_name::of_container(name, &path, errors),
+                    _ => {
+                        resource_name::any(name, &path, errors);
+                    }
+                }
+                quantity(value, &path, errors);
+                names.insert(name);
             }
         }
-        order(item, &path, errors);
+        let has_size = item.at("min").has("storage") || item.at("max").has("storage");
+        if kind == "PersistentVolumeClaim" && !has_size {
+            let detail =
+                "either minimum or maximum storage value is required, but neither was provided";
+            errors.push(FieldError::required(&path.child("limits"), detail));
+        }
+        for name in names {
+            order(item, name, &path, errors);
+            ratio(item, name, &path, errors);
+            exact(item, name, &path, errors);
+        }
     }
 }
 
-/// min <= defaultRequest <= default <= max, for whatever of them is there.
-fn order(item: &Value, path: &Path, errors: &mut ErrorList) {
-    const PAIRS: [(&str, &str, &str, &str); 6] = [
-        ("min", "max", "min value", "max value"),
+fn limit_type(kind: &str, path: &Path, errors: &mut ErrorList) {
+    let messages = names::is_qualified_name(kind);
+    let is_known =
+        kind.contains('/') || matches!(kind, "Pod" | "Container" | "PersistentVolumeClaim");
+    if messages.is_empty() && !is_known {
+        let detail = "must be a standard limit type or fully qualified";
+        errors.push(FieldError::invalid(path, kind, detail));
+    }
+    complain(messages, path, kind, errors);
+}
+
+fn amount_of(item: &Value, field: &str, name: &str) -> Option<Quantity> {
+    let is_of_pod = item.text("type") == "Pod" && field.starts_with("default");
+    let amount = item.at(field).at(name);
+    Quantity::from_json(amount).ok().filter(|_| !is_of_pod)
+}
+
+/// min <= defaultRequest <= default <= max, for whatever of them is there. The field that is blamed, and the amount that
+/// is shown, are those of Kubernetes.
+fn order(item: &Value, name: &str, path: &Path, errors: &mut ErrorList) {
+    const PAIRS: [(&str, &str, &str, &str, &str, bool); 6] = [
+        ("min", "max", "min value", "max value", "min", true),
         (
             "min",
             "defaultRequest",
             "min value",
             "default request value",
+            "defaultRequest",
+            false,
         ),
-        ("min", "default", "min value", "default value"),
         (
             "defaultRequest",
             "max",
             "default request value",
             "max value",
+            "defaultRequest",
+            true,
         ),
         (
             "defaultRequest",
             "default",
             "default request value",
             "default limit value",
+            "defaultRequest",
+            true,
         ),
-        ("default", "max", "default value", "max value"),
+        (
+            "min",
+            "default",
+            "min value",
+            "default value",
+            "default",
+            true,
+        ),
+        (
+            "default",
+            "max",
+            "default value",
+            "max value",
+            "default",
+            false,
+        ),
     ];
-    for (low, high, low_words, high_words) in PAIRS {
-        for (name, value) in item.entries(low) {
-            let (Ok(a), Ok(b)) = (
-                Quantity::from_json(value),
-                Quantity::from_json(item.at(high).at(name)),
-            ) else {
-                continue;
-            };
-            if a > b {
-                let detail = format!("{low_words} {a} is greater than {high_words} {b}");
-                errors.push(FieldError::invalid(
-                    &path.child(low).key(name),
-                    a.to_string(),
-                    detail,
-                ));
-            }
+    for (low, high, low_words, high_words, blamed, shows_low) in PAIRS {
+        let (Some(a), Some(b)) = (amount_of(item, low, name), amount_of(item, high, name)) else {
+            continue;
+        };
+        if a > b {
+            let detail = format!("{low_words} {a} is greater than {high_words} {b}");
+            let shown = if shows_low { a } else { b };
+            let path = path.child(blamed).key(name);
+            errors.push(FieldError::invalid(&path, shown.to_string(), detail));
         }
+    }
+}
+
+/// How much more may be used than is promised, at most.
+fn ratio(item: &Value, name: &str, path: &Path, errors: &mut ErrorList) {
+    let of = |field: &str| amount_of(item, field, name);
+    let Some(ratio) = of("maxLimitRequestRatio") else {
+        return;
+    };
+    let path = path.child("maxLimitRequestRatio").key(name);
+    if ratio.as_f64() < 1.0 {
+        let detail = format!("ratio {ratio} is less than 1");
+        errors.push(FieldError::invalid(&path, ratio.to_string(), detail));
+    }
+    let (Some(least), Some(most)) = (of("min"), of("max")) else {
+        return;
+    };
+    let limit = most.as_f64() / least.as_f64();
+    if ratio.as_f64() > limit {
+        let detail = format!("ratio {ratio} is greater than max/min = {limit:.6}");
+        errors.push(FieldError::invalid(&path, ratio.to_string(), detail));
+    }
+}
+
+/// Of what cannot be promised twice, default and default request are the same.
+fn exact(item: &Value, name: &str, path: &Path, errors: &mut ErrorList) {
+    let (limit, request) = (
+        amount_of(item, "default", name),
+        amount_of(item, "defaultRequest", name),
+    );
+    if let (Some(limit), Some(request), false) =
+        (limit, request, resource_name::may_be_overcommitted(name))
+        && limit != request
+    {
+        let detail =
+            format!("default value {limit} must equal to defaultRequest value {request} in {name}");
+        let path = path.child("defaultRequest").key(name);
+        errors.push(FieldError::invalid(&path, request.to_string(), detail));
     }
 }
