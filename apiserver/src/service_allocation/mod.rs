@@ -473,6 +473,9 @@ fn carry_over(new: &mut Object, old: &Object) {
     else {
         return;
     };
+    let asked: BTreeSet<u64> = (ports.iter())
+        .filter_map(|port| port.get("nodePort").and_then(Value::as_u64))
+        .collect();
     for port in ports {
         let key = |port: &Value| (port.get("port").cloned(), port.get("protocol").cloned());
         let unset = port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0;
@@ -482,7 +485,9 @@ fn carry_over(new: &mut Object, old: &Object) {
             .and_then(|other| other.get("nodePort"));
         let before = before.and_then(Value::as_u64).filter(|port| *port != 0);
         match before {
-            Some(before) if wants && unset => port["nodePort"] = before.into(),
+            Some(before) if wants && unset && !asked.contains(&before) => {
+                port["nodePort"] = before.into();
+            }
             // Back to ClusterIP: ports that were only carried along are given back.
             Some(before)
                 if !wants

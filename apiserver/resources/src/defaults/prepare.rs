@@ -187,7 +187,6 @@ pub(crate) fn secret_update(new: &mut Object, old: &Object) {
 /// A load balancer with no addresses yet.
 pub(crate) fn service_create(object: &mut Object) {
     object.set(&["status"], json!({"loadBalancer": {}}));
-    drop_by_type(object, None);
 }
 
 /// An ingress with no addresses yet.
@@ -197,114 +196,125 @@ pub(crate) fn ingress_create(object: &mut Object) {
 
 /// Allocated values that an update left out are those of the stored service.
 pub(crate) fn service_update(new: &mut Object, old: &Object) {
-    let needs_address = |object: &Object| object.at("spec").text("type") != "ExternalName";
-    let needs_ports =
-        |object: &Object| matches!(object.at("spec").text("type"), "NodePort" | "LoadBalancer");
     let before = old.at("spec");
-    let (addresses, ports) = (
-        needs_address(new) && needs_address(old),
-        needs_ports(new) && needs_ports(old),
-    );
     with_map(new, &["spec"], |spec| {
-        if addresses {
-            let left_out = |spec: &Map<String, Value>, field: &str| match spec.at(field) {
-                Value::Null => true,
-                Value::String(text) => text.is_empty(),
-                Value::Array(list) => list.is_empty(),
-                _ => false,
-            };
-            if left_out(spec, "clusterIP") && left_out(spec, "clusterIPs") {
-                for field in ["clusterIP", "clusterIPs"] {
-                    if before.has(field) {
-                        spec.insert(field.to_owned(), before.at(field).clone());
-                    }
-                }
-            }
+        keep_addresses(spec, before);
+        keep_node_ports(spec, before);
+        let number = "healthCheckNodePort";
+        if needs_health_port(before) && needs_health_port(spec) && is_unset(spec.at(number)) {
+            spec.insert(number.to_owned(), before.at(number).clone());
         }
-        if ports {
-            each_map(spec, "ports", |port| {
-                let same = |other: &&Value| {
-                    other.at("port") == port.at("port")
-                        && protocol(other.text("protocol")) == protocol(port.text("protocol"))
-                };
-                let stored = before
-                    .list("ports")
-                    .iter()
-                    .find(same)
-                    .and_then(|port| port.int("nodePort"));
-                if let Some(stored) = stored.filter(|_| port.int("nodePort").unwrap_or(0) == 0) {
-                    port.insert("nodePort".to_owned(), stored.into());
-                }
-            });
-            if before.int("healthCheckNodePort").unwrap_or(0) != 0
-                && spec.int("healthCheckNodePort").unwrap_or(0) == 0
-                && spec.text("externalTrafficPolicy") == "Local"
-                && spec.text("type") == "LoadBalancer"
-            {
-                spec.insert(
-                    "healthCheckNodePort".to_owned(),
-                    before.at("healthCheckNodePort").clone(),
-                );
-            }
-        }
+        drop_by_type(spec, before);
     });
-    drop_by_type(new, Some(old));
 }
 
-fn protocol(text: &str) -> &str {
-    if text.is_empty() { "TCP" } else { text }
+fn needs_address(spec: &(impl Look + ?Sized)) -> bool {
+    spec.text("type") != "ExternalName"
 }
 
-/// A change of type takes along what only the former type needed, when the client left it as it was.
-fn drop_by_type(new: &mut Object, old: Option<&Object>) {
-    let Some(old) = old else { return };
-    let before = old.at("spec");
-    if before.text("type") == new.at("spec").text("type") {
+fn needs_node_ports(spec: &(impl Look + ?Sized)) -> bool {
+    match spec.text("type") {
+        "NodePort" => true,
+        "LoadBalancer" => spec.at("allocateLoadBalancerNodePorts") != &Value::Bool(false),
+        _ => false,
+    }
+}
+
+fn needs_health_port(spec: &(impl Look + ?Sized)) -> bool {
+    spec.text("type") == "LoadBalancer" && spec.text("externalTrafficPolicy") == "Local"
+}
+
+fn is_exposed(spec: &(impl Look + ?Sized)) -> bool {
+    match spec.text("type") {
+        "NodePort" | "LoadBalancer" => true,
+        "ClusterIP" => !spec.list("externalIPs").is_empty(),
+        _ => false,
+    }
+}
+
+fn keep_addresses(spec: &mut Map<String, Value>, before: &Value) {
+    if !needs_address(spec) || !needs_address(before) {
         return;
     }
-    with_map(new, &["spec"], |spec| {
-        let kind = spec.text("type").to_owned();
-        let unchanged = |spec: &Map<String, Value>, field: &str| spec.at(field) == before.at(field);
-        if kind == "ExternalName" {
-            for field in [
-                "clusterIP",
-                "clusterIPs",
-                "ipFamilies",
-                "ipFamilyPolicy",
-                "internalTrafficPolicy",
-            ] {
-                if unchanged(spec, field) {
-                    spec.remove(field);
-                }
+    if is_unset(spec.at("clusterIP")) && is_unset(spec.at("clusterIPs")) {
+        for field in ["clusterIP", "clusterIPs"] {
+            if before.has(field) {
+                spec.insert(field.to_owned(), before.at(field).clone());
             }
         }
-        if !matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
-            let same_ports = spec
-                .list("ports")
-                .iter()
-                .zip(before.list("ports"))
-                .all(|(a, b)| a.at("nodePort") == b.at("nodePort"));
-            if same_ports {
-                each_map(spec, "ports", |port| {
-                    port.remove("nodePort");
-                });
-            }
-            if spec.list("externalIPs").is_empty() && unchanged(spec, "externalTrafficPolicy") {
-                spec.remove("externalTrafficPolicy");
-            }
-        }
-        if kind != "LoadBalancer" {
-            for field in [
-                "allocateLoadBalancerNodePorts",
-                "loadBalancerClass",
-                "healthCheckNodePort",
-            ] {
-                if unchanged(spec, field) {
-                    spec.remove(field);
-                }
-            }
+    }
+}
+
+/// A port of this name had a node port, which no other port of the update takes.
+fn keep_node_ports(spec: &mut Map<String, Value>, before: &Value) {
+    if !needs_node_ports(spec) || !needs_node_ports(before) {
+        return;
+    }
+    let asked: BTreeSet<i64> = (spec.list("ports").iter())
+        .filter_map(|port| port.int("nodePort"))
+        .collect();
+    each_map(spec, "ports", |port| {
+        let ports = before.list("ports").iter();
+        let kept = ports
+            .filter(|other| other.text("name") == port.text("name"))
+            .filter_map(|other| other.int("nodePort"))
+            .find(|number| *number != 0 && !asked.contains(number));
+        if let Some(number) = kept.filter(|_| is_unset(port.at("nodePort"))) {
+            port.insert("nodePort".to_owned(), number.into());
         }
     });
+}
+
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.is_empty(),
+        Value::Array(list) => list.is_empty(),
+        _ => value.as_i64() == Some(0),
+    }
+}
+
+/// What only the service of before needed goes, when the client left it as it was.
+fn drop_by_type(spec: &mut Map<String, Value>, before: &Value) {
+    if needs_address(before) && !needs_address(spec) {
+        drop_unchanged(spec, before, &["clusterIP", "clusterIPs"]);
+        drop_unchanged(spec, before, &["ipFamilies", "ipFamilyPolicy"]);
+    }
+    if needs_node_ports(before) && !needs_node_ports(spec) {
+        drop_node_ports(spec, before);
+    }
+    if needs_health_port(before) && !needs_health_port(spec) {
+        drop_unchanged(spec, before, &["healthCheckNodePort"]);
+    }
+    if before.text("type") == "LoadBalancer" && spec.text("type") != "LoadBalancer" {
+        let fields = ["allocateLoadBalancerNodePorts", "loadBalancerClass"];
+        drop_unchanged(spec, before, &fields);
+    }
+    if is_exposed(before) && !is_exposed(spec) {
+        drop_unchanged(spec, before, &["externalTrafficPolicy"]);
+    }
+}
+
+fn drop_unchanged(spec: &mut Map<String, Value>, before: &Value, fields: &[&str]) {
+    for field in fields {
+        if spec.at(field) == before.at(field) {
+            spec.remove(*field);
+        }
+    }
+}
+
+fn drop_node_ports(spec: &mut Map<String, Value>, before: &Value) {
+    let numbers = |ports: &[Value]| -> Vec<Value> {
+        ports
+            .iter()
+            .map(|port| port.at("nodePort").clone())
+            .collect()
+    };
+    if numbers(spec.list("ports")) == numbers(before.list("ports")) {
+        each_map(spec, "ports", |port| {
+            port.remove("nodePort");
+        });
+    }
 }
 
 /// Counters that clients expect to read from the first moment on.

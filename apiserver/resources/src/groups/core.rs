@@ -322,6 +322,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_update: defaults::prepare::service_update,
         check: validate::service::service,
         check_update: validate::service::service_update,
+        check_subresource_update: validate::service::service_subresource,
         advise: validate::warnings::service,
         ..NAMESPACED
     },

@@ -9,7 +9,7 @@ use super::{complain, immutable, items, one_of, port_number, require};
 use crate::look::Look;
 
 /// An address that a service may point to.
-fn endpoint_ip(ip: &str, path: &Path, errors: &mut ErrorList) {
+pub(super) fn endpoint_ip(ip: &str, path: &Path, errors: &mut ErrorList) {
     let messages = names::is_valid_ip(ip);
     if !messages.is_empty() {
         complain(messages, path, ip, errors);
