@@ -40,6 +40,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_update: defaults::prepare::daemon_set_update,
         check: validate::workload::daemon_set,
         check_update: validate::workload::selector_update,
+        check_subresource_update: validate::workload::counts,
         advise: validate::warnings::workload,
         ..APPS
     },
@@ -57,6 +58,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_subresource_update: defaults::prepare::deployment_subresource,
         check: validate::workload::deployment,
         check_update: validate::workload::selector_update,
+        check_subresource_update: validate::workload::counts,
         advise: validate::warnings::workload,
         ..APPS
     },
@@ -74,6 +76,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_create: defaults::prepare::replicas_create,
         check: validate::workload::replica_set,
         check_update: validate::workload::selector_update,
+        check_subresource_update: validate::workload::counts,
         advise: validate::warnings::workload,
         ..APPS
     },
@@ -92,6 +95,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_create: defaults::prepare::stateful_set_create,
         check: validate::workload::stateful_set,
         check_update: validate::workload::stateful_set_update,
+        check_subresource_update: validate::workload::counts,
         advise: validate::warnings::workload,
         ..APPS
     },

@@ -261,6 +261,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         defaults: defaults::workload::replication_controller,
         on_create: defaults::prepare::replicas_create,
         check: validate::workload::replication_controller,
+        check_subresource_update: validate::workload::counts,
         advise: validate::warnings::workload,
         ..NAMESPACED
     },

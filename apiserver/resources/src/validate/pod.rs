@@ -10,8 +10,8 @@ use serde_json::Value;
 use super::container::{self, Surroundings, containers, ports_of_host};
 use super::pod_volume::volumes;
 use super::{
-    affinity, complain, complain_of, container_env, container_resources, filled, items,
-    label_selector, one_of, optional_one_of, pod_annotations, pod_security, require,
+    affinity, complain, complain_of, container_env, container_resources, filled, items, one_of,
+    optional_one_of, pod_annotations, pod_security, require,
 };
 use crate::look::{Look, spec};
 use crate::meta;
@@ -330,27 +330,22 @@ fn host_aliases(spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-/// A selector that has to find the pods of a template.
-pub(crate) fn selector_matches_template(
-    selector: &Value,
-    template: &Value,
-    path: &Path,
-    errors: &mut ErrorList,
-) {
-    label_selector(selector, &path.child("selector"), errors);
-    let labels = template.at("metadata").at("labels");
-    let pairs: Vec<(&str, &str)> = template
-        .at("metadata")
+/// A selector that can be read has to find the pods of the template next to it.
+pub(super) fn selects_template(spec: &Value, path: &Path, errors: &mut ErrorList) {
+    let metadata = spec.at("template").at("metadata");
+    let pairs: Vec<(&str, &str)> = metadata
         .entries("labels")
         .filter_map(|(k, v)| Some((k, v.as_str()?)))
         .collect();
-    let parsed = schema::selector::LabelSelector::from_object(Some(selector));
+    let parsed = schema::selector::LabelSelector::from_object(Some(spec.at("selector")));
     if parsed.is_ok_and(|selector| !selector.is_empty() && !selector.matches(pairs.iter().copied()))
     {
-        errors.push(FieldError::invalid(
-            &path.child("template").child("metadata").child("labels"),
-            labels.clone(),
-            "`selector` does not match template `labels`",
-        ));
+        unselected(metadata.at("labels"), path, errors);
     }
+}
+
+pub(super) fn unselected(labels: &Value, path: &Path, errors: &mut ErrorList) {
+    let path = path.child("template").child("metadata").child("labels");
+    let detail = "`selector` does not match template `labels`";
+    errors.push(FieldError::invalid(&path, labels.clone(), detail));
 }

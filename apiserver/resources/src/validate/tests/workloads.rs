@@ -73,7 +73,14 @@ fn workloads() {
         value["kind"] = kind.into();
         assert_eq!(errors(value.clone()), none(), "{kind}");
         value["spec"]["selector"] = Value::Null;
-        assert_eq!(errors(value)[0], "spec.selector: Required value", "{kind}");
+        let first = match kind {
+            "DaemonSet" => {
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template \
+                 `labels`"
+            }
+            _ => "spec.selector: Required value",
+        };
+        assert_eq!(errors(value)[0], first, "{kind}");
     }
     let mut bare = deployment();
     bare["spec"] = json!({});
@@ -92,10 +99,13 @@ fn workloads() {
         none()
     );
     let refused = update_errors(set, |new| new.set(&["spec", "serviceName"], "other"));
-    assert!(
-        refused[0]
-            .starts_with("spec: Forbidden: updates to statefulset spec for fields other than"),
-        "{refused:?}"
+    assert_eq!(
+        refused,
+        [
+            "spec: Forbidden: updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', \
+             'updateStrategy', 'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are \
+             forbidden.\nDifference causing the error:\nspec.serviceName"
+        ]
     );
     let controller = json!({"apiVersion": "v1", "kind": "ReplicationController", "spec": {"template":
         {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "x"}]}}}});
@@ -103,6 +113,102 @@ fn workloads() {
     let object = created(controller);
     assert_eq!(object.get(&["spec", "selector"]), Some(&json!({"a": "b"})));
     assert_eq!(object.label("a"), Some("b"));
+}
+
+#[test]
+fn parts_of_workloads_are_refused_in_words() {
+    let of = |kind: &str, path: &[&str], value: Value| {
+        let mut object = Object::new(deployment()).unwrap();
+        object.value_mut()["kind"] = kind.into();
+        object.set(path, value);
+        errors(object.into_value())
+    };
+    let deadline = ["spec", "template", "spec", "activeDeadlineSeconds"];
+    for (kind, owner) in [
+        ("Deployment", "ReplicaSet"),
+        ("DaemonSet", "DaemonSet"),
+        ("StatefulSet", "StatefulSet"),
+    ] {
+        let expected = format!(
+            "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in {owner} is not Supported"
+        );
+        assert_eq!(of(kind, &deadline, 5.into()), [expected]);
+    }
+    assert_eq!(
+        of("StatefulSet", &["spec", "serviceName"], "a.b".into()),
+        [
+            "spec.serviceName: Invalid value: \"a.b\": a lowercase RFC 1123 label must consist of lower case alphanumeric \
+             characters or '-', and must start and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', \
+             regex used for validation is '[a-z0-9]([-a-z0-9]*[a-z0-9])?')"
+        ]
+    );
+    let policy = json!({"whenScaled": "x"});
+    let field = ["spec", "persistentVolumeClaimRetentionPolicy"];
+    assert_eq!(
+        of("StatefulSet", &field, policy),
+        [
+            "spec.persistentVolumeClaimRetentionPolicy.whenScaled: Unsupported value: \"x\": supported values: \"Retain\", \
+             \"Delete\""
+        ]
+    );
+    assert_eq!(
+        of("Deployment", &["spec", "strategy"], json!({"type": "x"})),
+        [
+            "spec.strategy: Unsupported value: {\"type\":\"x\"}: supported values: \"Recreate\", \"RollingUpdate\""
+        ]
+    );
+    assert_eq!(
+        of(
+            "Deployment",
+            &["spec", "selector"],
+            json!({"matchExpressions": [{"key": "a", "operator": "In"}]})
+        ),
+        [
+            "spec.selector.matchExpressions[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'",
+            "spec.selector: Invalid value: {\"matchExpressions\":[{\"key\":\"a\",\"operator\":\"In\"}]}: invalid label \
+             selector"
+        ]
+    );
+}
+
+#[test]
+fn counts_in_a_status_fit_together() {
+    let errors = |kind: &str, before: Value, status: Value| {
+        let mut value = deployment();
+        value["kind"] = kind.into();
+        let mut old = created(value);
+        old.set_resource_version("1");
+        old.set(&["status"], before);
+        let mut new = old.clone();
+        new.set(&["status"], status);
+        let errors = resource(&new).validate_subresource_update("status", &new, &old);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let more = json!({"replicas": 1, "readyReplicas": 1, "availableReplicas": 2});
+    assert_eq!(
+        errors("Deployment", json!({}), more.clone()),
+        [
+            "status.availableReplicas: Invalid value: 2: cannot be greater than status.replicas",
+            "status.availableReplicas: Invalid value: 2: cannot be greater than readyReplicas"
+        ]
+    );
+    assert_eq!(
+        errors("StatefulSet", json!({}), more)[1],
+        "status.availableReplicas: Invalid value: 2: cannot be greater than status.readyReplicas"
+    );
+    assert_eq!(
+        errors(
+            "DaemonSet",
+            json!({"collisionCount": 1}),
+            json!({"numberReady": -1})
+        ),
+        [
+            "status.numberReady: Invalid value: -1: must be greater than or equal to 0",
+            "status.collisionCount: Invalid value: 0: cannot be decremented"
+        ]
+    );
+    let fine = json!({"replicas": 2, "readyReplicas": 2, "availableReplicas": 1});
+    assert_eq!(errors("ReplicaSet", json!({}), fine), none());
 }
 
 #[test]
@@ -132,7 +238,8 @@ fn pods_of_a_stateful_set_may_mount_its_claims() {
     set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["name"] = "other".into();
     assert_eq!(
         errors(set.clone()),
-        ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
+        none(),
+        "its pods are looked at when they are made"
     );
     set["kind"] = "ReplicaSet".into();
     set["spec"]["volumeClaimTemplates"] = Value::Null;
