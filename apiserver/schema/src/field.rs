@@ -127,6 +127,9 @@ pub struct FieldError {
     pub detail: String,
 }
 
+/// Stands for a value that is not shown.
+const OMITTED: &str = "<value omitted>";
+
 /// What validators return.
 pub type ErrorList = Vec<FieldError>;
 
@@ -151,6 +154,11 @@ impl FieldError {
 
     pub fn invalid(path: &Path, value: impl Into<Value>, detail: impl Into<String>) -> FieldError {
         FieldError::of(ErrorKind::Invalid, path, value.into(), detail)
+    }
+
+    /// Invalid, with a value that says nothing in a text.
+    pub fn invalid_part(path: &Path, detail: impl Into<String>) -> FieldError {
+        FieldError::of(ErrorKind::Invalid, path, OMITTED.into(), detail)
     }
 
     pub fn type_invalid(
@@ -194,7 +202,7 @@ impl FieldError {
         FieldError::of(
             ErrorKind::TooLong,
             path,
-            "<value omitted>".into(),
+            OMITTED.into(),
             format!("may not be more than {bytes_max} {unit}"),
         )
     }
@@ -221,7 +229,7 @@ impl FieldError {
             self.kind,
             ErrorKind::Required | ErrorKind::Forbidden | ErrorKind::TooLong | ErrorKind::Internal
         );
-        if !omits_value {
+        if !omits_value && self.value != OMITTED {
             text.push_str(": ");
             text.push_str(&shown(&self.value));
         }

@@ -36,6 +36,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         on_create: defaults::prepare::job_create,
         check: validate::batch::job,
         check_update: validate::batch::job_update,
+        check_subresource_update: validate::batch::job_subresource,
         advise: validate::warnings::workload,
         ..BATCH
     },
