@@ -34,9 +34,15 @@ pub(crate) fn path_segment(name: &str, _prefix: bool) -> Vec<String> {
 
 /// An address in its one canonical spelling: IPAddress.
 pub(crate) fn ip_address(name: &str, _prefix: bool) -> Vec<String> {
-    match name.parse::<std::net::IpAddr>() {
-        Ok(address) if address.to_string() == name => Vec::new(),
-        _ => vec!["must be a valid IP address in canonical form".to_owned()],
+    let messages = names::is_valid_ip(name);
+    let spelled = name
+        .parse()
+        .map(|address: std::net::IpAddr| address.to_string());
+    match spelled {
+        Ok(spelled) if messages.is_empty() && spelled != name => {
+            vec![format!("must be in canonical form (\"{spelled}\")")]
+        }
+        _ => messages,
     }
 }
 

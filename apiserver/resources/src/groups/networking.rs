@@ -29,6 +29,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         columns: table::network::INGRESS,
         cells: table::network::ingress,
         check: validate::network::ingress,
+        check_subresource_update: validate::network::ingress_subresource,
         ..NAMESPACED
     },
     BuiltIn {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::pod::{template, unselected};
 use super::{
-    complain, immutable, job_policies, label_selector, not_negative, one_of, optional_one_of,
+    domain_path, immutable, job_policies, label_selector, not_negative, one_of, optional_one_of,
     require,
 };
 use crate::look::{Look, spec, status};
@@ -97,24 +97,10 @@ fn hostname_of_last(job: &Object, errors: &mut ErrorList) {
     }
 }
 
-/// Who counts the pods of a job: a domain, a slash, and a path.
+/// Who counts the pods of a job.
 fn managed_by(value: &str, path: &Path, errors: &mut ErrorList) {
     const LENGTH_MAX: usize = 63;
-    let in_paths = |char: char| char.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(char);
-    match value.split_once('/') {
-        _ if value.is_empty() => errors.push(FieldError::required(path, "")),
-        Some((host, rest)) if !host.is_empty() && !rest.is_empty() => {
-            complain(names::is_dns1123_subdomain(host), path, host, errors);
-            if !rest.chars().all(in_paths) {
-                let detail = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
-                errors.push(FieldError::invalid(path, rest, detail));
-            }
-        }
-        _ => {
-            let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            errors.push(FieldError::invalid(path, value, detail));
-        }
-    }
+    domain_path(value, path, errors);
     if value.len() > LENGTH_MAX {
         errors.push(FieldError::too_long(path, LENGTH_MAX));
     }

@@ -5,146 +5,137 @@ use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
 use serde_json::Value;
 
-use super::{complain, immutable, items, label_selector, one_of, optional_one_of, port, require};
-use crate::look::{Look, spec};
+use super::service::way_in;
+use super::{
+    IMMUTABLE, complain, complain_of, domain_path, immutable, items, label_selector, one_of,
+    optional_one_of, port, port_number_of, require,
+};
+use crate::look::{Look, spec, status};
+use crate::meta;
 
 /// Ingress.
 pub(crate) fn ingress(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
     if spec.list("rules").is_empty() && !spec.has("defaultBackend") {
-        errors.push(FieldError::invalid(
-            &path,
-            spec.clone(),
-            "either `defaultBackend` or `rules` must be specified",
-        ));
+        let detail = "either `defaultBackend` or `rules` must be specified";
+        let rules = spec.at("rules").clone();
+        errors.push(FieldError::invalid(&path, rules, detail));
     }
     if spec.has("defaultBackend") {
-        backend(
-            spec.at("defaultBackend"),
-            &path.child("defaultBackend"),
-            errors,
-        );
+        let path = path.child("defaultBackend");
+        backend(spec.at("defaultBackend"), &path, errors);
     }
     for (path, rule) in items(spec, "rules", &path) {
         let host = rule.text("host");
+        if host.parse::<std::net::IpAddr>().is_ok() {
+            let detail = "must be a DNS name, not an IP address";
+            errors.push(FieldError::invalid(&path.child("host"), host, detail));
+        }
         if !host.is_empty() {
             ingress_host(host, &path.child("host"), errors);
         }
-        let http = rule.at("http");
-        if http.is_null() {
-            continue;
-        }
-        let path = path.child("http");
-        if http.list("paths").is_empty() {
-            errors.push(FieldError::required(&path.child("paths"), ""));
-        }
-        for (path, entry) in items(http, "paths", &path) {
-            ingress_path(entry, &path, errors);
-            backend(entry.at("backend"), &path.child("backend"), errors);
+        if rule.has("http") {
+            http(rule.at("http"), &path.child("http"), errors);
         }
     }
     for (path, tls) in items(spec, "tls", &path) {
         for (at, host) in tls.texts("hosts").into_iter().enumerate() {
-            if host.contains('*') {
-                complain(
-                    names::is_wildcard_dns1123_subdomain(host),
-                    &path.child("hosts").index(at),
-                    host,
-                    errors,
-                );
-            } else {
-                complain(
-                    names::is_dns1123_subdomain(host),
-                    &path.child("hosts").index(at),
-                    host,
-                    errors,
-                );
-            }
+            ingress_host(host, &path.child("hosts").index(at), errors);
+        }
+        let secret = tls.text("secretName");
+        if !secret.is_empty() {
+            let messages = names::is_dns1123_subdomain(secret);
+            complain_of(messages, "secretName", &path, secret, errors);
         }
     }
-    let class = spec.text("ingressClassName");
     if spec.has("ingressClassName") {
-        complain(
-            names::is_dns1123_subdomain(class),
-            &path.child("ingressClassName"),
-            class,
-            errors,
-        );
+        let class = spec.text("ingressClassName");
+        let messages = names::is_dns1123_subdomain(class);
+        complain_of(messages, "ingressClassName", &path, class, errors);
+    }
+    one_class(object, errors);
+}
+
+const CLASS: &str = "kubernetes.io/ingress.class";
+
+/// A new ingress does not say by the annotation of before that it is of another class.
+fn one_class(object: &Object, errors: &mut ErrorList) {
+    let Some(said) = object.annotation(CLASS) else {
+        return;
+    };
+    let class = spec(object).at("ingressClassName");
+    if object.resource_version().is_empty() && class.as_str().is_some_and(|class| class != said) {
+        let path = Path::new("annotations").child(CLASS);
+        let detail = "must match `ingressClassName` when both are specified";
+        errors.push(FieldError::invalid(&path, said, detail));
     }
 }
 
 fn ingress_host(host: &str, path: &Path, errors: &mut ErrorList) {
-    if host.parse::<std::net::IpAddr>().is_ok() {
-        errors.push(FieldError::invalid(
-            path,
-            host,
-            "must be a DNS name, not an IP address",
-        ));
-    } else if host.contains('*') {
-        complain(
-            names::is_wildcard_dns1123_subdomain(host),
-            path,
-            host,
-            errors,
-        );
-    } else {
-        complain(names::is_dns1123_subdomain(host), path, host, errors);
+    let messages = match host.contains('*') {
+        true => names::is_wildcard_dns1123_subdomain(host),
+        false => names::is_dns1123_subdomain(host),
+    };
+    complain(messages, path, host, errors);
+}
+
+fn http(http: &Value, path: &Path, errors: &mut ErrorList) {
+    if http.list("paths").is_empty() {
+        errors.push(FieldError::required(&path.child("paths"), ""));
+    }
+    for (path, entry) in items(http, "paths", path) {
+        if !entry.has("pathType") {
+            let path = path.child("pathType");
+            errors.push(FieldError::required(&path, "pathType must be specified"));
+            continue;
+        }
+        ingress_path(entry, &path, errors);
+        backend(entry.at("backend"), &path.child("backend"), errors);
+    }
+}
+
+/// An update through `status`: where the ingress can be reached.
+pub(crate) fn ingress_subresource(
+    subresource: &str,
+    new: &Object,
+    _old: &Object,
+    errors: &mut ErrorList,
+) {
+    if subresource != "status" {
+        return;
+    }
+    let path = Path::new("status").child("loadBalancer");
+    for (path, way) in items(status(new).at("loadBalancer"), "ingress", &path) {
+        way_in(way, &path, errors);
     }
 }
 
 fn ingress_path(entry: &Value, path: &Path, errors: &mut ErrorList) {
-    let text = entry.text("path");
-    if entry.text("pathType").is_empty() {
-        errors.push(FieldError::required(
-            &path.child("pathType"),
-            "pathType must be specified",
-        ));
+    let (text, kind) = (entry.text("path"), entry.text("pathType"));
+    let is_exact = matches!(kind, "Exact" | "Prefix");
+    if !is_exact && kind != "ImplementationSpecific" {
+        let kinds = &["Exact", "ImplementationSpecific", "Prefix"];
+        let path = path.child("pathType");
+        errors.push(FieldError::not_supported(&path, kind, kinds));
         return;
     }
-    match entry.text("pathType") {
-        "Exact" | "Prefix" => {
-            if !text.starts_with('/') {
-                errors.push(FieldError::invalid(
-                    &path.child("path"),
-                    text,
-                    "must be an absolute path",
-                ));
-            }
-            for part in ["//", "/./", "/../", "%2f", "%2F"] {
-                if text.contains(part) {
-                    errors.push(FieldError::invalid(
-                        &path.child("path"),
-                        text,
-                        format!("must not contain '{part}'"),
-                    ));
-                }
-            }
-            for end in ["/..", "/."] {
-                if text.ends_with(end) {
-                    errors.push(FieldError::invalid(
-                        &path.child("path"),
-                        text,
-                        format!("cannot end with '{end}'"),
-                    ));
-                }
-            }
+    let path = path.child("path");
+    let mut wrong = |detail: String| errors.push(FieldError::invalid(&path, text, detail));
+    if !text.starts_with('/') && (is_exact || !text.is_empty()) {
+        wrong("must be an absolute path".to_owned());
+    }
+    if !is_exact {
+        return;
+    }
+    for part in ["//", "/./", "/../", "%2f", "%2F"] {
+        if text.contains(part) {
+            wrong(format!("must not contain '{part}'"));
         }
-        "ImplementationSpecific" => {
-            if !text.is_empty() && !text.starts_with('/') {
-                errors.push(FieldError::invalid(
-                    &path.child("path"),
-                    text,
-                    "must be an absolute path",
-                ));
-            }
+    }
+    for end in ["/..", "/."] {
+        if text.ends_with(end) {
+            wrong(format!("cannot end with '{end}'"));
         }
-        _ => optional_one_of(
-            entry,
-            "pathType",
-            &["Exact", "ImplementationSpecific", "Prefix"],
-            path,
-            errors,
-        ),
     }
 }
 
@@ -152,97 +143,95 @@ fn backend(backend: &Value, path: &Path, errors: &mut ErrorList) {
     let (service, resource) = (backend.at("service"), backend.at("resource"));
     match (service.is_null(), resource.is_null()) {
         (false, false) => {
-            errors.push(FieldError::invalid(
-                path,
-                "",
-                "cannot set both resource and service backends",
-            ));
+            let detail = "cannot set both resource and service backends";
+            errors.push(FieldError::invalid(path, "", detail));
         }
-        (true, true) => errors.push(FieldError::required(
-            path,
-            "`resource` or `service` is required",
-        )),
-        (true, false) => {
-            require(resource, "kind", &path.child("resource"), errors);
-            require(resource, "name", &path.child("resource"), errors);
+        (true, true) => {
+            let detail = "resource or service backend is required";
+            errors.push(FieldError::invalid(path, "", detail));
         }
-        (false, true) => {
-            let path = path.child("service");
-            if require(service, "name", &path, errors) {
-                let name = service.text("name");
-                complain(
-                    names::is_dns1035_label(name),
-                    &path.child("name"),
-                    name,
-                    errors,
-                );
-            }
-            let (entry, path) = (service.at("port"), path.child("port"));
-            match (entry.text("name"), entry.int("number").unwrap_or(0)) {
-                ("", 0) => errors.push(FieldError::required(
-                    &path,
-                    "port name or number is required",
-                )),
-                ("", number) => super::port_number(number, &path.child("number"), errors),
-                (name, 0) => complain(
-                    names::is_valid_port_name(name),
-                    &path.child("name"),
-                    name,
-                    errors,
-                ),
-                _ => errors.push(FieldError::invalid(
-                    &path,
-                    "",
-                    "cannot set both port name & port number",
-                )),
-            }
+        (true, false) => reference(resource, &path.child("resource"), errors),
+        (false, true) => service_backend(service, path, errors),
+    }
+}
+
+/// An object of any kind, by name.
+fn reference(value: &Value, path: &Path, errors: &mut ErrorList) {
+    if value.has("apiGroup") {
+        let group = value.text("apiGroup");
+        let messages = names::is_dns1123_subdomain(group);
+        complain_of(messages, "apiGroup", path, group, errors);
+    }
+    segments(value, &["kind", "name"], path, errors);
+}
+
+/// Fields that must be there and may stand in a path.
+fn segments(value: &Value, fields: &[&str], path: &Path, errors: &mut ErrorList) {
+    for field in fields {
+        if require(value, field, path, errors) {
+            let text = value.text(field);
+            let messages = meta::path_segment(text, false);
+            complain_of(messages, field, path, text, errors);
+        }
+    }
+}
+
+fn service_backend(service: &Value, path: &Path, errors: &mut ErrorList) {
+    let inner = path.child("service");
+    if require(service, "name", &inner, errors) {
+        let name = service.text("name");
+        complain_of(names::is_dns1123_label(name), "name", &inner, name, errors);
+    }
+    let (entry, inner) = (service.at("port"), inner.child("port"));
+    match (entry.text("name"), entry.int("number").unwrap_or(0)) {
+        ("", 0) => {
+            let detail = "port name or number is required";
+            errors.push(FieldError::required(path, detail));
+        }
+        ("", number) => port_number_of(number, "number", &inner, errors),
+        (name, 0) => {
+            let messages = names::is_valid_port_name(name);
+            complain_of(messages, "name", &inner, name, errors);
+        }
+        _ => {
+            let detail = "cannot set both port name & port number";
+            errors.push(FieldError::invalid(path, "", detail));
         }
     }
 }
 
 /// IngressClass.
 pub(crate) fn ingress_class(object: &Object, errors: &mut ErrorList) {
+    const LENGTH_MAX: usize = 250;
     let (spec, path) = (spec(object), Path::new("spec"));
-    let controller = spec.text("controller");
-    if controller.len() > 250 {
-        errors.push(FieldError::too_long(&path.child("controller"), 250));
+    let (controller, controller_path) = (spec.text("controller"), path.child("controller"));
+    if controller.len() > LENGTH_MAX {
+        errors.push(FieldError::too_long(&controller_path, LENGTH_MAX));
     }
-    let domain = controller.split_once('/').map_or("", |(domain, _)| domain);
-    if domain.is_empty() {
-        let detail = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-        errors.push(FieldError::invalid(
-            &path.child("controller"),
-            controller,
-            detail,
-        ));
-    } else {
-        complain(
-            names::is_dns1123_subdomain(domain),
-            &path.child("controller"),
-            domain,
-            errors,
-        );
-    }
+    domain_path(controller, &controller_path, errors);
     let parameters = spec.at("parameters");
     if parameters.is_object() {
-        let path = path.child("parameters");
-        require(parameters, "kind", &path, errors);
-        require(parameters, "name", &path, errors);
-        one_of(
-            parameters,
-            "scope",
-            &["Cluster", "Namespace"],
-            &path,
-            errors,
-        );
-        if parameters.text("scope") == "Namespace" && !parameters.has("namespace") {
-            let detail = "`parameters.scope` is set to 'Namespace'";
-            errors.push(FieldError::required(&path.child("namespace"), detail));
+        class_parameters(parameters, &path.child("parameters"), errors);
+    }
+}
+
+fn class_parameters(parameters: &Value, path: &Path, errors: &mut ErrorList) {
+    reference(parameters, path, errors);
+    one_of(parameters, "scope", &["Cluster", "Namespace"], path, errors);
+    let (field, namespace) = ("namespace", parameters.text("namespace"));
+    let of = |scope: &str| format!("`parameters.scope` is set to '{scope}'");
+    match (parameters.text("scope"), parameters.has(field)) {
+        ("Namespace", false) => {
+            errors.push(FieldError::required(&path.child(field), of("Namespace")));
         }
-        if parameters.text("scope") == "Cluster" && parameters.has("namespace") {
-            let detail = "`parameters.scope` is set to 'Cluster'";
-            errors.push(FieldError::forbidden(&path.child("namespace"), detail));
+        ("Namespace", true) => {
+            let messages = names::is_dns1123_label(namespace);
+            complain_of(messages, field, path, namespace, errors);
         }
+        ("Cluster", true) => {
+            errors.push(FieldError::forbidden(&path.child(field), of("Cluster")));
+        }
+        _ => {}
     }
 }
 
@@ -271,55 +260,56 @@ pub(crate) fn network_policy(object: &Object, errors: &mut ErrorList) {
             }
         }
     }
+    policy_types(spec, &path, errors);
+}
+
+fn policy_types(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let types = spec.texts("policyTypes");
     if types.len() > 2 {
+        let value = spec.at("policyTypes").clone();
         let detail = "may not specify more than two policyTypes";
         errors.push(FieldError::invalid(
             &path.child("policyTypes"),
-            spec.at("policyTypes").clone(),
+            value,
             detail,
         ));
         return;
     }
     for (at, kind) in types.into_iter().enumerate() {
-        if !["Egress", "Ingress"].contains(&kind) {
+        let kinds = &["Ingress", "Egress"];
+        if !kinds.contains(&kind) {
             let path = path.child("policyTypes").index(at);
-            errors.push(FieldError::not_supported(
-                &path,
-                kind,
-                &["Egress", "Ingress"],
-            ));
+            errors.push(FieldError::not_supported(&path, kind, kinds));
         }
     }
 }
 
 fn policy_port(entry: &Value, path: &Path, errors: &mut ErrorList) {
-    optional_one_of(entry, "protocol", &["SCTP", "TCP", "UDP"], path, errors);
+    optional_one_of(entry, "protocol", &["TCP", "UDP", "SCTP"], path, errors);
     let number = entry.at("port");
-    if !number.is_null() {
-        port(number, &path.child("port"), errors);
-    }
-    if let Some(end) = entry.int("endPort") {
-        let end_path = path.child("endPort");
-        match crate::look::whole(number) {
-            None if number.is_null() => {
-                errors.push(FieldError::required(
-                    &path.child("port"),
-                    "must be specified when `endPort` is set",
-                ));
+    let Some(end) = entry.int("endPort") else {
+        if !number.is_null() {
+            port(number, &path.child("port"), errors);
+        }
+        return;
+    };
+    let wrong = |detail: &str, errors: &mut ErrorList| {
+        errors.push(FieldError::invalid(&path.child("endPort"), end, detail));
+    };
+    match crate::look::whole(number) {
+        _ if number.is_null() => {
+            wrong("may not be specified when `port` is not specified", errors);
+        }
+        None => {
+            wrong("may not be specified when `port` is non-numeric", errors);
+            port(number, &path.child("port"), errors);
+        }
+        Some(start) => {
+            port(number, &path.child("port"), errors);
+            if end < start {
+                wrong("must be greater than or equal to `port`", errors);
             }
-            None => {
-                let detail = "may not be specified when `port` is non-numeric";
-                errors.push(FieldError::invalid(&end_path, end, detail));
-            }
-            Some(start) if end < start => {
-                errors.push(FieldError::invalid(
-                    &end_path,
-                    end,
-                    "must be greater than or equal to `port`",
-                ));
-            }
-            Some(_) => super::port_number(end, &end_path, errors),
+            port_number_of(end, "endPort", path, errors);
         }
     }
 }
@@ -331,34 +321,30 @@ fn policy_peer(peer: &Value, path: &Path, errors: &mut ErrorList) {
     }
     let chosen = selectors.iter().any(|field| peer.has(field));
     let block = peer.at("ipBlock");
-    if block.is_null() {
-        if !chosen {
-            errors.push(FieldError::required(path, "must specify a peer"));
+    if !block.is_null() {
+        ip_block(block, &path.child("ipBlock"), errors);
+        if chosen {
+            let detail = "may not specify both ipBlock and another peer";
+            errors.push(FieldError::forbidden(path, detail));
         }
+    } else if !chosen {
+        errors.push(FieldError::required(path, "must specify a peer"));
+    }
+}
+
+fn ip_block(block: &Value, path: &Path, errors: &mut ErrorList) {
+    if !require(block, "cidr", path, errors) {
         return;
     }
-    if chosen {
-        let detail = "may not specify both ipBlock and another peer";
-        errors.push(FieldError::forbidden(path, detail));
-    }
-    let path = path.child("ipBlock");
     let range = block.text("cidr");
-    if range.is_empty() {
-        errors.push(FieldError::required(&path.child("cidr"), ""));
+    complain_of(names::is_valid_cidr(range), "cidr", path, range, errors);
+    let Some(outer) = names::parse_cidr(range) else {
         return;
-    }
-    complain(
-        names::is_valid_cidr(range),
-        &path.child("cidr"),
-        range,
-        errors,
-    );
+    };
     for (at, except) in block.texts("except").into_iter().enumerate() {
         let path = path.child("except").index(at);
         complain(names::is_valid_cidr(except), &path, except, errors);
-        if let (Some(outer), Some(inner)) = (names::parse_cidr(range), names::parse_cidr(except))
-            && !contains(outer, inner)
-        {
+        if names::parse_cidr(except).is_some_and(|inner| !contains(outer, inner)) {
             let detail = "must be a strict subset of `cidr`";
             errors.push(FieldError::invalid(&path, except, detail));
         }
@@ -380,16 +366,22 @@ fn contains(outer: (std::net::IpAddr, u8), inner: (std::net::IpAddr, u8)) -> boo
 
 /// IPAddress.
 pub(crate) fn ip_address(object: &Object, errors: &mut ErrorList) {
-    let (parent, path) = (
-        spec(object).at("parentRef"),
-        Path::new("spec").child("parentRef"),
-    );
+    let parent = spec(object).at("parentRef");
+    let path = Path::new("spec").child("parentRef");
     if parent.is_null() {
         errors.push(FieldError::required(&path, ""));
         return;
     }
-    require(parent, "resource", &path, errors);
-    require(parent, "name", &path, errors);
+    let (group, namespace) = (parent.text("group"), parent.text("namespace"));
+    if !group.is_empty() {
+        let messages = names::is_dns1123_subdomain(group);
+        complain_of(messages, "group", &path, group, errors);
+    }
+    segments(parent, &["resource", "name"], &path, errors);
+    if !namespace.is_empty() {
+        let messages = meta::path_segment(namespace, false);
+        complain_of(messages, "namespace", &path, namespace, errors);
+    }
 }
 
 /// To whom an address belongs never changes.
@@ -409,39 +401,40 @@ pub(crate) fn service_cidr(object: &Object, errors: &mut ErrorList) {
     let ranges = spec(object).texts("cidrs");
     if ranges.is_empty() {
         errors.push(FieldError::required(&path, "at least one CIDR required"));
-    } else if ranges.len() > 2 {
-        let value = spec(object).at("cidrs").clone();
-        errors.push(FieldError::invalid(
-            &path,
-            value,
-            "may only hold up to 2 values",
-        ));
+        return;
+    }
+    if ranges.len() > 2 {
+        let value = spec(object).clone();
+        let detail = "may only hold up to 2 values";
+        errors.push(FieldError::invalid(&path, value, detail));
+        return;
     }
     for (at, range) in ranges.iter().enumerate() {
         complain(names::is_valid_cidr(range), &path.index(at), range, errors);
     }
+    let is_six = |range: &str| names::parse_cidr(range).map(|(address, _)| address.is_ipv6());
     if let [first, second] = ranges[..]
-        && first.contains(':') == second.contains(':')
+        && is_six(first).is_some()
+        && is_six(first) == is_six(second)
     {
         let value = spec(object).at("cidrs").clone();
-        let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/96";
+        let detail = "may specify no more than one IP for each IP family, i.e 192.168.0.0/24 and 2001:db8::/64";
         errors.push(FieldError::invalid(&path, value, detail));
     }
 }
 
-/// Ranges are not taken away from addresses in use.
+/// Ranges are not taken away from addresses in use; a second one may be added.
 pub(crate) fn service_cidr_update(new: &Object, old: &Object, errors: &mut ErrorList) {
     let path = Path::new("spec").child("cidrs");
     let (now, before) = (spec(new).texts("cidrs"), spec(old).texts("cidrs"));
-    for (at, range) in before.iter().enumerate() {
-        if now.get(at) != Some(range) {
-            let value = spec(new).at("cidrs").clone();
-            errors.push(FieldError::invalid(
-                &path.index(at),
-                value,
-                super::IMMUTABLE,
-            ));
-            return;
+    if now.len() != before.len() && (before.len(), now.len()) != (1, 2) {
+        let value = spec(new).at("cidrs").clone();
+        errors.push(FieldError::invalid(&path, value, IMMUTABLE));
+        return;
+    }
+    for (at, (range, was)) in now.into_iter().zip(before).enumerate() {
+        if range != was {
+            errors.push(FieldError::invalid(&path.index(at), range, IMMUTABLE));
         }
     }
 }

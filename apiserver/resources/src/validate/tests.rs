@@ -1,6 +1,7 @@
 //! Validation as data: an object, and the errors that a client reads. Objects are defaulted and prepared first, as the
 //! server does, so these tables also hold the defaults to account.
 
+mod networks;
 mod pod_parts;
 mod pods;
 mod services;
