@@ -92,7 +92,11 @@ fn source(object: &Object) -> String {
             .as_str()
             .unwrap_or("");
     }
-    match source.text("host") {
+    let mut host = source.text("host");
+    if host.is_empty() {
+        host = object.at("reportingInstance").as_str().unwrap_or("");
+    }
+    match host {
         "" => component.to_owned(),
         host => format!("{component}, {host}"),
     }
@@ -131,5 +135,7 @@ mod tests {
             ]
         );
         assert_eq!(row, event(&Object::new(new).unwrap(), 120));
+        let own = json!({"metadata": {"name": "e"}, "reportingController": "a.b/c", "reportingInstance": "i"});
+        assert_eq!(event(&Object::new(own).unwrap(), 120)[5], "a.b/c, i");
     }
 }

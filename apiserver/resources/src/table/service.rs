@@ -132,9 +132,10 @@ pub(crate) fn endpoint_slice(object: &Object, now: i64) -> Vec<Value> {
     let items = |field: &str| object.at(field).as_array().map_or(&[][..], Vec::as_slice);
     let ports: Vec<String> = items("ports")
         .iter()
-        .map(|port| {
-            port.int("port")
-                .map_or_else(|| "*".to_owned(), |number| number.to_string())
+        .map(|port| match (port.int("port"), port.text("name")) {
+            (Some(number), _) => number.to_string(),
+            (None, "") => "*".to_owned(),
+            (None, name) => name.to_owned(),
         })
         .collect();
     let addresses: Vec<String> = items("endpoints")
