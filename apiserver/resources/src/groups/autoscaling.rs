@@ -11,6 +11,7 @@ const SCALER: BuiltIn = BuiltIn {
     short_names: &["hpa"],
     categories: &["all"],
     subresources: &[status("HorizontalPodAutoscaler")],
+    check_subresource_update: validate::scaler::subresource,
     columns: table::scaler::SCALER,
     ..NAMESPACED
 };

@@ -24,6 +24,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         columns: table::volume::CSI_NODE,
         cells: table::volume::csi_node,
         check: validate::storage::csi_node,
+        check_update: validate::storage::csi_node_update,
         ..CLUSTER
     },
     BuiltIn {

@@ -37,16 +37,14 @@ fn decoded_len(value: &Value) -> usize {
 
 /// ConfigMap.
 pub(crate) fn config_map(object: &Object, errors: &mut ErrorList) {
-    keys(object, "data", errors);
-    keys(object, "binaryData", errors);
-    for (key, _) in object.entries("binaryData") {
-        if object.at("data").has(key) {
-            let detail = "duplicate of key present in data";
-            errors.push(FieldError::invalid(
-                &Path::new("data").key(key),
-                key,
-                detail,
-            ));
+    for (field, other) in [("data", "binaryData"), ("binaryData", "data")] {
+        keys(object, field, errors);
+        for (key, _) in object.entries(field) {
+            if object.at(other).has(key) {
+                let path = Path::new(field).key(key);
+                let detail = format!("duplicate of key present in {other}");
+                errors.push(FieldError::invalid(&path, key, detail));
+            }
         }
     }
     let texts: usize = object
@@ -134,17 +132,27 @@ fn docker_config(object: &Object, key: &str, errors: &mut ErrorList) {
         errors.push(FieldError::required(&path, ""));
         return;
     };
-    let parsed = STANDARD
-        .decode(text)
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-    if !parsed.is_some_and(|config| config.is_object()) {
-        let detail = "invalid character in docker config: not a JSON object";
-        errors.push(FieldError::invalid(
-            &path,
-            "<secret contents redacted>",
-            detail,
-        ));
+    let bytes = STANDARD.decode(text).unwrap_or_default();
+    let detail = match serde_json::from_slice::<Value>(&bytes) {
+        Ok(Value::Object(_) | Value::Null) => return,
+        Ok(other) => format!(
+            "json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+            kind_of(&other)
+        ),
+        Err(error) if error.is_eof() => "unexpected end of JSON input".to_owned(),
+        Err(_) => "invalid character in JSON".to_owned(),
+    };
+    let shown = "<secret contents redacted>";
+    errors.push(FieldError::invalid(&path, shown, detail));
+}
+
+/// What Go calls a value of JSON that is no object.
+fn kind_of(value: &Value) -> &'static str {
+    match value {
+        Value::Array(_) => "array",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        _ => "string",
     }
 }
 

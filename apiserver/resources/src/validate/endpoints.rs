@@ -5,7 +5,7 @@ use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
 use serde_json::Value;
 
-use super::{complain, immutable, items, one_of, port_number, require};
+use super::{complain, complain_of, immutable, items, one_of, port_number, require};
 use crate::look::Look;
 
 /// An address that a service may point to.
@@ -60,6 +60,7 @@ pub(crate) fn endpoints(object: &Object, errors: &mut ErrorList) {
                         errors,
                     );
                 }
+                node_name(address, &path, errors);
             }
         }
         let several = subset.list("ports").len() > 1;
@@ -77,7 +78,21 @@ pub(crate) fn endpoints(object: &Object, errors: &mut ErrorList) {
             }
             port_number(entry.int("port").unwrap_or(0), &path.child("port"), errors);
             one_of(entry, "protocol", &["SCTP", "TCP", "UDP"], &path, errors);
+            if entry.has("appProtocol") {
+                let protocol = entry.text("appProtocol");
+                let messages = names::is_qualified_name(protocol);
+                complain_of(messages, "appProtocol", &path, protocol, errors);
+            }
         }
+    }
+}
+
+/// The node of an address, when it says one.
+fn node_name(address: &Value, path: &Path, errors: &mut ErrorList) {
+    if address.has("nodeName") {
+        let name = address.text("nodeName");
+        let messages = names::is_dns1123_subdomain(name);
+        complain_of(messages, "nodeName", path, name, errors);
     }
 }
 
@@ -138,23 +153,14 @@ pub(crate) fn endpoint_slice(object: &Object, errors: &mut ErrorList) {
                 errors,
             );
         }
-        let node = endpoint.text("nodeName");
-        if endpoint.has("nodeName") {
-            complain(
-                names::is_dns1123_subdomain(node),
-                &path.child("nodeName"),
-                node,
-                errors,
-            );
-        }
+        node_name(endpoint, &path, errors);
         for (key, value) in endpoint.entries("deprecatedTopology") {
-            let path = path.child("deprecatedTopology").key(key);
-            complain(
-                names::is_valid_label_value(value.as_str().unwrap_or("")),
-                &path,
-                key,
-                errors,
+            let (path, value) = (
+                path.child("deprecatedTopology").key(key),
+                value.as_str().unwrap_or(""),
             );
+            crate::meta::label_name(key, &path, errors);
+            complain(names::is_valid_label_value(value), &path, value, errors);
         }
     }
     slice_ports(object, &root, errors);

@@ -39,32 +39,36 @@ pub(crate) fn disruption_budget(object: &Object, errors: &mut ErrorList) {
 pub(crate) fn priority_class(object: &Object, errors: &mut ErrorList) {
     let name = object.name();
     let value = object.at("value").as_i64().unwrap_or(0);
-    if let Some(rest) = name.strip_prefix("system-") {
-        let known = match rest {
-            "cluster-critical" => value == 2_000_000_000,
-            "node-critical" => value == 2_000_001_000,
-            _ => false,
-        };
-        if !known {
-            let detail = "priority class names with 'system-' prefix are reserved for system use only. \
-                error: the class is not a known system priority class";
-            errors.push(FieldError::forbidden(
-                &Path::new("metadata").child("name"),
-                detail,
-            ));
+    if name.starts_with("system-") {
+        if let Some(wrong) = unlike_system_class(object, value) {
+            let detail = format!(
+                "priority class names with 'system-' prefix are reserved for system use only. error: {wrong}"
+            );
+            let path = Path::new("metadata").child("name");
+            errors.push(FieldError::forbidden(&path, detail));
         }
     } else if value > USER_PRIORITY_MAX {
         let detail =
             format!("maximum allowed value of a user defined priority is {USER_PRIORITY_MAX}");
         errors.push(FieldError::forbidden(&Path::new("value"), detail));
     }
-    optional_one_of(
-        object,
-        "preemptionPolicy",
-        &["Never", "PreemptLowerPriority"],
-        &Path::root(),
-        errors,
-    );
+    let policies = &["PreemptLowerPriority", "Never"];
+    optional_one_of(object, "preemptionPolicy", policies, &Path::root(), errors);
+}
+
+/// What keeps a class from being the system's of that name.
+fn unlike_system_class(class: &Object, value: i64) -> Option<String> {
+    let name = class.name();
+    let expected = match name {
+        "system-cluster-critical" => 2_000_000_000,
+        "system-node-critical" => 2_000_001_000,
+        _ => return Some(format!("{name} is not a known system priority class")),
+    };
+    if value != expected {
+        return Some(format!("value of {name} PriorityClass must be {expected}"));
+    }
+    let is_default = class.at("globalDefault").as_bool() == Some(true);
+    is_default.then(|| format!("globalDefault of {name} PriorityClass must be false"))
 }
 
 /// Pods carry the value of their class, so it never changes.

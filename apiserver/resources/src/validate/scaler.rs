@@ -5,8 +5,11 @@ use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
 use serde_json::Value;
 
-use super::{POSITIVE, complain, items, one_of, require};
-use crate::look::{Look, spec};
+use super::{
+    GREATER_THAN_ZERO, POSITIVE, amount, complain, complain_of, items, not_negative, quantity,
+    require, resource_name,
+};
+use crate::look::{Look, spec, status};
 
 fn bounds(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let least = spec.int("minReplicas");
@@ -71,135 +74,244 @@ pub(crate) fn v1(object: &Object, errors: &mut ErrorList) {
     }
 }
 
+/// Sources of metrics by their types, in the order in which Kubernetes looks at their fields.
+const SOURCES: &[(&str, &str)] = &[
+    ("Object", "object"),
+    ("External", "external"),
+    ("Pods", "pods"),
+    ("Resource", "resource"),
+    ("ContainerResource", "containerResource"),
+];
+const KINDS: &[&str] = &[
+    "ContainerResource",
+    "External",
+    "Object",
+    "Pods",
+    "Resource",
+];
+
 /// autoscaling/v2.
 pub(crate) fn v2(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
     bounds(spec, &path, errors);
     for (path, metric) in items(spec, "metrics", &path) {
-        let source = match metric.text("type") {
-            "" => {
-                errors.push(FieldError::required(
-                    &path.child("type"),
-                    "must specify a metric source type",
-                ));
-                continue;
-            }
-            "Object" => "object",
-            "Pods" => "pods",
-            "Resource" => "resource",
-            "ContainerResource" => "containerResource",
-            "External" => "external",
-            other => {
-                let kinds = [
-                    "ContainerResource",
-                    "External",
-                    "Object",
-                    "Pods",
-                    "Resource",
-                ];
-                errors.push(FieldError::not_supported(
-                    &path.child("type"),
-                    other,
-                    &kinds,
-                ));
-                continue;
-            }
-        };
-        if !metric.has(source) {
-            let detail = format!("must populate information for the given metric source: {source}");
-            errors.push(FieldError::required(&path.child(source), detail));
-            continue;
-        }
-        let (metric, path) = (metric.at(source), path.child(source));
-        if matches!(source, "resource" | "containerResource") {
-            if metric.text("name").is_empty() {
-                errors.push(FieldError::required(
-                    &path.child("name"),
-                    "must specify a resource name",
-                ));
-            }
-            let (target, path) = (metric.at("target"), path.child("target"));
-            match (target.has("averageUtilization"), target.has("averageValue")) {
-                (false, false) => {
-                    let detail = "must set either a target raw value or a target utilization";
-                    errors.push(FieldError::required(
-                        &path.child("averageUtilization"),
-                        detail,
-                    ));
-                }
-                (true, true) => {
-                    let detail = "may not set both a target raw value and a target utilization";
-                    errors.push(FieldError::forbidden(&path.child("averageValue"), detail));
-                }
-                _ => {}
-            }
-        } else if metric.at("metric").text("name").is_empty() {
-            errors.push(FieldError::required(
-                &path.child("metric").child("name"),
-                "must specify a metric name",
-            ));
-        }
-        one_of(
-            metric.at("target"),
-            "type",
-            &["AverageValue", "Utilization", "Value"],
-            &path.child("target"),
-            errors,
-        );
+        metric_spec(metric, &path, errors);
     }
-    behavior(spec.at("behavior"), &path.child("behavior"), errors);
+    let (behavior, path) = (spec.at("behavior"), path.child("behavior"));
+    for direction in ["scaleUp", "scaleDown"] {
+        if behavior.has(direction) {
+            scaling_rules(behavior.at(direction), &path.child(direction), errors);
+        }
+    }
 }
 
-fn behavior(behavior: &Value, path: &Path, errors: &mut ErrorList) {
-    for direction in ["scaleUp", "scaleDown"] {
-        let (rules, path) = (behavior.at(direction), path.child(direction));
-        if rules.is_null() {
-            continue;
-        }
-        if let Some(seconds) = rules.int("stabilizationWindowSeconds") {
-            let path = path.child("stabilizationWindowSeconds");
-            if seconds < 0 {
-                errors.push(FieldError::invalid(
-                    &path,
-                    seconds,
-                    "must be greater than or equal to zero",
-                ));
-            } else if seconds > 3600 {
-                errors.push(FieldError::invalid(
-                    &path,
-                    seconds,
-                    "must be less than or equal to 3600",
-                ));
-            }
-        }
-        super::optional_one_of(
-            rules,
-            "selectPolicy",
-            &["Disabled", "Max", "Min"],
+fn metric_spec(metric: &Value, path: &Path, errors: &mut ErrorList) {
+    let kind = metric.text("type");
+    if kind.is_empty() {
+        let path = path.child("type");
+        errors.push(FieldError::required(
             &path,
-            errors,
-        );
-        if rules.list("policies").is_empty() {
-            errors.push(FieldError::required(
-                &path.child("policies"),
-                "must specify at least one Policy",
-            ));
+            "must specify a metric source type",
+        ));
+    }
+    let expected = SOURCES.iter().find(|(name, _)| *name == kind);
+    if expected.is_none() {
+        errors.push(FieldError::not_supported(&path.child("type"), kind, KINDS));
+    }
+    let present: Vec<&str> = (SOURCES.iter().map(|(_, field)| *field))
+        .filter(|field| metric.has(field))
+        .collect();
+    if let Some(field) = present.first() {
+        source(field, metric.at(field), &path.child(field), errors);
+    }
+    let expected = expected.map_or("", |(_, field)| *field);
+    if !expected.is_empty() && !metric.has(expected) {
+        let detail = "must populate information for the given metric source";
+        errors.push(FieldError::required(&path.child(expected), detail));
+    }
+    if present.len() > 1 {
+        for field in present.into_iter().filter(|field| *field != expected) {
+            let detail = "must populate the given metric source only";
+            errors.push(FieldError::forbidden(&path.child(field), detail));
         }
-        for (path, policy) in items(rules, "policies", &path) {
-            super::optional_one_of(policy, "type", &["Percent", "Pods"], &path, errors);
-            for (field, most) in [("value", i64::MAX), ("periodSeconds", 1800)] {
-                let number = policy.int(field).unwrap_or(0);
-                if number <= 0 {
-                    errors.push(FieldError::invalid(
-                        &path.child(field),
-                        number,
-                        "must be greater than zero",
-                    ));
-                } else if number > most {
-                    let detail = format!("must be less than or equal to {most}");
-                    errors.push(FieldError::invalid(&path.child(field), number, detail));
-                }
+    }
+}
+
+fn source(field: &str, source: &Value, path: &Path, errors: &mut ErrorList) {
+    match field {
+        "resource" | "containerResource" => resource(field, source, path, errors),
+        _ => {
+            if field == "object" {
+                let path = path.child("describedObject");
+                target(source.at("describedObject"), &path, errors);
             }
+            metric_name(source.at("metric"), &path.child("metric"), errors);
+        }
+    }
+    let (target, path) = (source.at("target"), path.child("target"));
+    metric_target(target, &path, errors);
+    let has = |field: &str| target.has(field);
+    let missing = match field {
+        "object" if !has("value") && !has("averageValue") => (
+            "averageValue",
+            "must set either a target value or averageValue",
+        ),
+        "external" if !has("value") && !has("averageValue") => (
+            "averageValue",
+            "must set either a target value for metric or a per-pod target",
+        ),
+        "pods" if !has("averageValue") => (
+            "averageValue",
+            "must specify a positive target averageValue",
+        ),
+        "resource" | "containerResource" if !has("averageUtilization") && !has("averageValue") => (
+            "averageUtilization",
+            "must set either a target raw value or a target utilization",
+        ),
+        _ => return too_much(field, target, &path, errors),
+    };
+    errors.push(FieldError::required(&path.child(missing.0), missing.1));
+}
+
+fn too_much(field: &str, target: &Value, path: &Path, errors: &mut ErrorList) {
+    let has = |field: &str| target.has(field);
+    let (twice, detail) = match field {
+        "external" if has("value") && has("averageValue") => (
+            "value",
+            "may not set both a target value for metric and a per-pod target",
+        ),
+        "resource" | "containerResource" if has("averageUtilization") && has("averageValue") => (
+            "averageValue",
+            "may not set both a target raw value and a target utilization",
+        ),
+        _ => return,
+    };
+    errors.push(FieldError::forbidden(&path.child(twice), detail));
+}
+
+fn resource(field: &str, source: &Value, path: &Path, errors: &mut ErrorList) {
+    let (name, container) = (source.text("name"), source.text("container"));
+    if name.is_empty() {
+        let path = path.child("name");
+        errors.push(FieldError::required(&path, "must specify a resource name"));
+    }
+    if field == "resource" {
+        return;
+    }
+    if !name.is_empty() {
+        resource_name::of_container(name, &path.child("name"), errors);
+    }
+    if container.is_empty() {
+        let path = path.child("container");
+        errors.push(FieldError::required(&path, "must specify a container"));
+    } else {
+        let messages = names::is_dns1123_label(container);
+        complain_of(messages, "container", path, container, errors);
+    }
+}
+
+fn metric_name(metric: &Value, path: &Path, errors: &mut ErrorList) {
+    let name = metric.text("name");
+    if name.is_empty() {
+        let path = path.child("name");
+        errors.push(FieldError::required(&path, "must specify a metric name"));
+    } else {
+        let messages = names::is_valid_path_segment_name(name);
+        complain_of(messages, "name", path, name, errors);
+    }
+}
+
+fn metric_target(target: &Value, path: &Path, errors: &mut ErrorList) {
+    let kind = target.text("type");
+    if kind.is_empty() {
+        let path = path.child("type");
+        errors.push(FieldError::required(
+            &path,
+            "must specify a metric target type",
+        ));
+    }
+    if !matches!(kind, "Utilization" | "Value" | "AverageValue") {
+        let detail = "must be either Utilization, Value, or AverageValue";
+        errors.push(FieldError::invalid(&path.child("type"), kind, detail));
+    }
+    for field in ["value", "averageValue"] {
+        let path = path.child(field);
+        if target.has(field)
+            && let Some(amount) = quantity(target.at(field), &path, errors)
+            && amount.sign() != 1
+        {
+            let amount = amount.to_string();
+            errors.push(FieldError::invalid(&path, amount, "must be positive"));
+        }
+    }
+    let field = "averageUtilization";
+    if let Some(percent) = target.int(field).filter(|percent| *percent < 1) {
+        errors.push(FieldError::invalid(&path.child(field), percent, POSITIVE));
+    }
+}
+
+fn scaling_rules(rules: &Value, path: &Path, errors: &mut ErrorList) {
+    const WINDOW_MAX: i64 = 3600;
+    let (window, window_path) = (
+        rules.int("stabilizationWindowSeconds"),
+        path.child("stabilizationWindowSeconds"),
+    );
+    if let Some(seconds) = window.filter(|seconds| *seconds < 0) {
+        let detail = "must be greater than or equal to zero";
+        errors.push(FieldError::invalid(&window_path, seconds, detail));
+    }
+    if let Some(seconds) = window.filter(|seconds| *seconds > WINDOW_MAX) {
+        let detail = format!("must be less than or equal to {WINDOW_MAX}");
+        errors.push(FieldError::invalid(&window_path, seconds, detail));
+    }
+    if rules.has("selectPolicy") {
+        let (policy, policies) = (rules.text("selectPolicy"), &["Disabled", "Max", "Min"]);
+        if !policies.contains(&policy) {
+            let path = path.child("selectPolicy");
+            errors.push(FieldError::not_supported(&path, policy, policies));
+        }
+    }
+    if rules.has("tolerance") {
+        amount(rules.at("tolerance"), &path.child("tolerance"), errors);
+    }
+    if rules.list("policies").is_empty() {
+        let path = path.child("policies");
+        errors.push(FieldError::required(
+            &path,
+            "must specify at least one Policy",
+        ));
+    }
+    for (path, policy) in items(rules, "policies", path) {
+        scaling_policy(policy, &path, errors);
+    }
+}
+
+fn scaling_policy(policy: &Value, path: &Path, errors: &mut ErrorList) {
+    const PERIOD_MAX: i64 = 1800;
+    let (kind, kinds) = (policy.text("type"), &["Percent", "Pods"]);
+    if !kinds.contains(&kind) {
+        errors.push(FieldError::not_supported(&path.child("type"), kind, kinds));
+    }
+    for field in ["value", "periodSeconds"] {
+        let number = policy.int(field).unwrap_or(0);
+        if number <= 0 {
+            let path = path.child(field);
+            errors.push(FieldError::invalid(&path, number, GREATER_THAN_ZERO));
+        }
+    }
+    let period = policy.int("periodSeconds").unwrap_or(0);
+    if period > PERIOD_MAX {
+        let path = path.child("periodSeconds");
+        let detail = format!("must be less than or equal to {PERIOD_MAX}");
+        errors.push(FieldError::invalid(&path, period, detail));
+    }
+}
+
+/// An update through `status`.
+pub(crate) fn subresource(subresource: &str, new: &Object, _old: &Object, errors: &mut ErrorList) {
+    if subresource == "status" {
+        for field in ["currentReplicas", "desiredReplicas"] {
+            not_negative(status(new), field, &Path::new("status"), errors);
         }
     }
 }

@@ -3,13 +3,19 @@
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
+use serde_json::Value;
 
 use super::volume_source::driver_name;
-use super::{amount, complain, immutable, items, label_selector, optional_one_of, require};
+use super::{
+    IMMUTABLE, amount, complain, complain_of, immutable, items, label_selector, optional_one_of,
+    require,
+};
 use crate::look::{Look, spec};
+use crate::meta;
 use crate::resource::same;
 
 const PARAMETERS_BYTES_MAX: usize = 256 * 1024;
+const PARAMETERS_MAX: usize = 512;
 
 fn root_text<'a>(object: &'a Object, field: &str) -> &'a str {
     object.at(field).as_str().unwrap_or("")
@@ -29,23 +35,7 @@ pub(crate) fn storage_class(object: &Object, errors: &mut ErrorList) {
             errors,
         );
     }
-    let mut size = 0;
-    for (key, value) in object.entries("parameters") {
-        if key.is_empty() {
-            errors.push(FieldError::invalid(
-                &Path::new("parameters"),
-                key,
-                "field can not be empty.",
-            ));
-        }
-        size += key.len() + value.as_str().map_or(0, str::len);
-    }
-    if size > PARAMETERS_BYTES_MAX {
-        errors.push(FieldError::too_long(
-            &Path::new("parameters"),
-            PARAMETERS_BYTES_MAX,
-        ));
-    }
+    parameters(object, errors);
     let root = Path::root();
     optional_one_of(
         object,
@@ -64,6 +54,62 @@ pub(crate) fn storage_class(object: &Object, errors: &mut ErrorList) {
         &root,
         errors,
     );
+    allowed_topologies(object, errors);
+}
+
+/// What a driver is told: not too much of it.
+fn parameters(object: &Object, errors: &mut ErrorList) {
+    let path = Path::new("parameters");
+    let entries = || object.entries("parameters");
+    if entries().count() > PARAMETERS_MAX {
+        errors.push(FieldError::too_long(&path, PARAMETERS_MAX));
+        return;
+    }
+    if entries().any(|(key, _)| key.is_empty()) {
+        errors.push(FieldError::invalid(&path, "", "field can not be empty."));
+    }
+    let size: usize = entries()
+        .map(|(key, value)| key.len() + value.as_str().map_or(0, str::len))
+        .sum();
+    if size > PARAMETERS_BYTES_MAX {
+        errors.push(FieldError::too_long(&path, PARAMETERS_BYTES_MAX));
+    }
+}
+
+/// Where volumes of a class may be: no term and no label twice.
+fn allowed_topologies(object: &Object, errors: &mut ErrorList) {
+    let list = Path::new("allowedTopologies");
+    let mut seen: Vec<&Value> = Vec::new();
+    for (path, term) in items(object, "allowedTopologies", &Path::root()) {
+        let mut keys = Vec::new();
+        for (path, label) in items(term, "matchLabelExpressions", &list) {
+            topology_label(label, &path, errors);
+            let key = label.text("key");
+            if keys.contains(&key) {
+                errors.push(FieldError::duplicate(&path.child("key"), key));
+            }
+            keys.push(key);
+        }
+        let labels = term.at("matchLabelExpressions");
+        if seen.contains(&labels) {
+            let path = path.child("matchLabelExpressions");
+            errors.push(FieldError::duplicate(&path, ""));
+        }
+        seen.push(labels);
+    }
+}
+
+fn topology_label(label: &Value, path: &Path, errors: &mut ErrorList) {
+    let (values, list) = (label.texts("values"), path.child("values"));
+    if values.is_empty() {
+        errors.push(FieldError::required(&list, ""));
+    }
+    for (at, value) in values.iter().enumerate() {
+        if values[..at].contains(value) {
+            errors.push(FieldError::duplicate(&list.index(at), *value));
+        }
+    }
+    meta::label_name_of(label, "key", path, errors);
 }
 
 /// What volumes were made with is history.
@@ -103,6 +149,7 @@ pub(crate) fn volume_attributes_class(object: &Object, errors: &mut ErrorList) {
         let detail = "must contain at least one key/value pair";
         errors.push(FieldError::required(&Path::new("parameters"), detail));
     }
+    parameters(object, errors);
 }
 
 /// A class of attributes is what it is.
@@ -141,15 +188,9 @@ pub(crate) fn volume_attachment(object: &Object, errors: &mut ErrorList) {
         }
         _ => {}
     }
-    if require(spec, "nodeName", &path, errors) {
-        let name = spec.text("nodeName");
-        complain(
-            names::is_dns1123_subdomain(name),
-            &path.child("nodeName"),
-            name,
-            errors,
-        );
-    }
+    let name = spec.text("nodeName");
+    let messages = names::is_dns1123_subdomain(name);
+    complain_of(messages, "nodeName", &path, name, errors);
 }
 
 /// An attachment is made and deleted, never moved.
@@ -168,34 +209,39 @@ pub(crate) fn csi_driver(object: &Object, errors: &mut ErrorList) {
     }
     let policies = ["File", "None", "ReadWriteOnceWithFSType"];
     optional_one_of(spec, "fsGroupPolicy", &policies, &path, errors);
+    token_requests(spec, &path, errors);
     for (path, mode) in items(spec, "volumeLifecycleModes", &path) {
-        let mode = mode.as_str().unwrap_or("");
-        if !["Ephemeral", "Persistent"].contains(&mode) {
-            errors.push(FieldError::not_supported(
-                &path,
-                mode,
-                &["Ephemeral", "Persistent"],
-            ));
+        let (mode, modes) = (mode.as_str().unwrap_or(""), &["Ephemeral", "Persistent"]);
+        if !modes.contains(&mode) {
+            errors.push(FieldError::not_supported(&path, mode, modes));
         }
     }
+    let field = "nodeAllocatableUpdatePeriodSeconds";
+    if let Some(seconds) = spec.int(field).filter(|seconds| *seconds < 10) {
+        let detail = "must be greater than or equal to 10 seconds";
+        errors.push(FieldError::invalid(&path.child(field), seconds, detail));
+    }
+}
+
+/// Tokens for a driver: one of each audience, valid for a while.
+fn token_requests(spec: &Value, path: &Path, errors: &mut ErrorList) {
     let mut audiences = Vec::new();
-    for (path, token) in items(spec, "tokenRequests", &path) {
+    for (path, token) in items(spec, "tokenRequests", path) {
         let audience = token.text("audience");
         if audiences.contains(&audience) {
             errors.push(FieldError::duplicate(&path.child("audience"), audience));
         }
         audiences.push(audience);
-        if let Some(seconds) = token
-            .int("expirationSeconds")
-            .filter(|seconds| *seconds < 600)
-        {
-            let detail = "may not specify a duration less than 10 minutes";
-            errors.push(FieldError::invalid(
-                &path.child("expirationSeconds"),
-                seconds,
-                detail,
-            ));
-        }
+        let detail = match token.int("expirationSeconds") {
+            Some(..600) => "may not specify a duration less than 10 minutes",
+            Some(0x1_0000_0001..) => "may not specify a duration larger than 2^32 seconds",
+            _ => continue,
+        };
+        let (path, seconds) = (
+            path.child("expirationSeconds"),
+            token.at("expirationSeconds"),
+        );
+        errors.push(FieldError::invalid(&path, seconds.clone(), detail));
     }
 }
 
@@ -228,13 +274,33 @@ pub(crate) fn csi_node(object: &Object, errors: &mut ErrorList) {
         }
         seen.push(driver.text("name"));
         require(driver, "nodeID", &path, errors);
-        for key in driver.texts("topologyKeys") {
-            complain(
-                names::is_qualified_name(key),
-                &path.child("topologyKeys"),
-                key,
-                errors,
-            );
+        let keys = driver.texts("topologyKeys");
+        for (at, key) in keys.iter().enumerate() {
+            let path = path.child("topologyKeys");
+            complain(names::is_qualified_name(key), &path, key, errors);
+            if keys[..at].contains(key) {
+                errors.push(FieldError::duplicate(&path, *key));
+            }
+        }
+    }
+}
+
+/// A driver of a node stays as it was registered, but for how many volumes it can attach.
+pub(crate) fn csi_node_update(new: &Object, old: &Object, errors: &mut ErrorList) {
+    let fixed = |driver: &Value| {
+        let mut driver = driver.clone();
+        if let Some(map) = driver.as_object_mut() {
+            map.remove("allocatable");
+        }
+        driver
+    };
+    for before in spec(old).list("drivers") {
+        let name = before.text("name");
+        let mut drivers = spec(new).list("drivers").iter();
+        let now = drivers.find(|driver| driver.text("name") == name);
+        if let Some(now) = now.filter(|now| fixed(now) != fixed(before)) {
+            let path = Path::new("CSINodeDriver");
+            errors.push(FieldError::invalid(&path, now.clone(), IMMUTABLE));
         }
     }
 }

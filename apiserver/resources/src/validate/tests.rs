@@ -2,6 +2,7 @@
 //! server does, so these tables also hold the defaults to account.
 
 mod networks;
+mod others;
 mod pod_parts;
 mod pods;
 mod services;

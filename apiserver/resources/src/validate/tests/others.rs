@@ -1,0 +1,163 @@
+//! Autoscalers, storage, configuration and classes.
+
+use super::*;
+
+#[test]
+fn autoscalers_are_refused_in_words() {
+    let scaler = |extra: Value| {
+        let mut spec =
+            json!({"maxReplicas": 3, "scaleTargetRef": {"kind": "Deployment", "name": "d"}});
+        for (field, value) in extra.as_object().unwrap() {
+            spec[field] = value.clone();
+        }
+        errors(
+            json!({"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+            "metadata": {"name": "h"}, "spec": spec}),
+        )
+    };
+    let at = "spec.metrics[0]";
+    for (metric, expected) in [
+        (
+            json!({"type": "Pods"}),
+            vec![format!(
+                "{at}.pods: Required value: must populate information for the given metric source"
+            )],
+        ),
+        (
+            json!({"type": "Resource", "resource": {"name": "cpu", "target": {"type": "Value"}}}),
+            vec![format!(
+                "{at}.resource.target.averageUtilization: Required value: must set either a target raw value or a target \
+                 utilization"
+            )],
+        ),
+        (
+            json!({"type": "External", "external": {"metric": {"name": "m"},
+                "target": {"type": "Much", "value": "0", "averageValue": "1"}}}),
+            vec![
+                format!(
+                    "{at}.external.target.type: Invalid value: \"Much\": must be either Utilization, Value, or AverageValue"
+                ),
+                format!("{at}.external.target.value: Invalid value: \"0\": must be positive"),
+                format!(
+                    "{at}.external.target.value: Forbidden: may not set both a target value for metric and a per-pod target"
+                ),
+            ],
+        ),
+        (
+            json!({"type": "Object", "object": {"metric": {"name": "m"}, "target": {"type": "Value", "value": "1"}},
+                "pods": {}}),
+            vec![
+                format!("{at}.object.describedObject.kind: Required value"),
+                format!("{at}.object.describedObject.name: Required value"),
+                format!("{at}.pods: Forbidden: must populate the given metric source only"),
+            ],
+        ),
+    ] {
+        assert_eq!(scaler(json!({ "metrics": [metric] })), expected, "{metric}");
+    }
+    let policies = json!([{"type": "Nodes", "value": 0, "periodSeconds": 1801}]);
+    let behavior =
+        json!({"scaleUp": {"policies": policies, "tolerance": "-1", "selectPolicy": "Any"}});
+    let at = "spec.behavior.scaleUp";
+    assert_eq!(
+        scaler(json!({ "behavior": behavior })),
+        [
+            format!(
+                "{at}.selectPolicy: Unsupported value: \"Any\": supported values: \"Disabled\", \"Max\", \"Min\""
+            ),
+            format!("{at}.tolerance: Invalid value: \"-1\": must be greater than or equal to 0"),
+            format!(
+                "{at}.policies[0].type: Unsupported value: \"Nodes\": supported values: \"Percent\", \"Pods\""
+            ),
+            format!("{at}.policies[0].value: Invalid value: 0: must be greater than zero"),
+            format!(
+                "{at}.policies[0].periodSeconds: Invalid value: 1801: must be less than or equal to 1800"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn storage_is_refused_in_words() {
+    let of = |kind: &str, fields: Value| {
+        let mut object =
+            json!({"apiVersion": "storage.k8s.io/v1", "kind": kind, "metadata": {"name": "s"}});
+        for (field, value) in fields.as_object().unwrap() {
+            object[field] = value.clone();
+        }
+        object
+    };
+    let label = json!({"key": "zone", "values": ["a", "a"]});
+    let term = json!({"matchLabelExpressions": [label]});
+    assert_eq!(
+        errors(of(
+            "StorageClass",
+            json!({"provisioner": "a.b/c", "allowedTopologies": [term, term]})
+        )),
+        [
+            "allowedTopologies.matchLabelExpressions[0].values[1]: Duplicate value: \"a\"",
+            "allowedTopologies.matchLabelExpressions[0].values[1]: Duplicate value: \"a\"",
+            "allowedTopologies[1].matchLabelExpressions: Duplicate value: \"\"",
+        ]
+    );
+    assert_eq!(
+        errors(of(
+            "CSIDriver",
+            json!({"spec": {"nodeAllocatableUpdatePeriodSeconds": 5, "tokenRequests": [{"audience": "a", "expirationSeconds": 1}]}})
+        )),
+        [
+            "spec.tokenRequests[0].expirationSeconds: Invalid value: 1: may not specify a duration less than 10 minutes",
+            "spec.nodeAllocatableUpdatePeriodSeconds: Invalid value: 5: must be greater than or equal to 10 seconds",
+        ]
+    );
+    let node = || {
+        of(
+            "CSINode",
+            json!({"spec": {"drivers": [{"name": "d", "nodeID": "n"}]}}),
+        )
+    };
+    let driver = |field: &'static str, value: Value| {
+        move |new: &mut Object| new.value_mut()["spec"]["drivers"][0][field] = value
+    };
+    assert_eq!(
+        update_errors(node(), driver("nodeID", "other".into())),
+        ["CSINodeDriver: Invalid value: {\"name\":\"d\",\"nodeID\":\"other\"}: field is immutable"]
+    );
+    assert_eq!(
+        update_errors(node(), driver("allocatable", json!({"count": 5}))),
+        none()
+    );
+}
+
+#[test]
+fn configuration_and_classes_are_refused_in_words() {
+    let both = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"},
+        "data": {"a": "b"}, "binaryData": {"a": "Yg=="}});
+    assert_eq!(
+        errors(both),
+        [
+            "data[a]: Invalid value: \"a\": duplicate of key present in binaryData",
+            "binaryData[a]: Invalid value: \"a\": duplicate of key present in data"
+        ]
+    );
+    let class = |name: &str, value: i64| {
+        errors(
+            json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": name},
+            "value": value}),
+        )
+    };
+    let reserved = "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error:";
+    assert_eq!(
+        class("system-x", 1),
+        [format!(
+            "{reserved} system-x is not a known system priority class"
+        )]
+    );
+    assert_eq!(
+        class("system-node-critical", 1),
+        [format!(
+            "{reserved} value of system-node-critical PriorityClass must be 2000001000"
+        )]
+    );
+    assert_eq!(class("system-node-critical", 2_000_001_000), none());
+}
