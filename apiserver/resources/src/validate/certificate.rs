@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use schema::Object;
-use schema::field::{ErrorList, FieldError, Path};
+use schema::field::{ErrorList, FieldError, Path, go_quote};
 use schema::names;
 use serde_json::Value;
 
@@ -66,6 +66,44 @@ fn usages(spec: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// Who signs: a domain of several labels, and a name in it.
+fn signer_name(signer: &str, path: &Path, errors: &mut ErrorList) {
+    let parts: Vec<&str> = signer.split('/').collect();
+    let &[domain, name] = &parts[..] else {
+        let detail =
+            "must be a fully qualified domain and path of the form 'example.com/signer-name'";
+        errors.push(FieldError::invalid(path, signer, detail));
+        return;
+    };
+    if domain.len() > DOMAIN_MAX {
+        errors.push(FieldError::too_long(path, DOMAIN_MAX));
+    }
+    broken_label(domain, names::is_dns1123_label, path, errors);
+    if !domain.contains('.') {
+        let detail = "should be a domain with at least two segments separated by dots";
+        errors.push(FieldError::invalid(path, domain, detail));
+    }
+    broken_label(name, names::is_dns1123_subdomain, path, errors);
+    if signer.len() > SIGNER_MAX {
+        errors.push(FieldError::too_long(path, SIGNER_MAX));
+    }
+}
+
+const DOMAIN_MAX: usize = 253;
+/// A domain, a label of a DNS name in another domain, and what stands between them.
+const SIGNER_MAX: usize = DOMAIN_MAX + 1 + DOMAIN_MAX + 1 + 63;
+
+/// What is wrong with the first label that is no good.
+fn broken_label(text: &str, rule: fn(&str) -> Vec<String>, path: &Path, errors: &mut ErrorList) {
+    let mut labels = text.split('.').map(|label| (label, rule(label)));
+    if let Some((label, messages)) = labels.find(|(_, messages)| !messages.is_empty()) {
+        for message in messages {
+            let detail = format!("validating label {}: {message}", go_quote(label));
+            errors.push(FieldError::invalid(path, text, detail));
+        }
+    }
+}
+
 /// CertificateSigningRequest.
 pub(crate) fn signing_request(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
@@ -78,24 +116,7 @@ pub(crate) fn signing_request(object: &Object, errors: &mut ErrorList) {
     if signer.is_empty() {
         errors.push(FieldError::required(&signer_path, ""));
     } else {
-        match signer.split_once('/') {
-            Some((domain, rest)) if !rest.is_empty() => {
-                super::complain(
-                    names::is_dns1123_subdomain(domain),
-                    &signer_path,
-                    signer,
-                    errors,
-                );
-                if !domain.contains('.') {
-                    let detail = "should be a domain with at least two segments separated by dots";
-                    errors.push(FieldError::invalid(&signer_path, domain, detail));
-                }
-            }
-            _ => {
-                let detail = "must be a fully qualified domain and path of the form 'example.com/signer-name'";
-                errors.push(FieldError::invalid(&signer_path, signer, detail));
-            }
-        }
+        signer_name(signer, &signer_path, errors);
     }
     usages(spec, &path.child("usages"), errors);
     if let Some(seconds) = spec

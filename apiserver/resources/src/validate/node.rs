@@ -1,33 +1,20 @@
 //! Nodes and runtime classes.
 
+use std::collections::BTreeSet;
+
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
+use serde_json::Value;
 
-use super::{amount, complain, immutable, items};
+use super::{amount, complain, container_resources, immutable, items};
 use crate::look::{Look, spec, status};
 
 /// Node.
 pub(crate) fn node(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
     super::affinity::taints(spec, &Path::new("metadata"), errors);
-    let ranges = spec.texts("podCIDRs");
-    if ranges.len() > 2 {
-        let detail = "may specify no more than one CIDR for each IP family";
-        errors.push(FieldError::invalid(
-            &path.child("podCIDRs"),
-            spec.at("podCIDRs").clone(),
-            detail,
-        ));
-    }
-    for (at, range) in ranges.into_iter().enumerate() {
-        complain(
-            names::is_valid_cidr(range),
-            &path.child("podCIDRs").index(at),
-            range,
-            errors,
-        );
-    }
+    pod_ranges(spec, &path, errors);
     for field in ["capacity", "allocatable"] {
         for (name, value) in status(object).entries(field) {
             amount(value, &Path::new("status").child(field).key(name), errors);
@@ -40,6 +27,24 @@ pub(crate) fn node(object: &Object, errors: &mut ErrorList) {
             errors.push(FieldError::duplicate(&path, address.clone()));
         }
         seen.push(pair);
+    }
+}
+
+/// Ranges of the node's pods: at most one of each family.
+fn pod_ranges(spec: &Value, path: &Path, errors: &mut ErrorList) {
+    let (ranges, path) = (spec.texts("podCIDRs"), path.child("podCIDRs"));
+    for (at, range) in ranges.iter().enumerate() {
+        complain(names::is_valid_cidr(range), &path.index(at), range, errors);
+    }
+    let families: BTreeSet<bool> = ranges
+        .iter()
+        .filter_map(|range| names::parse_cidr(range))
+        .map(|(address, _)| address.is_ipv6())
+        .collect();
+    if ranges.len() > 1 && (ranges.len() > 2 || families.len() < 2) {
+        let value = spec.at("podCIDRs").clone();
+        let detail = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid(&path, value, detail));
     }
 }
 
@@ -66,13 +71,8 @@ pub(crate) fn runtime_class(object: &Object, errors: &mut ErrorList) {
         handler,
         errors,
     );
-    for (name, value) in object.at("overhead").entries("podFixed") {
-        amount(
-            value,
-            &Path::new("overhead").child("podFixed").key(name),
-            errors,
-        );
-    }
+    let overhead = object.at("overhead").at("podFixed");
+    container_resources::overhead(overhead, &Path::new("overhead"), errors);
     let scheduling = Path::new("scheduling");
     crate::meta::labels(
         object.at("scheduling").at("nodeSelector"),

@@ -69,7 +69,7 @@ fn rules(object: &Object, namespaced: bool, errors: &mut ErrorList) {
 
 /// RoleBinding.
 pub(crate) fn role_binding(object: &Object, errors: &mut ErrorList) {
-    binding(object, &["ClusterRole", "Role"], errors);
+    binding(object, &["Role", "ClusterRole"], errors);
 }
 
 /// ClusterRoleBinding.
@@ -128,7 +128,11 @@ fn binding(object: &Object, kinds: &[&str], errors: &mut ErrorList) {
                     errors.push(FieldError::required(&path.child("namespace"), ""));
                 }
             }
-            "User" | "Group" => {
+            kind @ ("User" | "Group") => {
+                if subject.text("name").is_empty() {
+                    let detail = format!("{} name cannot be empty", kind.to_lowercase());
+                    errors.push(FieldError::invalid(&path.child("name"), "", detail));
+                }
                 if group != GROUP {
                     errors.push(FieldError::not_supported(
                         &path.child("apiGroup"),
@@ -140,7 +144,7 @@ fn binding(object: &Object, kinds: &[&str], errors: &mut ErrorList) {
             kind => errors.push(FieldError::not_supported(
                 &path.child("kind"),
                 kind,
-                &["Group", "ServiceAccount", "User"],
+                &["ServiceAccount", "User", "Group"],
             )),
         }
     }
