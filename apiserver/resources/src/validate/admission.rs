@@ -301,13 +301,55 @@ fn webhook_service(service: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// The kind of what parameters are read from.
+fn param_kind(kind: &Value, path: &Path, errors: &mut ErrorList) {
+    if require(kind, "apiVersion", path, errors) {
+        group_version(kind.text("apiVersion"), &path.child("apiVersion"), errors);
+    }
+    if require(kind, "kind", path, errors) {
+        let name = kind.text("kind");
+        let messages = names::is_dns1035_label(&name.to_lowercase());
+        if !messages.is_empty() {
+            let detail = format!(
+                "may have mixed case, but should otherwise match: {}",
+                messages.join(",")
+            );
+            errors.push(FieldError::invalid(&path.child("kind"), name, detail));
+        }
+    }
+}
+
+fn group_version(text: &str, path: &Path, errors: &mut ErrorList) {
+    let (group, version) = match text.split('/').collect::<Vec<_>>()[..] {
+        [version] => ("", version),
+        [group, version] => (group, version),
+        _ => {
+            let detail = format!("unexpected GroupVersion string: {text}");
+            errors.push(FieldError::invalid(path, text, detail));
+            return;
+        }
+    };
+    let of_group = match group.is_empty() {
+        true => Vec::new(),
+        false => names::is_dns1123_subdomain(group),
+    };
+    let of_version = match version.is_empty() {
+        true => vec!["version must be specified".to_owned()],
+        false => names::is_dns1035_label(version),
+    };
+    for (part, messages) in [(group, of_group), (version, of_version)] {
+        if !messages.is_empty() {
+            errors.push(FieldError::invalid(path, part, messages.join(",")));
+        }
+    }
+}
+
 fn policy(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
     optional_one_of(spec, "failurePolicy", &["Fail", "Ignore"], &path, errors);
     let kind = spec.at("paramKind");
     if kind.is_object() {
-        require(kind, "apiVersion", &path.child("paramKind"), errors);
-        require(kind, "kind", &path.child("paramKind"), errors);
+        param_kind(kind, &path.child("paramKind"), errors);
     }
     let (constraints, constraints_path) =
         (spec.at("matchConstraints"), path.child("matchConstraints"));
@@ -374,9 +416,36 @@ pub(crate) fn validating_policy(object: &Object, errors: &mut ErrorList) {
         }
         texts_of_validation(validation, &path, errors);
     }
-    for (path, annotation) in items(spec, "auditAnnotations", &path) {
-        require(annotation, "key", &path, errors);
-        require(annotation, "valueExpression", &path, errors);
+    audit_annotations(object.name(), spec, &path, errors);
+}
+
+/// Annotations of the audit log are called after the policy.
+fn audit_annotations(policy: &str, spec: &Value, path: &Path, errors: &mut ErrorList) {
+    const MAX: usize = 20;
+    if spec.list("auditAnnotations").len() > MAX {
+        let value = spec.at("auditAnnotations").clone();
+        let detail = format!("must not have more than {MAX} auditAnnotations");
+        let path = path.child("auditAnnotations");
+        errors.push(FieldError::invalid(&path, value, detail));
+    }
+    let mut seen = BTreeSet::new();
+    for (path, annotation) in items(spec, "auditAnnotations", path) {
+        let key = annotation.text("key");
+        let (name, key_path) = (format!("{policy}/{key}"), path.child("key"));
+        if policy.is_empty() {
+            let detail = "requires metadata.name be non-empty";
+            errors.push(FieldError::invalid(&key_path, key, detail));
+        } else {
+            complain(names::is_qualified_name(&name), &key_path, &name, errors);
+        }
+        if annotation.text("valueExpression").trim().is_empty() {
+            let path = path.child("valueExpression");
+            let detail = "valueExpression is not specified";
+            errors.push(FieldError::required(&path, detail));
+        }
+        if !seen.insert(key) {
+            errors.push(FieldError::duplicate(&key_path, key));
+        }
     }
 }
 

@@ -161,3 +161,49 @@ fn configuration_and_classes_are_refused_in_words() {
     );
     assert_eq!(class("system-node-critical", 2_000_001_000), none());
 }
+
+#[test]
+fn nodes_signers_and_policies_are_refused_in_words() {
+    let node = |spec: Value| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}, "spec": spec});
+    assert_eq!(
+        errors(node(json!({"podCIDRs": ["10.0.0.0/24", "10.0.1.0/24"]}))),
+        [
+            "spec.podCIDRs: Invalid value: [\"10.0.0.0/24\",\"10.0.1.0/24\"]: may specify no more than one CIDR for each IP \
+             family"
+        ]
+    );
+    let request = |signer: &str| {
+        errors(
+            json!({"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest",
+            "metadata": {"name": "r"},
+            "spec": {"request": SIGNING_REQUEST, "signerName": signer, "usages": ["client auth"]}}),
+        )
+    };
+    assert_eq!(
+        request("a.b/c/d"),
+        [
+            "spec.signerName: Invalid value: \"a.b/c/d\": must be a fully qualified domain and path of the form \
+             'example.com/signer-name'"
+        ]
+    );
+    assert_eq!(
+        request("local/c"),
+        [
+            "spec.signerName: Invalid value: \"local\": should be a domain with at least two segments separated by dots"
+        ]
+    );
+    let policy = errors(
+        json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingAdmissionPolicy",
+        "metadata": {"name": "p"}, "spec": {"paramKind": {"apiVersion": "a/b/c", "kind": "Kind"},
+            "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"],
+                "operations": ["CREATE"]}]},
+            "auditAnnotations": [{"key": "k", "valueExpression": "'a'"}, {"key": "k", "valueExpression": " "}]}}),
+    );
+    for text in [
+        "spec.paramKind.apiVersion: Invalid value: \"a/b/c\": unexpected GroupVersion string: a/b/c",
+        "spec.auditAnnotations[1].key: Duplicate value: \"k\"",
+        "spec.auditAnnotations[1].valueExpression: Required value: valueExpression is not specified",
+    ] {
+        assert!(policy.iter().any(|error| error == text), "{policy:?}");
+    }
+}
