@@ -199,7 +199,7 @@ fn success_rule(rule: &Value, completions: i64, path: &Path, errors: &mut ErrorL
 
 /// How many indexes a text like `0,2-4` names, each below a count and all in order.
 fn intervals(text: &str, below: i64) -> Result<i64, String> {
-    let (mut last, mut total) = (None, 0);
+    let (mut last, mut total): (Option<i64>, i64) = (None, 0);
     for interval in text.split(',').filter(|_| !text.is_empty()) {
         let (first, end) = bounds(interval, below)?;
         if let Some(last) = last.filter(|last| *last >= first) {
@@ -224,7 +224,7 @@ fn bounds(interval: &str, below: i64) -> Result<(i64, i64), String> {
         ));
     }
     let index = |part: &str| -> Result<i64, String> {
-        let number = part.parse().map_err(|_| {
+        let number: i64 = part.parse().map_err(|_| {
             format!(
                 "cannot convert string to integer for index: {}",
                 go_quote(part)

@@ -108,8 +108,8 @@ fn updates_keep_and_drop_what_kubernetes_keeps_and_drops() {
         spec["ports"] = json!([{"name": "c", "port": 80}, {"name": "a", "port": 8080}]);
     });
     assert_eq!(
-        spec["ports"],
-        json!([{"name": "c", "port": 80}, {"name": "a", "port": 8080, "nodePort": 30001}]),
+        [&spec["ports"][0]["nodePort"], &spec["ports"][1]["nodePort"]],
+        [&Value::Null, &json!(30_001)],
         "a port is known by its name"
     );
     let spec = updated(&|spec| spec["type"] = "ClusterIP".into());
