@@ -280,7 +280,9 @@ fn drop_by_type(spec: &mut Map<String, Value>, before: &Value) {
         drop_unchanged(spec, before, &["clusterIP", "clusterIPs"]);
         drop_unchanged(spec, before, &["ipFamilies", "ipFamilyPolicy"]);
     }
-    if needs_node_ports(before) && !needs_node_ports(spec) {
+    // Ports that a balancer was given stay when it is told to do without: the client takes them away.
+    let may_have_ports = |kind: &str| matches!(kind, "NodePort" | "LoadBalancer");
+    if may_have_ports(before.text("type")) && !may_have_ports(spec.text("type")) {
         drop_node_ports(spec, before);
     }
     if needs_health_port(before) && !needs_health_port(spec) {
