@@ -421,11 +421,11 @@ fn a_job_that_rests_takes_other_resources_and_nodes() {
     let resources = json!({"requests": {"cpu": "1"}});
     let selector = |new: &mut Object| {
         new.set(
-            &[&template[..], &["nodeSelector"]].concat(),
+            &[&template[..], &["nodeSelector"][..]].concat(),
             json!({"a": "b"}),
         );
         new.set(
-            &[&template[..], &["affinity"]].concat(),
+            &[&template[..], &["affinity"][..]].concat(),
             json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [
                 {"matchExpressions": [{"key": "a", "operator": "Exists"}]}]}}}),
         );
