@@ -149,7 +149,7 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
             response.headers_mut().append(header::WARNING, value);
         }
     }
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    if let Some(id) = id_header(&id) {
         response.headers_mut().insert("audit-id", id);
     }
     let request = Served {
@@ -187,6 +187,14 @@ fn audit_id(headers: &HeaderMap) -> String {
         .and_then(|id| id.to_str().ok())
         .filter(|id| !id.is_empty())
         .map_or_else(|| crate::chance::uuid().to_string(), str::to_owned)
+}
+
+/// The name of the request for its answer. It is of no use to answers that follow, so HTTP/2 is not to keep it in the table
+/// of a connection's headers: there it would take the place of those that stay the same, and be compared with every later one.
+fn id_header(id: &str) -> Option<HeaderValue> {
+    let mut value = HeaderValue::from_str(id).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Reviews, which nobody lists, have no other forms.
@@ -753,6 +761,13 @@ async fn page(context: &Context) -> Option<Response> {
 mod tests {
     use super::*;
     use body::Account;
+
+    #[test]
+    fn the_name_of_a_request_is_kept_out_of_tables() {
+        let value = id_header("one").unwrap();
+        assert!(value == "one" && value.is_sensitive());
+        assert!(id_header("a\nb").is_none());
+    }
 
     #[test]
     fn figures_tell_tries_from_deeds_and_from_nonsense() {
