@@ -33,7 +33,7 @@ pub(crate) async fn finish(audit: &Audit, is_long_running: bool, response: Respo
         }
     }
     let response = match audit.tells_answer() && code != StatusCode::SWITCHING_PROTOCOLS {
-        true => tell_answer(audit, response).await,
+        true => Box::pin(tell_answer(audit, response)).await,
         false => response,
     };
     audit.code(code.as_u16());

@@ -140,7 +140,7 @@ impl Authorizer {
                 Link::AlwaysDeny => Decision::no_opinion("Everything is forbidden."),
                 Link::Node => self.with_policy(|policy| policy.by_node(user, attributes)),
                 Link::Rbac => self.with_policy(|policy| policy.by_rbac(user, attributes)),
-                Link::Webhook(webhook) => webhook.decide(user, attributes).await,
+                Link::Webhook(webhook) => Box::pin(webhook.decide(user, attributes)).await,
             };
             if decision.allowed || decision.denied {
                 return decision;
