@@ -16,6 +16,7 @@
 //! it right behind the write, and a store that fails in between.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use auth::User;
 use auth::request::{Attributes, Forbidden};
@@ -281,7 +282,7 @@ fn alone(context: &Context, namespace: &str, name: &str) -> Context {
     Context {
         server: context.server.clone(),
         audit: context.audit.part(&info),
-        info,
+        info: Arc::new(info),
         query: context.query.clone(),
         headers: context.headers.clone(),
         user: context.user.clone(),

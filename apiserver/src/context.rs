@@ -65,7 +65,7 @@ impl Outside {
 
 pub(crate) struct Context {
     pub(crate) server: Arc<ApiServer>,
-    pub(crate) info: RequestInfo,
+    pub(crate) info: Arc<RequestInfo>,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
     pub(crate) user: User,
@@ -93,7 +93,7 @@ impl Context {
     ) -> Context {
         Context {
             server,
-            info,
+            info: Arc::new(info),
             query,
             headers,
             user,

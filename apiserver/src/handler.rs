@@ -92,24 +92,26 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     let mut body = body::Incoming::new(body);
     let method = parts.method.clone();
     let query = Query::parse(parts.uri.query());
-    let info = RequestInfo::parse(&method, parts.uri.path(), &query);
-    let headers = parts.headers.clone();
+    let info = Arc::new(RequestInfo::parse(&method, parts.uri.path(), &query));
+    let kept = Kept::of(&parts.headers);
     let served = server
         .world
         .find(&info.group, &info.version, &info.resource);
-    let output = negotiate::output(&headers, &query, offer(served.as_deref()));
+    let output = negotiate::output(&parts.headers, &query, offer(served.as_deref()));
     let plain = Output {
         form: negotiate::Form::Object,
-        ..output.clone().unwrap_or(Output::PLAIN)
+        ..output.as_ref().copied().unwrap_or(Output::PLAIN)
     };
     let (warnings, outside) = (Warnings::default(), Outside::default());
     let dry_run = dry_run_of(&query);
-    let applies = info.verb == "patch" && verbs::patch::is_applied(&headers);
-    let id = audit_id(&headers);
+    let applies = info.verb == "patch" && verbs::patch::is_applied(&parts.headers);
+    let id = audit_id(&parts.headers);
     let audit = Audit::of(server.auditors.now(), &id, &parts, &info);
     let mut matched = None;
     let asked = Asked {
+        begun: started,
         info: info.clone(),
+        served: served.clone(),
         query,
         output,
         parts,
@@ -127,14 +129,14 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
             audit.fail(&error);
-            respond_error(&headers, &plain, &error)
+            respond_error(&kept.headers(), &plain, &error)
         }
         Err(_panic) => {
             audit.panicked();
             server.metrics.terminate(&info, served.as_deref(), 500);
             tracing::error!(%method, path = info.path, "a request handler panicked");
             let text = "This request caused apiserver to panic. Look in the logs for details.";
-            respond_error(&headers, &plain, &ApiError::internal(text))
+            respond_error(&kept.headers(), &plain, &ApiError::internal(text))
         }
     };
     let mut response = audit::finish(&audit, info.is_long_running(), response).await;
@@ -162,9 +164,35 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
     };
     server.metrics.observe(&info, served.as_deref(), &request);
     if response.status().is_client_error() || response.status().is_server_error() {
-        body.drain(&headers).await;
+        body.drain(&kept.headers()).await;
     }
     response
+}
+
+/// Of a request's headers what counts when it is over and has failed: whether its error may come packed, and whether its body
+/// is on its way.
+struct Kept {
+    accept_encoding: Option<HeaderValue>,
+    expect: Option<HeaderValue>,
+}
+
+impl Kept {
+    fn of(headers: &HeaderMap) -> Kept {
+        Kept {
+            accept_encoding: headers.get(header::ACCEPT_ENCODING).cloned(),
+            expect: headers.get(header::EXPECT).cloned(),
+        }
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let kept = [
+            (header::ACCEPT_ENCODING, &self.accept_encoding),
+            (header::EXPECT, &self.expect),
+        ];
+        let kept = kept.into_iter();
+        kept.filter_map(|(name, value)| Some((name, value.clone()?)))
+            .collect()
+    }
 }
 
 /// Whether the request only tries, for figures: what it says is not looked through yet. Said twice it is said once.
@@ -219,7 +247,10 @@ fn respond_error(headers: &HeaderMap, output: &Output, error: &ApiError) -> Resp
 
 /// What a client asks for.
 struct Asked {
-    info: RequestInfo,
+    begun: Instant,
+    info: Arc<RequestInfo>,
+    /// The resource, as it was known when the request came.
+    served: Option<Handle>,
     query: Query,
     output: ApiResult<Output>,
     parts: Parts,
@@ -233,12 +264,14 @@ async fn pipeline(
     matched: &mut Option<flow::Matched>,
 ) -> ApiResult<Response> {
     let Asked {
+        begun,
         info,
+        served,
         query,
         output,
         mut parts,
     } = asked;
-    let (now, begun) = (crate::clock::unix_seconds(), Instant::now());
+    let now = crate::clock::unix_seconds();
     let allowed = match info.is_long_running() {
         true => REQUEST_TIMEOUT,
         false => time_allowed(&query)?,
@@ -282,13 +315,19 @@ async fn pipeline(
         Err(_) if !info.is_resource || info.is_proxied() || other.is_some() => Output::PLAIN,
         Err(error) => return Err(error),
     };
-    let context = Context::new(server, info, query, parts.headers, user, output);
     let context = Context {
+        server,
+        info,
+        query,
+        headers: parts.headers,
+        user,
+        output,
+        deadline: begun + allowed,
+        now,
+        is_own: false,
         warnings,
         outside,
         audit,
-        deadline: begun + allowed,
-        ..context
     };
     if context.info.group.is_empty() && context.info.resource == "endpoints" {
         context.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
@@ -306,7 +345,13 @@ async fn pipeline(
     let route = match binding_batch::is_asked(&context.info) {
         true => Route::Bindings,
         false => {
-            let resource = find(&context.server, &context.info).await?;
+            let resource = match served {
+                // What is built in stays what it is.
+                Some(resource) if resource.custom.is_none() && context.info.is_resource => {
+                    Some(resource)
+                }
+                _ => find(&context.server, &context.info).await?,
+            };
             route(resource, &context.info, &parts.method)?
         }
     };
@@ -550,7 +595,7 @@ async fn enter(
         return Ok(None);
     };
     let urgency = urgency(&context.user, &context.info);
-    let who = (&context.user, &context.info);
+    let who = (&context.user, &*context.info);
     let held = matched.enter(who, kind, urgency, context.deadline);
     let (waiting, begun) = (
         context.server.metrics.calls.wait(context.info.verb),
@@ -779,6 +824,32 @@ mod tests {
     fn a_request_moves_no_more_than_it_needs() {
         let bytes = future_bytes(handle);
         assert!(bytes <= 8 << 10, "{bytes} bytes");
+    }
+
+    #[test]
+    fn an_error_is_written_as_it_would_be_with_all_headers() {
+        let of = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
+            let pairs = pairs.iter().map(|&(name, value)| {
+                let name = header::HeaderName::from_static(name);
+                (name, HeaderValue::from_static(value))
+            });
+            pairs.collect()
+        };
+        let gzip = ("accept-encoding", "gzip");
+        let waits = ("expect", "100-continue");
+        for headers in [
+            of(&[]),
+            of(&[gzip, ("accept", "application/json")]),
+            of(&[waits, ("content-length", "7")]),
+            of(&[gzip, waits]),
+        ] {
+            let kept = Kept::of(&headers).headers();
+            let told = |headers: &HeaderMap| {
+                let packed = negotiate::accepts_gzip(headers);
+                (packed, headers.contains_key(header::EXPECT))
+            };
+            assert_eq!(told(&kept), told(&headers), "{headers:?}");
+        }
     }
 
     #[test]
