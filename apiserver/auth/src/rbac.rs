@@ -3,7 +3,8 @@
 //!
 //! The authorizer is fed with objects, one at a time and in any order; a binding may come before its role.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -108,11 +109,13 @@ impl Authorizer {
             return Decision::allow("");
         }
         let mut errors = Vec::new();
-        for (binding, subject) in self.bindings_of(user, attributes.namespace) {
+        for binding in self.bindings_of(user, attributes.namespace) {
             match self.resolve(&binding.role_kind, &binding.role_name, &binding.namespace) {
                 Ok(role) if role.allows(attributes) => {
-                    let to = binding.subjects[subject].description.as_str();
-                    return Decision::allow([binding.allowed.as_str(), to].concat());
+                    if let Some(subject) = binding.subject_of(user) {
+                        let to = subject.description.as_str();
+                        return Decision::allow([binding.allowed.as_str(), to].concat());
+                    }
                 }
                 Ok(_) => {}
                 Err(error) if errors.contains(&error) => {}
@@ -129,7 +132,7 @@ impl Authorizer {
     /// All rules of a user: cluster-wide ones and, when `namespace` is not empty, those of the namespace.
     pub fn rules_for(&self, user: &User, namespace: &str) -> RulesFor {
         let mut found = RulesFor::default();
-        for (binding, _) in self.bindings_of(user, namespace) {
+        for binding in self.bindings_of(user, namespace) {
             match self.resolve(&binding.role_kind, &binding.role_name, &binding.namespace) {
                 Ok(role) => found.rules.extend(role.rules.iter().cloned()),
                 Err(error) if found.errors.contains(&error) => {}
@@ -154,7 +157,7 @@ impl Authorizer {
         &'a self,
         user: &'a User,
         namespace: &str,
-    ) -> impl Iterator<Item = (&'a Binding, usize)> {
+    ) -> impl Iterator<Item = &'a Binding> {
         let local = (!namespace.is_empty())
             .then(|| self.bindings.get(namespace))
             .flatten();
@@ -249,19 +252,26 @@ impl CompiledRole {
 #[derive(Clone, Debug, Default)]
 struct Bindings {
     by_name: BTreeMap<String, Arc<Binding>>,
-    by_user: HashMap<String, HashSet<String>>,
-    by_group: HashMap<String, HashSet<String>>,
+    by_user: HashMap<String, InOrder>,
+    by_group: HashMap<String, InOrder>,
 }
+
+/// Bindings in the order of their names, each once.
+type InOrder = Vec<Arc<Binding>>;
 
 impl Bindings {
     fn insert(&mut self, binding: Binding) {
         self.remove(&binding.name);
+        let binding = Arc::new(binding);
         for subject in &binding.subjects {
             if let Some((index, key)) = self.index_of(&subject.principal) {
-                index.entry(key).or_default().insert(binding.name.clone());
+                let list = index.entry(key).or_default();
+                if let Err(at) = list.binary_search_by(|one| one.name.cmp(&binding.name)) {
+                    list.insert(at, binding.clone());
+                }
             }
         }
-        self.by_name.insert(binding.name.clone(), Arc::new(binding));
+        self.by_name.insert(binding.name.clone(), binding);
     }
 
     fn remove(&mut self, name: &str) {
@@ -270,10 +280,12 @@ impl Bindings {
         };
         for subject in &binding.subjects {
             if let Some((index, key)) = self.index_of(&subject.principal)
-                && let Some(names) = index.get_mut(&key)
+                && let Some(list) = index.get_mut(&key)
             {
-                names.remove(name);
-                if names.is_empty() {
+                if let Ok(at) = list.binary_search_by(|one| one.name.as_str().cmp(name)) {
+                    list.remove(at);
+                }
+                if list.is_empty() {
                     index.remove(&key);
                 }
             }
@@ -283,7 +295,7 @@ impl Bindings {
     fn index_of(
         &mut self,
         principal: &Principal,
-    ) -> Option<(&mut HashMap<String, HashSet<String>>, String)> {
+    ) -> Option<(&mut HashMap<String, InOrder>, String)> {
         match principal {
             Principal::User(name) => Some((&mut self.by_user, name.clone())),
             Principal::Group(name) => Some((&mut self.by_group, name.clone())),
@@ -291,31 +303,40 @@ impl Bindings {
         }
     }
 
-    /// The bindings of a user in name order, each with the index of its first subject that applies.
-    fn of<'a>(&'a self, user: &'a User) -> impl Iterator<Item = (&'a Binding, usize)> {
+    /// The bindings of a user in name order, each once.
+    fn of<'a>(&'a self, user: &'a User) -> impl Iterator<Item = &'a Binding> {
         let by_group = user
             .groups
             .iter()
             .filter_map(|group| self.by_group.get(group));
-        let mut names: Vec<&str> = self
-            .by_user
-            .get(&user.name)
-            .into_iter()
-            .chain(by_group)
-            .flatten()
-            .map(String::as_str)
-            .collect();
-        names.sort_unstable();
-        names.dedup();
-        names.into_iter().filter_map(|name| {
-            let binding = self.by_name.get(name)?;
-            let subject = binding
-                .subjects
-                .iter()
-                .position(|subject| subject.principal.is(user))?;
-            Some((binding.as_ref(), subject))
-        })
+        let lists = self.by_user.get(&user.name).into_iter().chain(by_group);
+        merged(lists.map(Vec::as_slice).collect())
     }
+}
+
+/// The bindings of all lists in name order, each once. Nothing is gathered: the first one that allows a request ends the
+/// search, and nearly every request is allowed.
+fn merged<'a>(mut lists: Vec<&'a [Arc<Binding>]>) -> impl Iterator<Item = &'a Binding> {
+    let mut heads: BinaryHeap<Reverse<(&'a str, usize)>> = lists
+        .iter()
+        .enumerate()
+        .filter_map(|(at, list)| Some(Reverse((list.first()?.name.as_str(), at))))
+        .collect();
+    let mut last: Option<&'a str> = None;
+    std::iter::from_fn(move || {
+        loop {
+            let Reverse((name, at)) = heads.pop()?;
+            let list: &'a [Arc<Binding>] = lists[at];
+            let (binding, rest) = list.split_first()?;
+            lists[at] = rest;
+            if let Some(next) = rest.first() {
+                heads.push(Reverse((next.name.as_str(), at)));
+            }
+            if last.replace(name) != Some(name) {
+                return Some(binding.as_ref());
+            }
+        }
+    })
 }
 
 #[derive(Debug)]
@@ -354,6 +375,12 @@ impl Principal {
 }
 
 impl Binding {
+    /// Its first subject that is the user.
+    fn subject_of(&self, user: &User) -> Option<&Subject> {
+        let mut subjects = self.subjects.iter();
+        subjects.find(|subject| subject.principal.is(user))
+    }
+
     fn from_value(kind: Kind, namespace: &str, name: &str, value: &Value) -> Self {
         let role = |field: &str| {
             value
@@ -592,6 +619,55 @@ mod tests {
         rbac.remove(Kind::Role, "a", "one-secret");
         rbac.remove(Kind::Role, "a", "never was");
         assert!(!rbac.bindings.contains_key("a") && !rbac.roles.contains_key("a"));
+    }
+
+    /// The names of the bindings that count for a user, as they are asked.
+    fn asked<'a>(rbac: &'a Authorizer, user: &'a User) -> Vec<&'a str> {
+        let bindings = rbac.bindings_of(user, "");
+        bindings.map(|binding| binding.name.as_str()).collect()
+    }
+
+    #[test]
+    fn bindings_are_asked_in_the_order_of_their_names_and_once() {
+        let mut rbac = Authorizer::default();
+        let subject = |kind: &str, name: &str| json!({"kind": kind, "name": name});
+        let (jane, dev, ops) = (
+            subject("User", "jane"),
+            subject("Group", "dev"),
+            subject("Group", "ops"),
+        );
+        let bind = |name: &str, subjects: &[&Value]| {
+            json!({"metadata": {"name": name}, "subjects": subjects,
+                "roleRef": {"kind": "ClusterRole", "name": "r"}})
+        };
+        let rule = json!({"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]});
+        let role = json!({"metadata": {"name": "r"}, "rules": [rule]});
+        rbac.upsert(Kind::ClusterRole, &role);
+        for (name, subjects) in [
+            ("e", &[&jane][..]),
+            ("b", &[&dev, &jane, &dev][..]),
+            ("d", &[&ops, &dev][..]),
+            ("a", &[&ops][..]),
+            ("c", &[&jane, &ops][..]),
+        ] {
+            rbac.upsert(Kind::ClusterRoleBinding, &bind(name, subjects));
+        }
+        let user = User::new("jane", ["dev", "dev", "ops", "nobody"]);
+        assert_eq!(asked(&rbac, &user), ["a", "b", "c", "d", "e"]);
+        assert_eq!(asked(&rbac, &User::new("joe", ["dev"])), ["b", "d"]);
+        let reason = |rbac: &Authorizer| rbac.authorize(&user, &ask("get", "pods", "", "x")).reason;
+        assert!(reason(&rbac).ends_with(r#""a" of ClusterRole "r" to Group "ops""#));
+        rbac.remove(Kind::ClusterRoleBinding, "", "a");
+        assert!(reason(&rbac).ends_with(r#""b" of ClusterRole "r" to Group "dev""#));
+        rbac.upsert(Kind::ClusterRoleBinding, &bind("b", &[&jane]));
+        rbac.remove(Kind::ClusterRoleBinding, "", "d");
+        assert_eq!(asked(&rbac, &user), ["b", "c", "e"]);
+        let left = &rbac.bindings[""];
+        assert!(!left.by_group.contains_key("dev"));
+        assert_eq!(
+            (left.by_user["jane"].len(), left.by_group["ops"].len()),
+            (3, 1)
+        );
     }
 
     #[test]
