@@ -134,13 +134,22 @@ impl Authorizer {
             return Decision::allow("");
         }
         let (mut reasons, mut errors) = (Vec::new(), Vec::new());
+        let mut is_current = false;
         for link in self.chain.get().iter() {
             let decision = match link {
                 Link::AlwaysAllow => Decision::allow(""),
                 Link::AlwaysDeny => Decision::no_opinion("Everything is forbidden."),
-                Link::Node => self.with_policy(|policy| policy.by_node(user, attributes)),
-                Link::Rbac => self.with_policy(|policy| policy.by_rbac(user, attributes)),
-                Link::Webhook(webhook) => Box::pin(webhook.decide(user, attributes)).await,
+                Link::Node => {
+                    self.ask_policy(&mut is_current, |policy| policy.by_node(user, attributes))
+                }
+                Link::Rbac => {
+                    self.ask_policy(&mut is_current, |policy| policy.by_rbac(user, attributes))
+                }
+                Link::Webhook(webhook) => {
+                    // What changes while it is asked counts for those behind it.
+                    is_current = false;
+                    Box::pin(webhook.decide(user, attributes)).await
+                }
             };
             if decision.allowed || decision.denied {
                 return decision;
@@ -209,7 +218,14 @@ impl Authorizer {
 
     /// The policy as of now, for checks that need more than one question.
     pub(crate) fn with_policy<T>(&self, ask: impl FnOnce(&Policy) -> T) -> T {
-        self.catch_up();
+        self.ask_policy(&mut false, ask)
+    }
+
+    /// The same for one of several questions: the policy is brought up to date by the first of them.
+    fn ask_policy<T>(&self, is_current: &mut bool, ask: impl FnOnce(&Policy) -> T) -> T {
+        if !std::mem::replace(is_current, true) {
+            self.catch_up();
+        }
         ask(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
