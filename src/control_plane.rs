@@ -79,13 +79,13 @@ fn client(api: &Arc<ApiServer>, user: &'static str) -> Client {
         &[]
     };
     let user = User::new(user, groups.iter().copied()).authenticated();
-    let router = api.router();
+    let front = api.front();
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (router, user) = (router.clone(), user.clone());
+        let (front, user) = (front.clone(), user.clone());
         async move {
             let mut request = request.map(axum_body);
             request.extensions_mut().insert(user);
-            let response = router.oneshot(request).await?;
+            let response = front.oneshot(request).await?;
             Ok::<Response<Body>, BoxError>(
                 response.map(|body| body.map_err(BoxError::from).boxed_unsync()),
             )

@@ -121,7 +121,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
     let serving = tokio::spawn(apiserver::serve_tls(
         api_listener,
         tls.subscribe(),
-        api.router(),
+        api.front(),
         limits,
         stop.clone(),
     ));

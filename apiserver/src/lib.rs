@@ -2,8 +2,8 @@
 //!
 //! A request goes through one pipeline (`handler`), reads come from caches that one watch of the store feeds (`world`,
 //! `cache`), writes are optimistic transactions (`write`), and everything that is known about kinds stands in the
-//! crate `resources`. Nothing here knows how the store replicates, and nothing but `serve` knows sockets: the router
-//! is a plain service, so tests and the agents of the same process call it directly.
+//! crate `resources`. Nothing here knows how the store replicates, and nothing but `serve` knows sockets: the server
+//! is a plain service (`front`), so tests and the agents of the same process call it directly.
 //!
 //! ```text
 //! serve ─► handler ─► authenticate ─► authorize ─► flow ─► verbs/* ─► admission ─► write ─► kv::Store
@@ -42,6 +42,7 @@ mod event_ttl;
 mod facts;
 mod flow;
 mod foreseen;
+mod front;
 mod handler;
 mod health;
 mod held;
@@ -89,13 +90,14 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use audit::{AuditBatches, AuditPolicy, AuditPolicyError, AuditSink, Auditing};
-/// The body type of requests to [`ApiServer::router`].
+/// The body type of requests to [`ApiServer::front`].
 pub use axum::body::Body;
 pub use client_certificate::{PeerCertificate, ask_client_certificate};
 pub use config::{
     Config, FrontProxy, HISTORY, KubeletIdentity, RequestHeaderConfig, VERSION_MINOR, git_version,
 };
 pub use encryption::{Encryption, EncryptionError};
+pub use front::Front;
 pub use serve::{ServeLimits, serve_tls};
 pub use service_allocation::check_service_cidr;
 
@@ -331,8 +333,12 @@ impl ApiServer {
         self.started.is_done()
     }
 
-    /// The service. In-process callers put an [`auth::User`] into the request's extensions, which is trusted; the TLS
-    /// layer puts a [`PeerCertificate`] there.
+    /// The service.
+    pub fn front(self: &Arc<Self>) -> Front {
+        Front::new(self.clone())
+    }
+
+    /// The same as a router, for who has others besides.
     pub fn router(self: &Arc<Self>) -> axum::Router {
         axum::Router::new()
             .fallback(handler::handle)

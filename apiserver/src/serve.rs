@@ -6,14 +6,15 @@ mod activity;
 mod impatient;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
+use axum::response::Response;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -25,7 +26,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
+use tower::{Service, ServiceExt};
 
 use crate::client_certificate::PeerCertificate;
 pub(crate) use activity::MayRest;
@@ -130,16 +131,20 @@ impl Drop for Counted {
     }
 }
 
-/// Serves `router` until `shutdown`, then drains; new connections with the newest of `tls`. It may ask for a client
+/// Serves `front` until `shutdown`, then drains; new connections with the newest of `tls`. It may ask for a client
 /// certificate but must not
 /// require one: see [`crate::ask_client_certificate`].
-pub async fn serve_tls(
+pub async fn serve_tls<S>(
     listener: TcpListener,
     tls: watch::Receiver<Arc<rustls::ServerConfig>>,
-    router: Router,
+    front: S,
     limits: ServeLimits,
     shutdown: CancellationToken,
-) {
+) where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     LazyLock::force(&HANDSHAKE_ERRORS);
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let addresses = Arc::new(Addresses::default());
@@ -168,14 +173,14 @@ pub async fn serve_tls(
             continue;
         };
         let acceptor = TlsAcceptor::from(tls.borrow().clone());
-        let (router, stop) = (router.clone(), shutdown.clone());
+        let (front, stop) = (front.clone(), shutdown.clone());
         connections.spawn(async move {
             let handshake = tokio::select! {
                 handshake = tokio::time::timeout(limits.handshake_timeout, handshake(&acceptor, stream)) => handshake,
                 () = stop.cancelled() => return,
             };
             match handshake {
-                Ok(Ok(stream)) => serve_connection(stream, peer, router, &limits, stop).await,
+                Ok(Ok(stream)) => serve_connection(stream, peer, front, &limits, stop).await,
                 Ok(Err(error)) => {
                     HANDSHAKE_ERRORS.inc();
                     tracing::debug!(%error, %peer, "TLS handshake failed");
@@ -238,13 +243,17 @@ fn protocol(limits: &ServeLimits) -> Builder<TokioExecutor> {
     builder
 }
 
-async fn serve_connection(
+async fn serve_connection<S>(
     stream: TlsStream,
     peer: SocketAddr,
-    router: Router,
+    front: S,
     limits: &ServeLimits,
     shutdown: CancellationToken,
-) {
+) where
+    S: Service<Request<Body>, Response = Response, Error = Infallible>,
+    S: Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
     let certificate = stream.get_ref().1.peer_certificates().map(|chain| {
         let chain = chain.iter().map(|one| one.clone().into_owned());
         PeerCertificate::new(chain.collect::<Vec<_>>())
@@ -257,11 +266,11 @@ async fn serve_connection(
         if let Some(certificate) = &certificate {
             request.extensions_mut().insert(certificate.clone());
         }
-        let (router, activity) = (router.clone(), own.clone());
+        let (front, activity) = (front.clone(), own.clone());
         let open = activity.begin();
         async move {
-            let response = router.oneshot(request.map(Body::new)).await?;
-            Ok::<_, std::convert::Infallible>(activity.answer(open, response))
+            let response = front.oneshot(request.map(Body::new)).await?;
+            Ok::<_, Infallible>(activity.answer(open, response))
         }
     });
     let stream = TokioIo::new(Impatient::new(stream, limits.stall_timeout, resting));

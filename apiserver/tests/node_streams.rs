@@ -132,7 +132,7 @@ async fn start() -> Option<Cluster> {
     servers.spawn(serve_tls(
         listener,
         tokio::sync::watch::Sender::new(authority.server_config()).subscribe(),
-        server.router(),
+        server.front(),
         ServeLimits::default(),
         CancellationToken::new(),
     ));

@@ -68,7 +68,7 @@ impl Listening {
         serving.spawn(serve_tls(
             listener,
             watch::Sender::new(Arc::new(own)).subscribe(),
-            server.router(),
+            server.api.front(),
             limits,
             CancellationToken::new(),
         ));
