@@ -1,6 +1,8 @@
 //! What the client sent and what it wants back: content types in, Accept out, and the three forms of an answer
 //! (the object, a Table, PartialObjectMetadata).
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
@@ -20,6 +22,8 @@ pub(crate) const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const READ: &[&str] = &[JSON, YAML, PROTOBUF];
 /// What answers are written in.
 const WRITTEN: &[&str] = &[JSON, YAML, PROTOBUF];
+/// Headers of an answer: with room for them from the beginning, their table is not made anew on the way.
+const HEADERS: usize = 8;
 /// Answers above this are compressed for clients that accept gzip.
 pub(crate) const GZIP_BYTES_MIN: usize = 128 * 1024;
 
@@ -162,12 +166,19 @@ pub(crate) fn output(
                     .any(|tool| agent.starts_with(tool))
             }),
     };
-    let accept: Vec<&str> = headers
+    let mut said = headers
         .get_all(header::ACCEPT)
         .iter()
-        .filter_map(|value| value.to_str().ok())
-        .collect();
-    let accept = accept.join(",");
+        .filter_map(|value| value.to_str().ok());
+    // Nearly nobody says it in several headers.
+    let first = said.next().unwrap_or_default();
+    let accept: Cow<'_, str> = match said.next() {
+        None => Cow::Borrowed(first),
+        Some(second) => {
+            let all: Vec<&str> = [first, second].into_iter().chain(said).collect();
+            Cow::Owned(all.join(","))
+        }
+    };
     if accept.trim().is_empty() {
         return Ok(Output {
             pretty,
@@ -176,19 +187,22 @@ pub(crate) fn output(
     }
     for clause in accept.split(',') {
         let mut parts = clause.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let parameters: Vec<(&str, &str)> = parts.filter_map(|part| part.split_once('=')).collect();
+        let media = parts.next().unwrap_or_default();
         let parameter = |name: &str| {
+            let mut parameters = parts.clone().filter_map(|part| part.split_once('='));
             parameters
-                .iter()
                 .find(|(key, _)| *key == name)
-                .map(|(_, value)| *value)
+                .map(|(_, value)| value)
         };
-        let encoding = match media.as_str() {
-            JSON | "*/*" | "application/*" => Encoding::Json,
-            YAML => Encoding::Yaml,
-            PROTOBUF if offer.protobuf || parameter("as").is_some() => Encoding::Protobuf,
-            _ => continue,
+        let is = |name: &str| media.eq_ignore_ascii_case(name);
+        let encoding = if is(JSON) || is("*/*") || is("application/*") {
+            Encoding::Json
+        } else if is(YAML) {
+            Encoding::Yaml
+        } else if is(PROTOBUF) && (offer.protobuf || parameter("as").is_some()) {
+            Encoding::Protobuf
+        } else {
+            continue;
         };
         let version = match parameter("v") {
             None | Some("v1") => "meta.k8s.io/v1",
@@ -359,6 +373,7 @@ pub(crate) fn respond_bytes(
 ) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = code;
+    *response.headers_mut() = HeaderMap::with_capacity(HEADERS);
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
@@ -438,6 +453,45 @@ mod tests {
         output(&headers, &Query::default(), Offer::EVERYTHING)
             .map(|output| output.form)
             .map_err(|error| error.code)
+    }
+
+    #[test]
+    fn several_headers_are_one_list_and_case_does_not_matter() {
+        let of = |values: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for &value in values {
+                headers.append(header::ACCEPT, HeaderValue::from_static(value));
+            }
+            output(&headers, &Query::default(), Offer::EVERYTHING)
+                .map(|output| (output.encoding, output.form))
+                .map_err(|error| error.code)
+        };
+        let table = Form::Table {
+            version: "meta.k8s.io/v1beta1",
+            include: Include::Metadata,
+        };
+        assert_eq!(of(&[]), Ok((Encoding::Json, Form::Object)));
+        for (values, expected) in [
+            (&["  "][..], Ok((Encoding::Json, Form::Object))),
+            (&["", ""][..], Err(406)),
+            (&["application/cbor"][..], Err(406)),
+            (
+                &["application/cbor", "text/plain", "Application/YAML"][..],
+                Ok((Encoding::Yaml, Form::Object)),
+            ),
+            (
+                &["APPLICATION/JSON; v=v1beta1 ;v=v1; as=Table"][..],
+                Ok((Encoding::Json, table)),
+            ),
+            // Names of parameters and their values are as they are.
+            (
+                &["application/json;AS=Table"][..],
+                Ok((Encoding::Json, Form::Object)),
+            ),
+            (&["application/json;as=table"][..], Err(406)),
+        ] {
+            assert_eq!(of(values), expected, "{values:?}");
+        }
     }
 
     #[test]
