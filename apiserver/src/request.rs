@@ -1,8 +1,13 @@
 //! What a request asks for, from its method and path alone. Pure: the whole routing table of the server is
 //! [`RequestInfo::parse`], since resources are found by name in `resources::ALL` and not by routes.
 
+use std::borrow::Cow;
+
 use http::Method;
 use schema::selector::FieldSelector;
+
+/// Segments that nearly every path has at most: so much room is made for them at once.
+const SEGMENTS: usize = 8;
 
 /// A request taken apart as Kubernetes' authorizer sees it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -32,12 +37,13 @@ impl RequestInfo {
             verb: method_verb(method),
             ..RequestInfo::default()
         };
-        let segments: Vec<String> = path
-            .split('/')
-            .filter(|s| !s.is_empty())
-            .map(|s| percent_decode(s, false))
-            .collect();
-        let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
+        let mut segments: Vec<Cow<'_, str>> = Vec::with_capacity(SEGMENTS);
+        segments.extend(
+            path.split('/')
+                .filter(|s| !s.is_empty())
+                .map(|s| decoded(s, false)),
+        );
+        let segments: Vec<&str> = segments.iter().map(|s| &**s).collect();
         let mut parts = match segments.as_slice() {
             ["api", version, rest @ ..] if !rest.is_empty() => {
                 info.version = (*version).to_owned();
@@ -189,8 +195,13 @@ impl Query {
 
 /// Decodes `%XX` (and `+` where `form` is set). What is not valid stays as it is; what is not UTF-8 is replaced.
 pub(crate) fn percent_decode(text: &str, form: bool) -> String {
+    decoded(text, form).into_owned()
+}
+
+/// The same, for who only reads it.
+fn decoded(text: &str, form: bool) -> Cow<'_, str> {
     if !(text.contains('%') || form && text.contains('+')) {
-        return text.to_owned();
+        return Cow::Borrowed(text);
     }
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -218,8 +229,9 @@ pub(crate) fn percent_decode(text: &str, form: bool) -> String {
             }
         }
     }
-    String::from_utf8(out)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    let text = String::from_utf8(out)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned());
+    Cow::Owned(text)
 }
 
 /// Encodes one query value or path segment.
@@ -311,6 +323,11 @@ mod tests {
             (Method::GET, "/healthz", "get||||||"),
             (Method::GET, "/api/v1", "get||||||"),
             (Method::GET, "//api//v1//pods", "list||v1||pods||"),
+            (
+                Method::GET,
+                "/api/v1/n%61mespaces/%61%2Fb/pods/c+d%",
+                "get||v1|a/b|pods|c+d%|",
+            ),
         ] {
             assert_eq!(shape(method, uri), expected, "{uri}");
         }
