@@ -214,7 +214,7 @@ fn audit_id(headers: &HeaderMap) -> String {
         .filter(|id| id.len() <= 64)
         .and_then(|id| id.to_str().ok())
         .filter(|id| !id.is_empty())
-        .map_or_else(|| crate::chance::uuid().to_string(), str::to_owned)
+        .map_or_else(crate::chance::name, str::to_owned)
 }
 
 /// The name of the request for its answer. It is of no use to answers that follow, so HTTP/2 is not to keep it in the table
