@@ -1,11 +1,13 @@
 //! Requests: how many, how long they took, how large their bodies and answers were, and those that are open as long as their client.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use http::StatusCode;
 use prometheus::{
-    HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    linear_buckets,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, linear_buckets,
 };
 use resources::Resource;
 
@@ -32,6 +34,27 @@ pub(super) struct Requests {
     sizes: HistogramVec,
     bodies: HistogramVec,
     open: IntGaugeVec,
+    /// Of the built-in kinds, so that their labels are looked up once. No more than are shown.
+    known: RwLock<BTreeMap<Key, Arc<Series>>>,
+}
+
+/// Which requests are counted together. The labels that it lacks follow from the kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Key {
+    /// Where the kind stands in memory. It stays there: it is of the program.
+    kind: usize,
+    code: u16,
+    verb: &'static str,
+    subresource: &'static str,
+    scope: &'static str,
+    dry_run: &'static str,
+}
+
+/// What requests are counted in that are counted together. A series that is never asked for is not shown.
+struct Series {
+    total: IntCounter,
+    durations: OnceLock<[Histogram; 2]>,
+    sizes: OnceLock<Histogram>,
 }
 
 /// What became of a request.
@@ -63,7 +86,7 @@ pub(super) struct Labels<'a> {
     pub(super) group: &'a str,
     pub(super) version: &'a str,
     pub(super) resource: &'a str,
-    pub(super) subresource: &'a str,
+    pub(super) subresource: &'static str,
     pub(super) scope: &'static str,
 }
 
@@ -89,6 +112,19 @@ impl<'a> Labels<'a> {
                 None => "",
             },
         }
+    }
+
+    /// In the order in which figures of requests name them.
+    fn all(&self) -> [&str; 7] {
+        [
+            self.verb,
+            self.group,
+            self.version,
+            self.resource,
+            self.subresource,
+            self.scope,
+            COMPONENT,
+        ]
     }
 }
 
@@ -178,41 +214,72 @@ impl Requests {
                 &linear_buckets(5e4, 1e5, 31).expect("positive bounds"),
             ),
             open,
+            known: RwLock::default(),
         }
     }
 
     pub(super) fn observe(&self, info: &RequestInfo, served: Option<&Resource>, request: &Served) {
-        let Labels {
-            verb,
-            group,
-            version,
-            resource,
-            subresource,
-            scope,
-        } = Labels::of(info, served, request.applies);
-        let labels = [
-            verb,
-            group,
-            version,
-            resource,
-            subresource,
-            scope,
-            COMPONENT,
-        ];
+        let labels = Labels::of(info, served, request.applies);
+        let is_long_running = info.is_long_running();
+        let built_in = served.filter(|kind| info.is_resource && kind.custom.is_none());
+        let Some(kind) = built_in else {
+            let series = self.series(&labels, request);
+            return self.add(&series, &labels, request, is_long_running);
+        };
+        let key = Key {
+            kind: std::ptr::from_ref(kind).addr(),
+            code: request.code.as_u16(),
+            verb: labels.verb,
+            subresource: labels.subresource,
+            scope: labels.scope,
+            dry_run: request.dry_run,
+        };
+        let series = self.known(key, || self.series(&labels, request));
+        self.add(&series, &labels, request, is_long_running);
+    }
+
+    fn known(&self, key: Key, make: impl FnOnce() -> Series) -> Arc<Series> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(series) = known.get(&key) {
+            return series.clone();
+        }
+        drop(known);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        known.entry(key).or_insert_with(|| Arc::new(make())).clone()
+    }
+
+    fn series(&self, labels: &Labels<'_>, request: &Served) -> Series {
         let code = request.code.as_u16().to_string();
-        let counter = with(labels, [request.dry_run, &code]);
-        self.total.with_label_values(&counter).inc();
-        if info.is_long_running() {
+        let labels = with(labels.all(), [request.dry_run, &code]);
+        Series {
+            total: self.total.with_label_values(&labels),
+            durations: OnceLock::new(),
+            sizes: OnceLock::new(),
+        }
+    }
+
+    fn add(&self, series: &Series, labels: &Labels<'_>, request: &Served, is_long_running: bool) {
+        series.total.inc();
+        if is_long_running {
             return;
         }
-        let by_dry_run = with(labels, [request.dry_run]);
-        let durations = self.durations.with_label_values(&by_dry_run);
+        let [durations, own_durations] = series.durations.get_or_init(|| {
+            let all = labels.all();
+            let by_dry_run = with(all, [request.dry_run]);
+            [
+                self.durations.with_label_values(&by_dry_run),
+                self.own_durations.with_label_values(&all),
+            ]
+        });
         durations.observe(request.elapsed.as_secs_f64());
         let own = request.elapsed.saturating_sub(request.outside);
-        let durations = self.own_durations.with_label_values(&labels);
-        durations.observe(own.as_secs_f64());
-        if let (Some(bytes), "GET" | "LIST") = (request.bytes, verb) {
-            self.sizes.with_label_values(&labels).observe(bytes as f64);
+        own_durations.observe(own.as_secs_f64());
+        if let (Some(bytes), "GET" | "LIST") = (request.bytes, labels.verb) {
+            let sizes = series.sizes.get_or_init(|| {
+                let all = labels.all();
+                self.sizes.with_label_values(&all)
+            });
+            sizes.observe(bytes as f64);
         }
     }
 
@@ -317,6 +384,61 @@ mod tests {
             let labels = Labels::of(&info, resource, applies);
             assert_eq!([labels.verb, labels.scope], expected, "{method} {uri}");
         }
+    }
+
+    /// What is shown after these requests, each of which is counted by what an earlier one found where `remembers`.
+    fn shown(requests: &[(&Method, &str, &Served)], remembers: bool) -> String {
+        let registry = Registry::new();
+        let counted = Requests::new(&registry);
+        for (method, uri, served) in requests {
+            let (info, resource) = request(method, uri);
+            counted.observe(&info, resource, served);
+            if !remembers {
+                counted.known.write().unwrap().clear();
+            }
+        }
+        TextEncoder::new()
+            .encode_to_string(&registry.gather())
+            .unwrap()
+    }
+
+    #[test]
+    fn what_is_remembered_counts_the_same() {
+        let of = |code: u16, dry_run, applies, bytes| Served {
+            code: StatusCode::from_u16(code).unwrap(),
+            dry_run,
+            applies,
+            elapsed: Duration::from_millis(500),
+            outside: Duration::from_millis(420),
+            bytes,
+        };
+        let pod = "/api/v1/namespaces/d/pods/p";
+        let status = format!("{pod}/status");
+        let log = format!("{pod}/log");
+        let deployment = "/apis/apps/v1/namespaces/d/deployments/p";
+        let (get, patch) = (&Method::GET, &Method::PATCH);
+        let found = of(200, "", false, Some(7));
+        let endless = of(200, "", false, None);
+        let missing = of(404, "", false, Some(9));
+        let tried = of(200, "All", false, Some(7));
+        let applied = of(200, "", true, Some(7));
+        let kinds = [
+            (get, pod, &found),
+            (get, pod, &endless),
+            (get, pod, &missing),
+            (get, status.as_str(), &found),
+            (get, log.as_str(), &found),
+            (get, deployment, &found),
+            (get, "/api/v1/namespaces/d/pods", &found),
+            (get, "/api/v1/pods", &found),
+            (get, "/api/v1/nonsense", &missing),
+            (get, "/healthz", &found),
+            (patch, pod, &found),
+            (patch, pod, &tried),
+            (patch, pod, &applied),
+        ];
+        let twice = [kinds, kinds].concat();
+        assert_eq!(shown(&twice, true), shown(&twice, false));
     }
 
     #[test]
