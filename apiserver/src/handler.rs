@@ -595,7 +595,7 @@ async fn enter(
         return Ok(None);
     };
     let urgency = urgency(&context.user, &context.info);
-    let who = (&context.user, &*context.info);
+    let who = (&context.user, &context.info);
     let held = matched.enter(who, kind, urgency, context.deadline);
     let (waiting, begun) = (
         context.server.metrics.calls.wait(context.info.verb),

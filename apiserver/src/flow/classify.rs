@@ -90,10 +90,10 @@ impl Schema {
     }
 
     /// What tells flows of this schema apart.
-    pub(crate) fn distinguisher<'a>(&self, user: &'a User, info: &'a RequestInfo) -> &'a str {
+    pub(crate) fn distinguisher<'a>(&self, user: &'a str, info: &'a RequestInfo) -> &'a str {
         match self.distinguisher {
             Distinguisher::None => "",
-            Distinguisher::User => &user.name,
+            Distinguisher::User => user,
             Distinguisher::Namespace => &info.namespace,
         }
     }
@@ -102,7 +102,7 @@ impl Schema {
     pub(crate) fn flow(&self, user: &User, info: &RequestInfo) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.name.hash(&mut hasher);
-        self.distinguisher(user, info).hash(&mut hasher);
+        self.distinguisher(&user.name, info).hash(&mut hasher);
         hasher.finish()
     }
 }

@@ -178,7 +178,7 @@ fn request_row(
         present.flow.schema.name.clone(),
         number(queue),
         number(index),
-        present.distinguisher.to_string(),
+        present.distinguisher().to_owned(),
         instant(present.arrived_ns),
         present.seats.to_string(),
         seats.to_string(),
@@ -188,15 +188,15 @@ fn request_row(
 }
 
 fn details(present: &Present) -> Vec<String> {
-    let info = RequestInfo::parse(&Method::GET, &present.path, &Query::default());
+    let info = RequestInfo::parse(&Method::GET, &present.info.path, &Query::default());
     let api_version = match info.group.as_str() {
         "" => info.version,
         group => format!("{group}/{}", info.version),
     };
     vec![
         present.user.to_string(),
-        present.verb.to_owned(),
-        present.path.to_string(),
+        present.info.verb.to_owned(),
+        present.info.path.clone(),
         info.namespace,
         info.name,
         api_version,

@@ -318,7 +318,7 @@ impl Matched {
     /// Waits for a place for a request of this kind; the answer to the client where there is none.
     pub(crate) async fn enter(
         &self,
-        (user, info): (&User, &RequestInfo),
+        (user, info): (&User, &Arc<RequestInfo>),
         kind: Kind,
         urgency: Urgency,
         deadline: Instant,

@@ -9,14 +9,13 @@ use super::Flow;
 use super::queues::Place;
 use crate::request::RequestInfo;
 
-/// A request, with as little as it can be told from: the rest is in its path.
+/// A request, with as little as it can be told from.
 #[derive(Clone)]
 pub(crate) struct Present {
     pub(crate) flow: Arc<Flow>,
-    pub(crate) distinguisher: Box<str>,
     pub(crate) user: Box<str>,
-    pub(crate) verb: &'static str,
-    pub(crate) path: Box<str>,
+    /// Shared with the request: it is hardly ever looked at.
+    pub(crate) info: Arc<RequestInfo>,
     pub(crate) seats: u32,
     /// Seats that it keeps afterwards, and for how many nanoseconds.
     pub(crate) after: (u32, u64),
@@ -36,21 +35,24 @@ pub(crate) enum State {
 impl Present {
     pub(super) fn new(
         flow: &Arc<Flow>,
-        (user, info): (&User, &RequestInfo),
+        (user, info): (&User, &Arc<RequestInfo>),
         seats: u32,
         after: Option<(u32, u64)>,
     ) -> Present {
         Present {
             flow: flow.clone(),
-            distinguisher: flow.schema.distinguisher(user, info).into(),
             user: user.name.as_str().into(),
-            verb: info.verb,
-            path: info.path.as_str().into(),
+            info: info.clone(),
             seats,
             after: after.unwrap_or_default(),
             arrived_ns: host::since_1970().as_nanos(),
             state: State::Arrives,
         }
+    }
+
+    /// What tells its flow apart from others of its schema.
+    pub(super) fn distinguisher(&self) -> &str {
+        self.flow.schema.distinguisher(&self.user, &self.info)
     }
 }
 
@@ -61,7 +63,8 @@ pub(super) struct Presents(Mutex<All>);
 #[derive(Default)]
 struct All {
     next: u64,
-    present: BTreeMap<u64, Present>,
+    /// Boxed, since those that come and go move those that stay.
+    present: BTreeMap<u64, Box<Present>>,
 }
 
 impl Presents {
@@ -70,6 +73,7 @@ impl Presents {
     }
 
     pub(super) fn enter(self: &Arc<Self>, present: Present) -> Entered {
+        let present = Box::new(present);
         let mut all = self.lock();
         let id = all.next;
         all.next += 1;
@@ -79,7 +83,9 @@ impl Presents {
     }
 
     pub(super) fn all(&self) -> Vec<Present> {
-        self.lock().present.values().cloned().collect()
+        let all = self.lock();
+        let present = all.present.values().map(|one| Present::clone(one));
+        present.collect()
     }
 }
 
