@@ -14,7 +14,6 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::response::Response;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,9 +25,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 
 use crate::client_certificate::PeerCertificate;
+use crate::front::Front;
 pub(crate) use activity::MayRest;
 use activity::{Activity, Bounds, Verdict};
 use impatient::Impatient;
@@ -134,17 +134,13 @@ impl Drop for Counted {
 /// Serves `front` until `shutdown`, then drains; new connections with the newest of `tls`. It may ask for a client
 /// certificate but must not
 /// require one: see [`crate::ask_client_certificate`].
-pub async fn serve_tls<S>(
+pub async fn serve_tls(
     listener: TcpListener,
     tls: watch::Receiver<Arc<rustls::ServerConfig>>,
-    front: S,
+    front: Front,
     limits: ServeLimits,
     shutdown: CancellationToken,
-) where
-    S: Service<Request<Body>, Response = Response, Error = Infallible>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-{
+) {
     LazyLock::force(&HANDSHAKE_ERRORS);
     let slots = Arc::new(Semaphore::new(limits.connections_max));
     let addresses = Arc::new(Addresses::default());
@@ -243,17 +239,13 @@ fn protocol(limits: &ServeLimits) -> Builder<TokioExecutor> {
     builder
 }
 
-async fn serve_connection<S>(
+async fn serve_connection(
     stream: TlsStream,
     peer: SocketAddr,
-    front: S,
+    front: Front,
     limits: &ServeLimits,
     shutdown: CancellationToken,
-) where
-    S: Service<Request<Body>, Response = Response, Error = Infallible>,
-    S: Clone + Send + Sync + 'static,
-    S::Future: Send + 'static,
-{
+) {
     let certificate = stream.get_ref().1.peer_certificates().map(|chain| {
         let chain = chain.iter().map(|one| one.clone().into_owned());
         PeerCertificate::new(chain.collect::<Vec<_>>())
