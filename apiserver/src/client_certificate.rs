@@ -31,7 +31,7 @@ pub struct PeerCertificate {
 #[derive(Debug)]
 struct Known {
     by: Arc<Trust>,
-    user: User,
+    user: Arc<User>,
     /// Unix seconds.
     lifetime: RangeInclusive<i64>,
 }
@@ -139,7 +139,11 @@ impl Trust {
 
     /// The user whom the certificate names, when a CA of the cluster stands behind it and it is valid `now`. A connection's
     /// thousandth request costs a look at what its first one found out.
-    pub(crate) fn user(self: &Arc<Self>, peer: &PeerCertificate, now: i64) -> Result<User, String> {
+    pub(crate) fn user(
+        self: &Arc<Self>,
+        peer: &PeerCertificate,
+        now: i64,
+    ) -> Result<Arc<User>, String> {
         let mut known = peer.known.lock().unwrap_or_else(PoisonError::into_inner);
         let holds = |known: &&Known| Arc::ptr_eq(&known.by, self) && known.lifetime.contains(&now);
         if let Some(known) = known.as_ref().filter(holds) {
@@ -148,6 +152,7 @@ impl Trust {
         let leaf = self.verify(peer).map_err(|error| error.to_string())?;
         let found = auth::x509::user_and_lifetime(leaf, now);
         let (user, lifetime) = found.map_err(|error| error.to_string())?;
+        let user = Arc::new(user.authenticated());
         *known = Some(Known {
             by: self.clone(),
             user: user.clone(),

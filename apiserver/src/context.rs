@@ -68,7 +68,7 @@ pub(crate) struct Context {
     pub(crate) info: Arc<RequestInfo>,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
-    pub(crate) user: User,
+    pub(crate) user: Arc<User>,
     pub(crate) output: Output,
     /// When the answer has to be there (not for long-running requests).
     pub(crate) deadline: Instant,
@@ -96,7 +96,7 @@ impl Context {
             info: Arc::new(info),
             query,
             headers,
-            user,
+            user: Arc::new(user),
             output,
             deadline: Instant::now() + crate::handler::REQUEST_TIMEOUT,
             now: crate::clock::unix_seconds(),

@@ -286,7 +286,7 @@ async fn pipeline(
             now,
         )
         .await
-        .inspect(|user| server.metrics.calls.authenticated(Some(user)))
+        .inspect(|user| server.metrics.calls.authenticated(Some(&**user)))
         .inspect_err(|error| {
             server.metrics.calls.authenticated(None);
             audit.refuse_unknown(&parts.headers, error);
@@ -297,9 +297,9 @@ async fn pipeline(
         // It is read once more.
         parts.headers.remove(header::ACCEPT_ENCODING);
     }
-    let itself = user.name.clone();
+    let itself = user.clone();
     let user = authenticate::impersonate(&server, user, &parts.headers).await?;
-    if user.name != itself || parts.headers.contains_key("impersonate-user") {
+    if user.name != itself.name || parts.headers.contains_key("impersonate-user") {
         audit.impersonate(&user);
     }
     // Objects and rights come from the caches; an administrator may ask a server that has none how it is.
@@ -595,7 +595,7 @@ async fn enter(
         return Ok(None);
     };
     let urgency = urgency(&context.user, &context.info);
-    let who = (&context.user, &context.info);
+    let who = (&*context.user, &context.info);
     let held = matched.enter(who, kind, urgency, context.deadline);
     let (waiting, begun) = (
         context.server.metrics.calls.wait(context.info.verb),

@@ -40,7 +40,7 @@ pub(crate) async fn handle(
     admission::validate(&admission, Some(&review)).await?;
     let status = match &*resource.plural {
         "selfsubjectaccessreviews" => {
-            access(context, resource, &review, context.user.clone()).await?
+            access(context, resource, &review, User::clone(&context.user)).await?
         }
         "subjectaccessreviews" => {
             access(context, resource, &review, subject(resource, &review)?).await?

@@ -112,9 +112,9 @@ impl Authenticator {
         headers: &HeaderMap,
         extensions: &Extensions,
         now: i64,
-    ) -> ApiResult<User> {
+    ) -> ApiResult<Arc<User>> {
         if let Some(user) = extensions.get::<User>() {
-            return Ok(user.clone());
+            return Ok(Arc::new(user.clone()));
         }
         let mut refused = false;
         if let Some(peer) = extensions.get::<PeerCertificate>() {
@@ -123,7 +123,7 @@ impl Authenticator {
                     if let Some(until) = peer.valid_until() {
                         server.metrics.calls.certified(until - now);
                     }
-                    return Ok(user.authenticated());
+                    return Ok(user);
                 }
                 // A good token next to it still counts.
                 Err(_) => refused = true,
@@ -134,10 +134,10 @@ impl Authenticator {
                 let audiences = &server.config.api_audiences;
                 // Whoever comes with a certificate needs no room for it.
                 let found = Box::pin(user_of_token(server, &token, audiences, now)).await;
-                found.map(|(user, _)| user)
+                found.map(|(user, _)| Arc::new(user))
             }
             None if refused => Err(ApiError::unauthorized()),
-            None if self.from_file.get().anonymous.may_ask(path) => Ok(User::anonymous()),
+            None if self.from_file.get().anonymous.may_ask(path) => Ok(Arc::new(User::anonymous())),
             None => Err(ApiError::unauthorized()),
         }
     }
@@ -148,10 +148,10 @@ impl Authenticator {
         peer: &PeerCertificate,
         headers: &HeaderMap,
         now: i64,
-    ) -> ApiResult<User> {
+    ) -> ApiResult<Arc<User>> {
         if let Some(proxy) = self.request_header.get().as_ref() {
             match proxy.user(peer, headers, now) {
-                Ok(Some(user)) => return Ok(user),
+                Ok(Some(user)) => return Ok(Arc::new(user.authenticated())),
                 Ok(None) => {}
                 Err(error) => tracing::debug!(error, "not a front proxy"),
             }
@@ -338,9 +338,9 @@ async fn user_of_bootstrap_token(
 /// Applies `Impersonate-*` headers: every part of the wanted identity is a right of its own.
 pub(crate) async fn impersonate(
     server: &ApiServer,
-    user: User,
+    user: Arc<User>,
     headers: &HeaderMap,
-) -> ApiResult<User> {
+) -> ApiResult<Arc<User>> {
     // Their names are in lower case. Nearly no request has any.
     let said = || {
         let all = headers.iter();
@@ -363,5 +363,5 @@ pub(crate) async fn impersonate(
     for check in wanted.checks() {
         server.authorizer.require(&user, &check).await?;
     }
-    Ok(wanted.into_user())
+    Ok(Arc::new(wanted.into_user()))
 }
