@@ -109,6 +109,10 @@ impl Core {
             Ok(Err(_)) => return Err(kv::StoreError::NoLeader),
             Err(_) => return Err(kv::StoreError::TimedOut),
         };
+        // Nearly always it is applied, and there is nothing to wait for.
+        if let Some(revision) = self.replica.reached(index) {
+            return Ok(revision);
+        }
         let mut applied = self.replica.applied();
         let mut failed = self.failed.subscribe();
         tokio::select! {

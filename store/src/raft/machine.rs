@@ -157,6 +157,12 @@ impl Replica {
         self.applied.subscribe()
     }
 
+    /// The revision, where the log is applied up to this entry.
+    pub fn reached(&self, index: u64) -> Option<i64> {
+        let applied = self.applied.borrow();
+        applied.covers(index).then_some(applied.revision)
+    }
+
     pub fn membership(&self) -> watch::Receiver<Option<Arc<MembershipRecord>>> {
         self.membership.subscribe()
     }

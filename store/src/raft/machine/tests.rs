@@ -47,6 +47,8 @@ fn readers_go_on_while_a_snapshot_is_installed() {
     source
         .commit(vec![Write::Revision(7)], position.clone(), Vec::new())
         .unwrap();
+    let reached = [4, 5, 6].map(|index| source.reached(index));
+    assert_eq!(reached, [Some(7), Some(7), None]);
 
     let disk = Arc::new(Looking {
         inner: RocksState::open(dirs[1].path(), true).unwrap(),
