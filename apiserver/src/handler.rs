@@ -15,7 +15,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::FutureExt;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use resources::{Handle, Resource, Subresource};
 use tokio::time::Instant;
 
@@ -40,6 +40,9 @@ use crate::{
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Paths that probes may ask for even while no policy is loaded.
 const ALWAYS_ALLOWED: &[&str] = &["/healthz", "/livez", "/readyz"];
+/// Of these names nothing has to be checked with each request.
+const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
 /// Where nodes and the control plane show that they live.
 const HEARTBEAT_NAMESPACES: &[&str] = &["kube-node-lease", "kube-system"];
 
@@ -152,7 +155,7 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         }
     }
     if let Some(id) = id_header(&id) {
-        response.headers_mut().insert("audit-id", id);
+        response.headers_mut().insert(AUDIT_ID, id);
     }
     let request = Served {
         code: response.status(),
@@ -210,7 +213,7 @@ fn dry_run_of(query: &Query) -> &'static str {
 /// What the client calls the request, or a new name for it.
 fn audit_id(headers: &HeaderMap) -> String {
     headers
-        .get("audit-id")
+        .get(AUDIT_ID)
         .filter(|id| id.len() <= 64)
         .and_then(|id| id.to_str().ok())
         .filter(|id| !id.is_empty())
@@ -299,7 +302,7 @@ async fn pipeline(
     }
     let itself = user.clone();
     let user = authenticate::impersonate(&server, user, &parts.headers).await?;
-    if user.name != itself.name || parts.headers.contains_key("impersonate-user") {
+    if user.name != itself.name || parts.headers.contains_key(IMPERSONATE_USER) {
         audit.impersonate(&user);
     }
     // Objects and rights come from the caches; an administrator may ask a server that has none how it is.
@@ -830,7 +833,7 @@ mod tests {
     fn an_error_is_written_as_it_would_be_with_all_headers() {
         let of = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
             let pairs = pairs.iter().map(|&(name, value)| {
-                let name = header::HeaderName::from_static(name);
+                let name = HeaderName::from_static(name);
                 (name, HeaderValue::from_static(value))
             });
             pairs.collect()

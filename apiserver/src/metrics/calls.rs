@@ -1,6 +1,7 @@
 //! What is counted of requests besides their number and their time: who was let in, what is worked on, what was given up,
 //! and what admission and its webhooks took. A request adds to a few numbers; who wants to see more looks into traces.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use auth::User;
@@ -32,6 +33,8 @@ const CERTIFICATE_BUCKETS: &[f64] = &[
     15_552_000.0,
     31_104_000.0,
 ];
+/// The group of users that have none.
+const OTHER: &str = "other";
 /// Larger codes of webhooks count as this one: they choose theirs freely.
 const CODE_MAX: u16 = 600;
 
@@ -39,6 +42,8 @@ pub(crate) struct Calls {
     known: IntCounter,
     unknown: IntCounter,
     users: IntCounterVec,
+    /// That of nearly all users. Not shown before one comes.
+    other_users: OnceLock<IntCounter>,
     certificates: Histogram,
     allowed: IntCounter,
     denied: IntCounter,
@@ -148,6 +153,7 @@ impl Calls {
                 "Counter of authenticated requests broken out by username.",
                 &["username"],
             ),
+            other_users: OnceLock::new(),
             certificates: certificates.with_label_values::<&str>(&[]),
             allowed: authorizations.with_label_values(&["allowed"]),
             denied: authorizations.with_label_values(&["denied"]),
@@ -218,7 +224,11 @@ impl Calls {
             return self.unknown.inc();
         };
         self.known.inc();
-        self.users.with_label_values(&[group_of(&user.name)]).inc();
+        let counter = |group: &str| self.users.with_label_values(&[group]);
+        match group_of(&user.name) {
+            OTHER => self.other_users.get_or_init(|| counter(OTHER)).inc(),
+            group => counter(group).inc(),
+        }
     }
 
     /// A request came with a client certificate that is valid for so long.
@@ -330,7 +340,7 @@ fn group_of(name: &str) -> &str {
         "admin" | "client" | "kube_proxy" | "kubelet" => name,
         "system:serviceaccount:kube-system:default" => name,
         name if name.contains('@') => "email_id",
-        _ => "other",
+        _ => OTHER,
     }
 }
 
@@ -346,6 +356,11 @@ mod tests {
         let calls = Calls::new(&registry);
         calls.authenticated(Some(&User::new("jane@example.com", ["dev"])));
         calls.authenticated(None);
+        let text = TextEncoder::new().encode_to_string(&registry.gather());
+        assert!(!text.unwrap().contains("username=\"other\""));
+        for name in ["jane", "system:serviceaccount:a:b", "system:node:n"] {
+            calls.authenticated(Some(&User::new(name, ["dev"])));
+        }
         calls.authorized(&Decision::allow(""));
         calls.authorized(&Decision::no_opinion("why"));
         let terminated = Labels {
@@ -400,6 +415,7 @@ mod tests {
             format!("apiserver_admission_webhook_request_total{{code=\"503\",{hook},rejected=\"false\",type=\"admit\"}} 1"),
             "authentication_attempts{result=\"failure\"} 1".to_owned(),
             "authenticated_user_requests{username=\"email_id\"} 1".to_owned(),
+            "authenticated_user_requests{username=\"other\"} 3".to_owned(),
             "apiserver_client_certificate_expiration_seconds_bucket{le=\"7200\"} 1".to_owned(),
             "apiserver_client_certificate_expiration_seconds_bucket{le=\"3600\"} 0".to_owned(),
             "authorization_attempts_total{result=\"no-opinion\"} 1".to_owned(),
