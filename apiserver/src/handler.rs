@@ -3,6 +3,7 @@
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -119,15 +120,18 @@ pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Reques
         output,
         parts,
     };
-    let outcome = AssertUnwindSafe(pipeline(
-        server.clone(),
-        asked,
-        &mut body,
-        (warnings.clone(), outside.clone(), audit.clone()),
-        &mut matched,
-    ))
-    .catch_unwind()
-    .await;
+    let outcome = {
+        let told = (warnings.clone(), outside.clone(), audit.clone());
+        // Pinned where it is made: what is passed on by value is copied each time, and room is kept for each copy.
+        let answer = pin!(pipeline(
+            server.clone(),
+            asked,
+            &mut body,
+            told,
+            &mut matched
+        ));
+        AssertUnwindSafe(answer).catch_unwind().await
+    };
     let response = match outcome {
         Ok(Ok(response)) => response,
         Ok(Err(error)) => {
@@ -367,7 +371,8 @@ async fn pipeline(
         };
         Box::pin(serve_stream(&context, route, arrival, matched.as_ref())).await
     } else {
-        let work = serve(&context, route, &parts.method, body, matched.as_ref());
+        let method = &parts.method;
+        let work = pin!(serve(&context, route, method, body, matched.as_ref()));
         in_time(&context, work).await
     }
 }
@@ -683,7 +688,7 @@ async fn serve(
             let account = account(&context.user, &context.info);
             let bodies = &context.server.bodies;
             let read = bodies.read(body, &context.headers, account);
-            Some(read.await?)
+            Some(Box::pin(read).await?)
         }
     };
     let body = held.as_ref().map(|held| held.bytes.clone());
