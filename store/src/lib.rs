@@ -39,6 +39,7 @@ pub mod peer;
 mod proposals;
 pub mod raft;
 mod read;
+mod recent;
 mod reports;
 pub mod rocks;
 mod scan;

@@ -33,6 +33,7 @@ use crate::host;
 use crate::metrics::METRICS;
 use crate::proposals::Proposals;
 use crate::raft::types::{Entry, LogId, Outcome, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::recent::{Fronted, Recent};
 use crate::watch;
 
 /// Most entries in one batch.
@@ -65,6 +66,8 @@ pub struct Replica {
     /// Of the catalog: changed with it, and read without waiting for it.
     auth_revision: AtomicU64,
     position: Mutex<Position>,
+    /// Of the data, for what is applied.
+    recent: Mutex<Recent>,
     /// What of it survives a crash. It is what Raft takes for the snapshot, below which the log may go.
     flushed: Mutex<Position>,
     hub: Arc<Hub>,
@@ -123,6 +126,7 @@ impl Replica {
             membership: watch::Sender::new(position.membership.clone().map(Arc::new)),
             flushed: Mutex::new(position.clone()),
             position: Mutex::new(position),
+            recent: Mutex::default(),
             hub: hub.clone(),
             applied: watch::Sender::new(applied),
             alarms: watch::Sender::new(Arc::new(alarms)),
@@ -224,6 +228,11 @@ impl Replica {
 
     fn backlog(&self) -> MutexGuard<'_, Backlog> {
         self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recent(&self) -> MutexGuard<'_, Recent> {
+        // A panic under the lock came while it was read, or the member stops anyway.
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn trail(&self) -> MutexGuard<'_, Trail> {
@@ -374,6 +383,7 @@ impl Replica {
             }
             db.write(&writes, &position)?;
             catalog.absorb(&writes);
+            self.recent().absorb(&writes);
             self.follow_auth(&catalog);
         }
         timer.observe_duration();
@@ -478,6 +488,7 @@ impl Replica {
         let old = {
             let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
             show();
+            *self.recent() = Recent::default();
             self.follow_auth(&catalog);
             std::mem::replace(&mut *current, catalog)
         };
@@ -625,9 +636,14 @@ impl Machine {
         let writes = {
             let catalog = self.replica.catalog();
             let db = self.replica.disk.opened();
+            let recent = self.replica.recent();
+            let data = Fronted {
+                recent: &recent,
+                data: db.as_ref() as &dyn StateDb,
+            };
             let view = Joined {
                 catalog: &catalog,
-                data: db.as_ref() as &dyn StateDb,
+                data: &data,
             };
             let mut staged = Staged::new(&view);
             for (entry, responder) in batch {

@@ -146,6 +146,44 @@ async fn the_snapshot_that_raft_counts_from_is_what_is_flushed() {
     assert_eq!(replica.flushed(), built.meta.last_log_id);
 }
 
+/// An entry that puts the key `k`.
+fn put_at(index: u64) -> Entry {
+    let put = kv::PutRequest {
+        key: "k".into(),
+        ..kv::PutRequest::default()
+    };
+    let put = kv::RequestOp {
+        request: Some(kv::Request::Put(put)),
+    };
+    let txn = kv::TxnRequest {
+        success: vec![put],
+        ..kv::TxnRequest::default()
+    };
+    let entry = kv::Entry::new(0, kv::Command::Txn(txn)).encode_to_vec();
+    let payload = EntryPayload::Normal(Proposal(entry.into()));
+    Entry::new(disk::log_id(1, index), payload)
+}
+
+#[test]
+fn after_a_snapshot_nothing_is_taken_from_the_state_before_it() {
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let [source, target] = dirs.each_ref().map(|dir| {
+        let state = RocksState::open(dir.path(), true).unwrap();
+        Replica::load(1, Arc::new(state)).unwrap()
+    });
+    let puts = (1..=3).map(put_at).collect();
+    Machine::new(source.clone()).replay(puts).unwrap();
+    let machine = Machine::new(target.clone());
+    machine.replay(vec![put_at(1)]).unwrap();
+    let staging = target.disk().staging().unwrap();
+    let copy = staging.path().join("state");
+    let meta = source.checkpoint(&copy).unwrap();
+    target.install(&meta, &copy).unwrap();
+    machine.replay(vec![put_at(4)]).unwrap();
+    let kv = target.disk().opened().get(b"k").unwrap().unwrap();
+    assert_eq!(kv.version, 4);
+}
+
 #[test]
 fn an_entry_that_cannot_be_applied_is_named() {
     let dir = tempfile::tempdir().unwrap();
