@@ -25,6 +25,11 @@ const FORMAT: u8 = 1;
 /// Of an event that says when it happened.
 const TIMED_EVENT: u8 = 2;
 
+/// Before the payload of an entry.
+const ENTRY_HEAD: usize = 10;
+/// At the end of a log record.
+const CHECKSUM: usize = 4;
+
 const BLANK: u8 = 0;
 const PROPOSAL: u8 = 1;
 const MEMBERSHIP: u8 = 2;
@@ -34,7 +39,12 @@ pub fn damaged(what: impl std::fmt::Display) -> io::Error {
 }
 
 pub fn encode_entry(entry: &Entry) -> Vec<u8> {
-    let mut record = Vec::with_capacity(64);
+    // To the byte for what there is most of, so that it is neither moved as it grows nor when it is shared.
+    let body = match &entry.payload {
+        EntryPayload::Normal(proposal) => proposal.0.len(),
+        EntryPayload::Blank | EntryPayload::Membership(_) => 0,
+    };
+    let mut record = Vec::with_capacity(ENTRY_HEAD + body + CHECKSUM);
     record.put_u8(FORMAT);
     record.put_u64(entry.log_id.leader_id.term);
     match &entry.payload {
@@ -132,7 +142,7 @@ fn open(mut record: Bytes, index: u64, what: &str) -> io::Result<Bytes> {
     if record.len() < 5 {
         return Err(damaged(format!("{what} {index} is too short")));
     }
-    let mut crc = record.split_off(record.len() - 4);
+    let mut crc = record.split_off(record.len() - CHECKSUM);
     if crc.get_u32() != checksum(&record, index) && !planted(Bug::DamageAccepted) {
         return Err(damaged(format!("{what} {index} has a wrong checksum")));
     }
@@ -473,6 +483,16 @@ mod tests {
             decode_log_id(encode_log_id(&log_id(3, 5)).into()).unwrap(),
             log_id(3, 5)
         );
+    }
+
+    #[test]
+    fn the_record_of_a_proposal_is_allocated_once() {
+        let record = encode_entry(&Entry::new(
+            log_id(2, 9),
+            EntryPayload::Normal(Proposal(vec![7; 5000].into())),
+        ));
+        assert_eq!(record.len(), ENTRY_HEAD + 5000 + CHECKSUM);
+        assert_eq!(record.capacity(), record.len());
     }
 
     #[test]
