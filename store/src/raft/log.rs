@@ -62,6 +62,8 @@ struct Shared {
 struct State {
     vote: Option<Vote>,
     committed: Option<LogId>,
+    /// It has changed since it was last handed to the writer.
+    commit_is_new: bool,
     purged: Option<LogId>,
     /// Index of the first entry there is, or would be.
     first: u64,
@@ -126,6 +128,7 @@ impl LogStore {
         let state = State {
             vote: found.vote,
             committed: found.committed,
+            commit_is_new: false,
             purged: found.purged,
             first: found.purged.map_or(0, |id| id.index + 1),
             last: found.last,
@@ -177,7 +180,8 @@ impl LogStore {
         (failed || self.queue.is_closed()).then(|| self.shared.failure().to_string())
     }
 
-    async fn submit(&self, ops: Vec<LogOp>, durable: bool, done: Done) -> io::Result<()> {
+    async fn submit(&self, mut ops: Vec<LogOp>, durable: bool, done: Done) -> io::Result<()> {
+        ops.extend(self.shared.lock().take_commit());
         let job = Job { ops, durable, done };
         self.queue
             .send(job)
@@ -211,6 +215,9 @@ impl Shared {
                 return;
             }
         }
+        if let Some(last) = self.last_batch() {
+            self.write(last);
+        }
     }
 
     /// As `write_loop`, on a simulated machine.
@@ -222,6 +229,20 @@ impl Shared {
                 return;
             }
         }
+        if let Some(last) = self.last_batch() {
+            tokio::time::sleep(self.disk.begin(&last.ops, last.durable)).await;
+            self.write(last);
+        }
+    }
+
+    /// What is left when nothing comes any more.
+    fn last_batch(&self) -> Option<Batch> {
+        let commit = self.lock().take_commit()?;
+        Some(Batch {
+            ops: vec![commit],
+            durable: false,
+            done: Vec::new(),
+        })
     }
 
     /// Writes a batch and reports it. False where nothing can be written any more.
@@ -229,6 +250,8 @@ impl Shared {
         let timer = METRICS.wal_fsync.start_timer();
         let is_left = |op: &LogOp| match op {
             LogOp::Vote(_) => planted(Bug::VoteUnsynced),
+            // It goes along with either.
+            LogOp::Committed(_) => true,
             _ => planted(Bug::AcksUnsynced),
         };
         let durable = batch.durable && !batch.ops.iter().all(is_left);
@@ -430,6 +453,11 @@ impl Job {
 }
 
 impl State {
+    /// How far the log is committed, if the writer does not know yet.
+    fn take_commit(&mut self) -> Option<LogOp> {
+        std::mem::take(&mut self.commit_is_new).then_some(LogOp::Committed(self.committed))
+    }
+
     fn first_cached(&self) -> u64 {
         self.cache.front().map_or_else(
             || self.last.map_or(0, |id| id.index + 1),
@@ -560,10 +588,16 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         Ok(())
     }
 
+    /// Goes along with the next change, or is written at the end: it need not survive a crash, and writing it by itself would
+    /// wake the writer a second time for each batch.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        self.shared.lock().committed = committed;
-        self.submit(vec![LogOp::Committed(committed)], false, Done::Nobody)
-            .await
+        if self.queue.is_closed() {
+            return Err(self.shared.failure());
+        }
+        let mut state = self.shared.lock();
+        state.committed = committed;
+        state.commit_is_new = true;
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {

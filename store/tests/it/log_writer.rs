@@ -97,6 +97,25 @@ async fn what_gathers_during_a_sync_is_written_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn how_far_the_log_is_committed_is_written_with_what_comes_next_or_at_the_end() {
+    let disk = Arc::new(SlowDisk::default());
+    let (mut log, writer) = LogStore::start(disk.clone()).unwrap();
+    let batches = || disk.batches.lock().unwrap().clone();
+    append(&mut log, 0).await.await.unwrap();
+    log.save_committed(Some(log_id(1, 0))).await.unwrap();
+    assert_eq!(log.read_committed().await.unwrap(), Some(log_id(1, 0)));
+    append(&mut log, 1).await.await.unwrap();
+    assert_eq!(batches(), [1, 2]);
+    append(&mut log, 2).await.await.unwrap();
+    assert_eq!(batches(), [1, 2, 1], "said once");
+    log.save_committed(Some(log_id(1, 1))).await.unwrap();
+    log.save_committed(Some(log_id(1, 2))).await.unwrap();
+    drop(log);
+    writer.join().unwrap();
+    assert_eq!(batches(), [1, 2, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn after_a_failed_write_nothing_is_acknowledged_any_more() {
     let disk = Arc::new(SlowDisk::default());
     let (mut log, writer) = LogStore::start(disk.clone()).unwrap();
@@ -120,8 +139,9 @@ async fn a_log_that_has_stopped_can_be_seen_before_the_next_entry() {
     append(&mut log, 0).await.await.unwrap();
     assert_eq!(log.stopped(), None);
     disk.broken.store(true, Ordering::SeqCst);
-    log.save_committed(Some(log_id(1, 0))).await.unwrap();
+    log.purge(log_id(1, 0)).await.unwrap();
     writer.join().unwrap();
+    assert!(log.save_committed(Some(log_id(1, 0))).await.is_err());
     let why = log.stopped().unwrap();
     assert!(why.contains("storage"), "{why}");
 
