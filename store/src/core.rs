@@ -148,15 +148,26 @@ impl Core {
         if !self.is_leader() {
             return Err(Failure::NotLeader);
         }
-        let decoded = readable(&entry).map_err(Failure::Refused)?;
-        if decoded.command.as_ref().is_some_and(needs_room) && self.is_full() {
+        let asked = Asked::in_bytes(entry.clone()).map_err(Failure::Refused)?;
+        self.propose_asked(entry, asked).await
+    }
+
+    /// As [`Core::propose_here`], of an entry of which is known what it asks.
+    pub(crate) async fn propose_asked(
+        &self,
+        entry: bytes::Bytes,
+        asked: Asked,
+    ) -> Result<kv::Response, Failure> {
+        if !self.is_leader() {
+            return Err(Failure::NotLeader);
+        }
+        if asked.needs_room && self.is_full() {
             return Ok(kv::Response {
                 revision: self.replica.applied().borrow().revision,
                 body: Err(kv::Refusal::NoSpace),
             });
         }
-        let term = Some(decoded.term).filter(|term| *term != 0);
-        let written = self.write_here(entry, term);
+        let written = self.write_here(entry, asked.term);
         tokio::time::timeout(self.config.limits.request_deadline, written)
             .await
             .unwrap_or(Err(Failure::TimedOut))
@@ -396,14 +407,44 @@ fn granted(record: &kv::LeaseRecord) -> Granted {
 
 /// Whether every member will be able to decode and apply an entry. What is in the log is there for good: an entry that
 /// only its sender understands (nested deeper than the decoder goes, or of a newer version) would stop them all.
-fn readable(entry: &[u8]) -> Result<kv::Entry, String> {
-    use prost::Message;
+fn readable(entry: bytes::Bytes) -> Result<kv::Entry, String> {
     let entry = kv::Entry::decode(entry)
         .map_err(|error| format!("the request is not readable: {error}"))?;
-    if entry.version > kv::ENTRY_VERSION || !entry.is_known() {
+    if !is_of_this_version(&entry) {
         return Err("the request is of a newer version than the leader".into());
     }
     Ok(entry)
+}
+
+fn is_of_this_version(entry: &kv::Entry) -> bool {
+    entry.version <= kv::ENTRY_VERSION && entry.is_known()
+}
+
+/// What the leader looks at in an entry before it takes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Asked {
+    needs_room: bool,
+    /// Only as the leader of this term.
+    term: Option<u64>,
+}
+
+impl Asked {
+    fn of(entry: &kv::Entry) -> Asked {
+        Asked {
+            needs_room: entry.command.as_ref().is_some_and(needs_room),
+            term: Some(entry.term).filter(|term| *term != 0),
+        }
+    }
+
+    fn in_bytes(entry: bytes::Bytes) -> Result<Asked, String> {
+        readable(entry).map(|entry| Asked::of(&entry))
+    }
+
+    /// Of an entry of which every member can read what this one makes of it. Nothing where its bytes have to be looked at
+    /// to know that.
+    pub(crate) fn surely(entry: &kv::Entry) -> Option<Asked> {
+        (is_of_this_version(entry) && entry.is_flat()).then(|| Asked::of(entry))
+    }
 }
 
 #[cfg(test)]
@@ -423,14 +464,44 @@ mod tests {
                 ..Default::default()
             };
         }
-        let deep = kv::Entry::new(1, kv::Command::Txn(txn)).encode_to_vec();
-        assert!(readable(&deep).is_err());
+        let in_bytes = |entry: &kv::Entry| Asked::in_bytes(entry.encode_to_vec().into());
+        let deep = kv::Entry::new(1, kv::Command::Txn(txn));
+        assert!(in_bytes(&deep).is_err());
+        assert_eq!(Asked::surely(&deep), None, "its bytes have to be looked at");
         let plain = kv::Entry::new(1, kv::Command::Txn(kv::TxnRequest::default()));
-        assert!(readable(&plain.encode_to_vec()).is_ok());
+        let asked = in_bytes(&plain).unwrap();
+        assert_eq!(Asked::surely(&plain), Some(asked));
         let newer = kv::Entry {
             version: kv::ENTRY_VERSION + 1,
             ..plain
         };
-        assert!(readable(&newer.encode_to_vec()).is_err());
+        assert!(in_bytes(&newer).is_err());
+        assert_eq!(Asked::surely(&newer), None);
+    }
+
+    #[test]
+    fn what_an_entry_asks_is_the_same_with_and_without_its_bytes() {
+        let put = kv::RequestOp {
+            request: Some(kv::Request::Put(kv::PutRequest::default())),
+        };
+        let txn = kv::TxnRequest {
+            success: vec![put],
+            ..Default::default()
+        };
+        let commands = [
+            (kv::Command::Txn(txn), true),
+            (kv::Command::Txn(kv::TxnRequest::default()), false),
+            (kv::Command::Compact(kv::Compact { revision: 3 }), false),
+        ];
+        for (command, needs_room) in commands {
+            let mut entry = kv::Entry::new(1, command);
+            for term in [0, 7] {
+                entry.term = term;
+                let asked = Asked::surely(&entry).unwrap();
+                assert_eq!(asked.needs_room, needs_room);
+                assert_eq!(asked.term, (term != 0).then_some(term));
+                assert_eq!(Asked::in_bytes(entry.encode_to_vec().into()), Ok(asked));
+            }
+        }
     }
 }

@@ -11,7 +11,7 @@ use kv::mutants::{Bug, planted};
 use prost::Message;
 use tokio::time::{Instant, timeout_at};
 
-use crate::core::{Core, Leadership};
+use crate::core::{Asked, Core, Leadership};
 use crate::metrics::METRICS;
 use crate::peer::call::CallError;
 use crate::peer::wire::{Failure, Lane, Request, Response};
@@ -116,10 +116,12 @@ impl Core {
         let proposed = &proposed;
         let attempt = |leadership: Led, left: Duration| {
             entry.term = leadership.term;
+            let asked = Asked::surely(&entry);
             let entry = entry.encode_to_vec().into();
             async move {
                 let deadline = Instant::now() + left;
-                match self.propose_at(leadership.leader, entry, left).await {
+                let proposal = (entry, asked);
+                match self.propose_at(leadership.leader, proposal, left).await {
                     Attempt::Failed(StoreError::LeaderChanged) => {
                         self.settle(proposed, leadership, deadline).await
                     }
@@ -130,15 +132,18 @@ impl Core {
         self.with_leader(attempt).await
     }
 
-    /// Hands an encoded entry to a leader.
+    /// Hands an encoded entry to a leader, with what it asks if that is known.
     async fn propose_at(
         self: &std::sync::Arc<Self>,
         leader: u64,
-        entry: bytes::Bytes,
+        (entry, asked): (bytes::Bytes, Option<Asked>),
         left: Duration,
     ) -> Attempt<kv::Response> {
         if leader == self.config.member_id {
-            return outcome(self.propose_here(entry).await);
+            return outcome(match asked {
+                Some(asked) => self.propose_asked(entry, asked).await,
+                None => self.propose_here(entry).await,
+            });
         }
         match self
             .transport

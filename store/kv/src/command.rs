@@ -194,6 +194,15 @@ impl Entry {
         }
     }
 
+    /// Whether no transaction stands in another one: then every decoder goes deep enough.
+    pub fn is_flat(&self) -> bool {
+        let Some(Command::Txn(request)) = &self.command else {
+            return true;
+        };
+        let mut ops = request.success.iter().chain(&request.failure);
+        ops.all(|op| !matches!(op.request, Some(Request::Txn(_))))
+    }
+
     pub fn new(now_ms: i64, command: Command) -> Entry {
         Entry {
             version: command.version(),
