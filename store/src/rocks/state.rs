@@ -19,6 +19,7 @@ use rocksdb::{
     FlushOptions, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
 };
 
+use crate::backlog::footprint;
 use crate::disk::{self, Position};
 use crate::env::tempdir::StagingDir;
 use crate::env::{ScrubPass, ShowState, StateCheck, StateDb, StateDisk};
@@ -290,6 +291,9 @@ impl OpenState {
 const BLOCK_CACHE_BYTES: usize = 16 << 20;
 const WRITE_BUFFER_BYTES: usize = 32 << 20;
 
+/// Of a batch, its head and what the position takes besides itself.
+const BATCH_ROOM: usize = 64;
+
 /// What RocksDB itself says for "the compressor's own".
 const WINDOW_DEFAULT: i32 = -14;
 
@@ -525,7 +529,9 @@ impl StateDb for OpenState {
 
     fn write(&self, writes: &[kv::Write], position: &Position) -> io::Result<()> {
         let (keys, events, leases) = (self.family(KEYS), self.family(EVENTS), self.family(LEASES));
-        let mut batch = WriteBatch::default();
+        // So large at once that it is not copied as it grows.
+        let bytes = footprint(writes) as usize + position.encoded_len() + BATCH_ROOM;
+        let mut batch = WriteBatch::with_capacity_bytes(bytes);
         for write in writes {
             match write {
                 kv::Write::Put(kv) => batch.put_cf(keys, &kv.key, disk::encode_value(kv)),
