@@ -19,11 +19,42 @@ const STEP: usize = 2;
 struct Shared<T> {
     value: RwLock<T>,
     version: AtomicUsize,
-    queues: [Notify; QUEUES],
+    queues: [Queue; QUEUES],
     /// Receivers that ever were: the next one's queue.
     made: AtomicUsize,
     receivers: AtomicUsize,
     senders: AtomicUsize,
+}
+
+/// Some of those who wait. Most values have nobody in most queues, and a queue is locked to be told.
+#[derive(Debug, Default)]
+struct Queue {
+    told: Notify,
+    /// Who waits, or is about to: counted before it looks at the version.
+    waiting: AtomicUsize,
+}
+
+impl Queue {
+    /// After the version was changed. Who is not counted yet will see that it has.
+    fn tell(&self) {
+        if self.waiting.load(Ordering::SeqCst) > 0 {
+            self.told.notify_waiters();
+        }
+    }
+
+    fn wait(&self) -> Waiting<'_> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        Waiting(self)
+    }
+}
+
+/// Somebody who is counted in a queue.
+struct Waiting<'a>(&'a Queue);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 impl<T> Shared<T> {
@@ -32,7 +63,7 @@ impl<T> Shared<T> {
     }
 
     fn tell(&self) {
-        self.queues.iter().for_each(Notify::notify_waiters);
+        self.queues.iter().for_each(Queue::tell);
     }
 
     fn receiver(self: &Arc<Self>, seen: usize) -> Receiver<T> {
@@ -48,17 +79,26 @@ impl<T> Shared<T> {
         self.version.load(Ordering::SeqCst) & !CLOSED
     }
 
+    /// Whether there is a change, which then counts as seen, or can be none any more.
+    fn look(&self, seen: &mut usize) -> Option<Result<(), Closed>> {
+        let now = self.version.load(Ordering::SeqCst);
+        if now & !CLOSED != *seen {
+            *seen = now & !CLOSED;
+            return Some(Ok(()));
+        }
+        (now & CLOSED != 0).then_some(Err(Closed))
+    }
+
     async fn changed(&self, queue: usize, seen: &mut usize) -> Result<(), Closed> {
+        if let Some(known) = self.look(seen) {
+            return known;
+        }
+        let waiting = self.queues[queue].wait();
         loop {
             // Before the look, so that no change falls between the two.
-            let told = self.queues[queue].notified();
-            let now = self.version.load(Ordering::SeqCst);
-            if now & !CLOSED != *seen {
-                *seen = now & !CLOSED;
-                return Ok(());
-            }
-            if now & CLOSED != 0 {
-                return Err(Closed);
+            let told = waiting.0.told.notified();
+            if let Some(known) = self.look(seen) {
+                return known;
             }
             told.await;
         }
@@ -111,7 +151,7 @@ impl<T> Sender<T> {
         Sender(Arc::new(Shared {
             value: RwLock::new(value),
             version: AtomicUsize::new(0),
-            queues: std::array::from_fn(|_| Notify::new()),
+            queues: std::array::from_fn(|_| Queue::default()),
             made: AtomicUsize::new(0),
             receivers: AtomicUsize::new(0),
             senders: AtomicUsize::new(1),
@@ -306,6 +346,31 @@ mod tests {
                 .unwrap(),
             4
         );
+    }
+
+    #[tokio::test]
+    async fn who_gives_up_waiting_is_not_told() {
+        let sender = Sender::new(0);
+        let mut receiver = sender.subscribe();
+        let waiting = |sender: &Sender<i32>| -> usize {
+            let queues = sender.0.queues.iter();
+            queues
+                .map(|queue| queue.waiting.load(Ordering::SeqCst))
+                .sum()
+        };
+        {
+            let mut wait = std::pin::pin!(receiver.changed());
+            assert!(futures::poll!(&mut wait).is_pending());
+            assert_eq!(waiting(&sender), 1);
+        }
+        assert_eq!(waiting(&sender), 0);
+        sender.send_replace(1);
+        assert_eq!(receiver.changed().await, Ok(()));
+        let (told, ()) = tokio::join!(receiver.changed(), async {
+            assert_eq!(waiting(&sender), 1);
+            sender.send_replace(2);
+        });
+        assert_eq!((told, waiting(&sender)), (Ok(()), 0));
     }
 
     /// Of many threads that wait for the values one after the other, none misses the last one.
