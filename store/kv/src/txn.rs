@@ -27,9 +27,17 @@ pub const TXN_OPS_MAX: usize = 128;
 /// Refuses what is wrong in itself, whatever the state is.
 pub fn check_txn(request: &TxnRequest) -> Result<(), Refusal> {
     check_shape(request, TXN_OPS_MAX)?;
-    Branch::of(&request.success)?;
-    Branch::of(&request.failure)?;
-    Ok(())
+    check_branch(&request.success)?;
+    check_branch(&request.failure)
+}
+
+/// One operation alone has none that it could contradict: most branches have no more.
+fn check_branch(ops: &[RequestOp]) -> Result<(), Refusal> {
+    match ops {
+        [] => Ok(()),
+        [op] if !matches!(op.request, Some(Request::Txn(_))) => Ok(()),
+        ops => Branch::of(ops).map(drop),
+    }
 }
 
 /// True where no branch can write: such a transaction is a read and needs no log entry.
@@ -510,4 +518,50 @@ fn delete_range(
         }
     }
     Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::message::RangeRequest;
+
+    #[test]
+    fn an_operation_alone_contradicts_nothing() {
+        let key = Bytes::from_static(b"k");
+        let put = PutRequest {
+            key: key.clone(),
+            ignore_value: true,
+            ..PutRequest::default()
+        };
+        let rest = DeleteRangeRequest {
+            key: key.clone(),
+            range_end: Bytes::from_static(b"\0"),
+            ..DeleteRangeRequest::default()
+        };
+        let range = RangeRequest {
+            key,
+            ..RangeRequest::default()
+        };
+        let requests = [
+            Request::Put(put),
+            Request::DeleteRange(rest),
+            Request::Range(range),
+        ];
+        let op = |request: &Request| RequestOp {
+            request: Some(request.clone()),
+        };
+        for request in &requests {
+            let alone = [op(request)];
+            assert_eq!(Branch::of(&alone).map(drop), Ok(()));
+            assert_eq!(check_branch(&alone), Ok(()));
+        }
+        // Two are looked at, and so is one that has others in it.
+        let twice = vec![op(&requests[0]), op(&requests[0])];
+        assert_eq!(check_branch(&twice), Err(Refusal::DuplicateKey));
+        let nested = Request::Txn(TxnRequest {
+            success: twice,
+            ..TxnRequest::default()
+        });
+        assert_eq!(check_branch(&[op(&nested)]), Err(Refusal::DuplicateKey));
+    }
 }
