@@ -14,13 +14,14 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use crate::config::Config;
 use crate::contact::Heard;
 use crate::disk_space::{is_full, needs_room};
+use crate::hand_over::{HandedOver, UnderWay};
 use crate::host;
 use crate::lease_clock::{Granted, Leases};
 use crate::metrics::METRICS;
 use crate::peer::transport::Transport;
 use crate::peer::wire::{Failure, Request, Response};
 use crate::raft::machine::{Machine, Replica};
-use crate::raft::types::{Proposal, TypeConfig};
+use crate::raft::types::TypeConfig;
 use crate::watch;
 use crate::write::Allowed;
 
@@ -43,6 +44,8 @@ pub struct Core {
     /// Set once, with the reason, when this member can no longer serve.
     pub failed: watch::Sender<Option<String>>,
     pub read_queue: mpsc::Sender<oneshot::Sender<Result<u64, Failure>>>,
+    pub hand_over_queue: mpsc::Sender<HandedOver>,
+    pub under_way: UnderWay,
     pub writes: Semaphore,
     /// Large ranges being read.
     pub scans: Arc<Semaphore>,
@@ -63,6 +66,7 @@ impl Core {
         replica: Arc<Replica>,
         transport: Arc<Transport>,
         read_queue: mpsc::Sender<oneshot::Sender<Result<u64, Failure>>>,
+        hand_over_queue: mpsc::Sender<HandedOver>,
     ) -> Arc<Core> {
         let writes = Semaphore::new(config.limits.writes_under_way);
         let scans = Arc::new(Semaphore::new(config.limits.large_ranges));
@@ -75,6 +79,8 @@ impl Core {
             leadership: watch::Sender::default(),
             failed: watch::Sender::default(),
             read_queue,
+            hand_over_queue,
+            under_way: UnderWay::default(),
             writes,
             scans,
             held,
@@ -195,15 +201,18 @@ impl Core {
         term: Option<u64>,
     ) -> Result<kv::Response, Failure> {
         let (responder, written) = ProgressResponder::complete_only();
-        let mut request = self.raft.write(Proposal(entry)).responder(responder);
-        if let Some(term) = term {
-            request = request.with_leader(term);
-        }
-        if let Err(fatal) = request.await {
-            self.fail(&fatal.to_string());
+        let proposal = HandedOver {
+            entry,
+            term,
+            responder,
+        };
+        let on_its_way = self.under_way.one_more();
+        if self.hand_over_queue.send(proposal).await.is_err() {
             return Err(Failure::Stopped);
         }
-        match written.await {
+        let written = written.await;
+        drop(on_its_way);
+        match written {
             Ok(Ok(written)) => written.data.0.ok_or(Failure::Stopped),
             Ok(Err(ClientWriteError::ForwardToLeader(_))) => Err(Failure::NotLeader),
             Ok(Err(ClientWriteError::LogEntryDiscarded(_))) => Err(Failure::LeaderChanged),

@@ -7,8 +7,8 @@
 //! `backup/` works on the files of members that do not run; `mirror/` is a client of two running stores.
 //!
 //! Architecture invariants: openraft is named under `raft/` and where its handle is used (`backlog.rs`, `core.rs`,
-//! `node.rs`, `client.rs`, `contact.rs`, `members.rs`, `read.rs`, `etcd/backend.rs`, `backup/`), rocksdb under `rocks/`
-//! alone. What is on disk is in `disk.rs` and, for the log's own files, `wal/format.rs`. Clock, network and storage come in
+//! `node.rs`, `client.rs`, `contact.rs`, `hand_over.rs`, `members.rs`, `read.rs`, `etcd/backend.rs`, `backup/`), rocksdb under
+//! `rocks/` alone. What is on disk is in `disk.rs` and, for the log's own files, `wal/format.rs`. Clock, network and storage come in
 //! through the traits of `env.rs`, tasks, threads and chance through `host`.
 
 mod backlog;
@@ -26,6 +26,7 @@ pub mod etcd;
 mod export;
 mod files;
 mod formation;
+mod hand_over;
 mod history;
 pub mod host;
 pub mod import;

@@ -16,6 +16,7 @@ use crate::core::{Core, Leadership, READ_QUEUE, Raft};
 use crate::data_dir::{DataDir, DataDirError};
 use crate::disk;
 use crate::env::Engine;
+use crate::hand_over::HAND_OVER_QUEUE;
 use crate::history::Moment;
 use crate::host;
 use crate::incarnations::Incarnations;
@@ -287,7 +288,15 @@ async fn launch(
     }
 
     let (read_queue, reads) = mpsc::channel(READ_QUEUE);
-    let core = Core::new(config, raft, replica, transport, read_queue);
+    let (hand_over_queue, proposals) = mpsc::channel(HAND_OVER_QUEUE);
+    let core = Core::new(
+        config,
+        raft,
+        replica,
+        transport,
+        read_queue,
+        hand_over_queue,
+    );
     let own = |task: BoxFuture<'static, ()>| {
         let stop = stop.clone();
         tasks.spawn(host::here(async move {
@@ -300,6 +309,7 @@ async fn launch(
     };
     own(Box::pin(serve::accept(core.clone(), listener, proof)));
     own(Box::pin(core.clone().run_reads(reads)));
+    own(Box::pin(core.clone().run_hand_over(proposals)));
     own(Box::pin(core.clone().run_lease_clock()));
     own(Box::pin(observe(core.clone())));
     own(Box::pin(report(core.clone(), watched_log.clone())));
