@@ -12,7 +12,7 @@
 
 use std::io;
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes};
 use kv::mutants::{Bug, planted};
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
@@ -207,13 +207,13 @@ pub fn decode_event_key(key: &[u8]) -> io::Result<kv::EventId> {
 
 /// `now_ms` is the time of the event's revision.
 pub fn encode_event(now_ms: i64, event: &kv::Event) -> Vec<u8> {
-    let mut record = BytesMut::with_capacity(event.encoded_len() + 11);
+    let mut record = Vec::with_capacity(event.encoded_len() + 11);
     record.put_u8(TIMED_EVENT);
     prost::encoding::encode_varint(now_ms as u64, &mut record);
     event
         .encode(&mut record)
         .expect("a growing buffer has room");
-    record.into()
+    record
 }
 
 pub fn decode_event(record: Bytes) -> io::Result<kv::Event> {
