@@ -310,7 +310,7 @@ pub(crate) async fn keep_flow_control(server: &Arc<ApiServer>) -> ApiResult<()> 
             }
             let mut decide = |old: &Object| {
                 Ok(match is_kept(old) {
-                    true => Step::Remove(old.clone(), Extra::default()),
+                    true => Step::RemoveAsIs(Extra::default()),
                     false => Step::Keep(old.clone()),
                 })
             };

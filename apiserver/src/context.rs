@@ -168,12 +168,7 @@ impl Context {
     }
 
     /// An answer of an object that others may hold as well.
-    pub(crate) fn respond_shared(
-        &self,
-        code: StatusCode,
-        resource: &Resource,
-        object: &Object,
-    ) -> Response {
+    fn respond_shared(&self, code: StatusCode, resource: &Resource, object: &Object) -> Response {
         match self.output.form {
             Form::Object => self.respond_value(code, object.value()),
             _ => self.respond_object(code, resource, object.clone()),

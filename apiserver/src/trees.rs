@@ -60,16 +60,27 @@ impl Trees {
         (tree.revision == revision).then(|| tree.object.clone())
     }
 
-    /// Keeps an object that takes `json_bytes` in JSON. It has to be what is stored at this revision, with its version.
+    /// Lets go of the object under `key`, where it is kept as of this revision: nobody changes it any more.
+    pub(crate) fn take(&self, key: &str, revision: i64) -> Option<Arc<Object>> {
+        let mut kept = self.lock();
+        let known = kept.by_key.get(key)?;
+        let is_it = known.revision == revision;
+        let taken = if is_it { kept.remove(key) } else { None };
+        drop(kept);
+        taken.map(|tree| tree.object)
+    }
+
+    /// Keeps an object that takes `json_bytes` in JSON, and comes with its [`room`]. It has to be what is stored at this
+    /// revision, with its version.
     pub(crate) fn put(
         &self,
         key: &str,
         revision: i64,
-        object: Arc<Object>,
+        (object, room): (Arc<Object>, usize),
         json_bytes: usize,
         now: Instant,
     ) {
-        let bytes = (json_bytes <= JSON_BYTES_MAX).then(|| room(object.value()) + key.len());
+        let bytes = (json_bytes <= JSON_BYTES_MAX).then(|| room + key.len());
         let mut kept = self.lock();
         let replaced = kept.put(key, revision, object, bytes, now);
         let dropped = kept.shrink(now);
@@ -92,21 +103,32 @@ impl Trees {
 
 /// About how many bytes of memory hang on a value.
 pub(crate) fn room(value: &Value) -> usize {
-    match value {
-        Value::String(text) => BYTES_OF_TEXT + text.len(),
-        Value::Array(list) => {
-            let below: usize = list.iter().map(room).sum();
-            size_of_val(list.as_slice()) + below
-        }
-        Value::Object(map) if !map.is_empty() => {
+    let below: usize = match value {
+        Value::Array(list) => list.iter().map(room).sum(),
+        Value::Object(map) => {
             let below = map.iter();
-            let below: usize = below
-                .map(|(key, value)| BYTES_OF_TEXT + key.len() + room(value))
-                .sum();
-            BYTES_OF_MAP * (1 + map.len() / ENTRIES_OF_ROOM) + below
+            below
+                .map(|(key, value)| room_of_text(key) + room(value))
+                .sum()
         }
         _ => 0,
+    };
+    own_room(value) + below
+}
+
+/// The same without what is below it: its keys and values.
+pub(crate) fn own_room(value: &Value) -> usize {
+    match value {
+        Value::String(text) => room_of_text(text),
+        Value::Array(list) => size_of_val(list.as_slice()),
+        Value::Object(map) if !map.is_empty() => BYTES_OF_MAP * (1 + map.len() / ENTRIES_OF_ROOM),
+        _ => 0,
     }
+}
+
+/// About how many bytes a text takes, or a key.
+pub(crate) fn room_of_text(text: &str) -> usize {
+    BYTES_OF_TEXT + text.len()
 }
 
 impl Kept {
@@ -184,7 +206,9 @@ mod tests {
     }
 
     fn put(trees: &Trees, key: &str, revision: i64, json_bytes: usize, now: Instant) {
-        trees.put(key, revision, object(revision), json_bytes, now);
+        let object = object(revision);
+        let room = room(object.value());
+        trees.put(key, revision, (object, room), json_bytes, now);
     }
 
     fn revisions(trees: &Trees, key: &str, upto: i64) -> Vec<i64> {
@@ -207,6 +231,22 @@ mod tests {
         // What takes its place is too large.
         put(&trees, "a", 8, JSON_BYTES_MAX + 1, now);
         assert!(revisions(&trees, "a", 9).is_empty());
+    }
+
+    #[test]
+    fn what_is_gone_is_kept_no_longer() {
+        let (trees, now) = (Trees::default(), Instant::now());
+        put(&trees, "a", 5, 100, now);
+        assert!(trees.take("a", 4).is_none());
+        assert!(trees.take("b", 5).is_none());
+        assert_eq!(trees.take("a", 5).unwrap().resource_version(), "5");
+        assert!(revisions(&trees, "a", 9).is_empty());
+        assert_eq!(trees.lock().bytes, 0);
+        // Its mark goes with the next ones, and is not taken for that of another object of the name.
+        put(&trees, "a", 7, 100, now);
+        assert_eq!(revisions(&trees, "a", 9), [7]);
+        trees.age(now + AGE_MAX);
+        assert_eq!(trees.lock().order.capacity(), 0);
     }
 
     #[test]
@@ -244,11 +284,12 @@ mod tests {
         object.set(&["secrets"], vec![json!({ "name": "a" }); 1_000]);
         let json_bytes = object.value().to_string().len();
         assert!(json_bytes < JSON_BYTES_MAX);
-        assert!(room(object.value()) > 40 * json_bytes);
+        let room = room(object.value());
+        assert!(room > 40 * json_bytes);
         let (trees, now, object) = (Trees::default(), Instant::now(), Arc::new(object));
         for revision in 1..=100 {
             let key = revision.to_string();
-            trees.put(&key, revision, object.clone(), json_bytes, now);
+            trees.put(&key, revision, (object.clone(), room), json_bytes, now);
         }
         assert!(trees.lock().bytes <= BYTES_MAX);
         assert!(trees.get("1", 1).is_none());

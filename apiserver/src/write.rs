@@ -23,8 +23,9 @@ use crate::cache::Cache;
 use crate::codec::{self, Versioned};
 use crate::definitions;
 use crate::encryption::Opened;
-use crate::entry;
+use crate::entry::{self, Entry};
 use crate::status::{ApiError, ApiResult};
+use crate::trees;
 
 /// More lost races than this on one object mean that something is wrong with the client, not with luck.
 const ATTEMPTS_MAX: usize = 64;
@@ -94,6 +95,8 @@ pub(crate) struct Current {
     pub(crate) revision: i64,
     /// It is stored in another form than it would be now.
     stale: bool,
+    /// As the cache holds it, where it is from there.
+    entry: Option<Arc<Entry>>,
 }
 
 /// What a cache foresees of a write while that is under way. It is forgotten where the write took no effect, and where
@@ -116,7 +119,10 @@ impl Drop for Foresight<'_> {
 /// What to do with the object that was read.
 pub(crate) enum Step {
     Write(Object, Extra),
+    /// Leaves nothing of the object; the client is shown this of it.
     Remove(Object, Extra),
+    /// The same, and shows the object as it is: it needs no copy.
+    RemoveAsIs(Extra),
     Keep(Object),
     /// The client wants what is there already: written only where it is stored in another form, which is how objects move
     /// to the version of a custom resource in which they are to be stored, and to the newest key of their encryption.
@@ -428,7 +434,7 @@ impl ApiServer {
         let lease = self.leases.for_write(self, resource).await?;
         let op = put(key, written.value.clone(), lease);
         let shown = &written.shown;
-        let cache = match shown.is_exact && shown.stored.is_some() {
+        let cache = match shown.room.is_some() && shown.stored.is_some() {
             true => self.world.cache(resource),
             false => None,
         };
@@ -486,7 +492,8 @@ impl ApiServer {
                     kept
                 }
                 (None, Version::Asked) => {
-                    Arc::new(self.form(resource, entry).await?.object_as(resource))
+                    let form = self.form(resource, entry.clone()).await?;
+                    Arc::new(form.object_as(resource))
                 }
                 (None, Version::Stored) => Arc::new(entry.object()),
             };
@@ -494,6 +501,7 @@ impl ApiServer {
                 object,
                 revision,
                 stale,
+                entry: Some(entry),
             }));
         }
         let request = RangeRequest {
@@ -515,6 +523,7 @@ impl ApiServer {
                 object,
                 revision: pair.mod_revision,
                 stale: is_outdated,
+                entry: None,
             }));
         }
         let versioned = Versioned::splice(&opened.value, pair.mod_revision).ok_or_else(broken)?;
@@ -536,6 +545,7 @@ impl ApiServer {
             object: Arc::new(object),
             revision: pair.mod_revision,
             stale: stale || is_outdated,
+            entry: None,
         }))
     }
 
@@ -558,22 +568,32 @@ impl ApiServer {
         let Shown {
             mut object,
             stored,
-            is_exact,
+            room,
         } = shown;
         object.set_resource_version(&revision.to_string());
         let object = Arc::new(object);
-        if let Some(stored) = &stored
-            && is_exact
+        if let (Some(stored), Some(room)) = (&stored, room)
             && is_shown_as_stored(resource)
             && changes_soon(resource)
         {
-            let (kept, now) = (object.clone(), Instant::now());
+            let (kept, now) = ((object.clone(), room), Instant::now());
             self.trees.put(key, revision, kept, stored.len(), now);
         }
         Outcome {
             object,
             removed: false,
             stored,
+        }
+    }
+
+    /// What is shown of an object that is gone now: as it was. Whoever holds its tree alone need not copy it.
+    fn last_shown(&self, resource: &Resource, key: &str, was: Current) -> Shown {
+        drop(self.trees.take(key, was.revision));
+        let entry = was.entry.filter(|_| is_shown_as_stored(resource));
+        Shown {
+            object: Arc::unwrap_or_clone(was.object),
+            stored: entry.map(|entry| entry.opened().value),
+            room: None,
         }
     }
 
@@ -659,6 +679,13 @@ impl ApiServer {
                         ..Outcome::of(object)
                     });
                 }
+                Step::RemoveAsIs(_) if dry_run => {
+                    return Ok(Outcome {
+                        object: current.object,
+                        removed: true,
+                        stored: None,
+                    });
+                }
                 Step::Write(object, extra) => {
                     let written = self.written(resource, version, object).await?;
                     let commit = self
@@ -671,6 +698,16 @@ impl ApiServer {
                         .commit(resource, &key, current.revision, delete(&key), extra)
                         .await?;
                     (Shown::of(object), true, commit)
+                }
+                Step::RemoveAsIs(extra) => {
+                    let commit = self
+                        .commit(resource, &key, current.revision, delete(&key), extra)
+                        .await?;
+                    if matches!(commit, Commit::Lost) {
+                        fresh = true;
+                        continue;
+                    }
+                    (self.last_shown(resource, &key, current), true, commit)
                 }
             };
             match commit {
@@ -707,8 +744,8 @@ pub(crate) struct Shown {
     pub(crate) object: Object,
     /// What is stored, where that is the same.
     stored: Option<Bytes>,
-    /// Whether it is read again just as it is.
-    is_exact: bool,
+    /// About how many bytes of memory it takes, where it is read again just as it is.
+    room: Option<usize>,
 }
 
 impl Shown {
@@ -717,7 +754,7 @@ impl Shown {
         Shown {
             object,
             stored: None,
-            is_exact: false,
+            room: None,
         }
     }
 }
@@ -734,12 +771,12 @@ impl ApiServer {
     ) -> ApiResult<Written> {
         let is_converted = version == Version::Asked && entry::is_converted(resource);
         if !is_converted {
-            let is_exact = check(&object)?;
+            let found = check(&object)?;
             let value = codec::encode(object.value());
             let shown = Shown {
                 object,
                 stored: Some(value.clone()),
-                is_exact,
+                room: found.is_exact.then_some(found.room),
             };
             return Ok(Written { value, shown });
         }
@@ -781,27 +818,45 @@ fn encoded(object: &Object) -> ApiResult<Bytes> {
     Ok(codec::encode(object.value()))
 }
 
-/// Refuses what could not be read again. Tells whether it is read just as it was written: a fraction need not be, by its last
-/// digit.
-fn check(object: &Object) -> ApiResult<bool> {
-    let mut is_exact = true;
-    if fits(object.value(), DEPTH_MAX, &mut is_exact) {
-        return Ok(is_exact);
+/// What one walk along an object finds out.
+#[derive(Debug)]
+struct Found {
+    /// Whether it is read just as it was written: a fraction need not be, by its last digit.
+    is_exact: bool,
+    /// What [`trees::room`] says of it. Now it is at hand, and after the write it would have to be fetched from memory again.
+    room: usize,
+}
+
+/// Refuses what could not be read again.
+fn check(object: &Object) -> ApiResult<Found> {
+    let mut found = Found {
+        is_exact: true,
+        room: 0,
+    };
+    if fits(object.value(), DEPTH_MAX, &mut found) {
+        return Ok(found);
     }
     Err(ApiError::bad_request(format!(
         "the object is nested deeper than {DEPTH_MAX} levels"
     )))
 }
 
-/// Whether lists and maps are nested no deeper than `levels`. Looks no deeper itself. `is_exact` is false after a fraction.
-fn fits(value: &Value, levels: usize, is_exact: &mut bool) -> bool {
+/// Whether lists and maps are nested no deeper than `levels`. Looks no deeper itself, and then has not `found` all.
+fn fits(value: &Value, levels: usize, found: &mut Found) -> bool {
+    found.room += trees::own_room(value);
     let below = levels.checked_sub(1);
-    let fits_below = |item: &Value| below.is_some_and(|levels| fits(item, levels, is_exact));
     match value {
-        Value::Array(list) => below.is_some() && list.iter().all(fits_below),
-        Value::Object(map) => below.is_some() && map.values().all(fits_below),
+        Value::Array(list) => {
+            below.is_some_and(|below| list.iter().all(|item| fits(item, below, found)))
+        }
+        Value::Object(map) => below.is_some_and(|below| {
+            map.iter().all(|(key, item)| {
+                found.room += trees::room_of_text(key);
+                fits(item, below, found)
+            })
+        }),
         Value::Number(number) => {
-            *is_exact &= !number.is_f64();
+            found.is_exact &= !number.is_f64();
             true
         }
         _ => true,
@@ -867,12 +922,17 @@ mod tests {
         let mut object = of(
             serde_json::json!([null, true, i64::MIN, u64::MAX, 0, -1, "", {}, [], {"z": 1, "": 2}]),
         );
-        assert!(check(&object).unwrap());
+        assert!(check(&object).unwrap().is_exact);
         let bytes = encoded(&object).unwrap();
         let read = entry::Entry::new("/registry/configmaps/n/x", 21, &bytes.into(), 7, &[], None);
         object.set_resource_version("7");
         assert_eq!(read.unwrap().object(), object);
-        assert!(!check(&of(serde_json::json!([{"a": 0.1}, 1]))).unwrap());
+        let fraction = of(serde_json::json!([{"a": 0.1}, 1]));
+        assert!(!check(&fraction).unwrap().is_exact);
+        for object in [object, fraction, Object::default()] {
+            let room = check(&object).unwrap().room;
+            assert_eq!(room, trees::room(object.value()));
+        }
     }
 
     #[test]

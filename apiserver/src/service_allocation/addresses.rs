@@ -129,7 +129,7 @@ async fn put_right(server: &Arc<ApiServer>) -> ApiResult<()> {
         tracing::warn!(name, "an address is of no service; removing it");
         let mut decide = |old: &Object| {
             Ok(match old.uid() == uid && old.finalizers().is_empty() {
-                true => Step::Remove(old.clone(), Extra::default()),
+                true => Step::RemoveAsIs(Extra::default()),
                 false => Step::Keep(old.clone()),
             })
         };

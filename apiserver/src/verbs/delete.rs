@@ -248,7 +248,7 @@ pub(crate) async fn delete(
         } else {
             StatusCode::OK
         };
-        return Ok(context.respond_shared(code, resource, &outcome.object));
+        return Ok(context.respond_outcome(code, resource, outcome));
     }
     let status = status::success_deleted(
         &resource.group,
@@ -279,7 +279,7 @@ pub(crate) async fn delete_unasked(
 ) -> ApiResult<Outcome> {
     let mut decide = |old: &Object| -> ApiResult<Step> {
         Ok(match plan(resource, old, options, context.now) {
-            Plan::Remove => Step::Remove(old.clone(), Extra::default()),
+            Plan::Remove => Step::RemoveAsIs(Extra::default()),
             Plan::Mark(object) => Step::Write(object, Extra::default()),
             Plan::Nothing => Step::Keep(old.clone()),
         })
@@ -333,9 +333,7 @@ impl<N: Fn(&mut Object) + Send + Sync> Decide for Deletion<'_, N> {
             check_preconditions(resource, old, self.options)?;
             self.admit(old).await?;
             Ok(match plan(resource, old, self.options, self.context.now) {
-                Plan::Remove => {
-                    Step::Remove(old.clone(), service_allocation::for_delete(resource, old))
-                }
+                Plan::Remove => Step::RemoveAsIs(service_allocation::for_delete(resource, old)),
                 Plan::Mark(mut object) => {
                     (self.note)(&mut object);
                     Step::Write(object, Extra::default())
@@ -421,20 +419,25 @@ pub(crate) fn plan(
         terminated = terminated_at(object, now);
         object = &terminated;
     }
-    let mut marked = object.clone();
     let finalizers = finalizers_for(resource, object, options.propagation);
     let finalizers_changed = finalizers != object.finalizers();
-    if finalizers_changed {
-        marked.set_finalizers(&finalizers);
-    }
+    // What goes at once needs no copy.
+    let with_finalizers = || {
+        let mut marked = object.clone();
+        if finalizers_changed {
+            marked.set_finalizers(&finalizers);
+        }
+        marked
+    };
     if resource.group.is_empty() && resource.plural == "namespaces" {
-        return plan_namespace(marked, now);
+        return plan_namespace(with_finalizers(), now);
     }
-    let grace = graceful(resource, object, options);
-    match grace {
-        Grace::Pending if !finalizers_changed => return Plan::Nothing,
-        Grace::Pending => return Plan::Mark(marked),
-        Grace::Shorten(seconds) => {
+    let waits = |seconds: i64| seconds > 0 || !finalizers.is_empty();
+    match graceful(resource, object, options) {
+        Grace::Pending if !finalizers_changed => Plan::Nothing,
+        Grace::Pending => Plan::Mark(with_finalizers()),
+        Grace::Shorten(seconds) if waits(seconds) => {
+            let mut marked = with_finalizers();
             let old_seconds = object.deletion_grace_period_seconds().unwrap_or(0);
             let old_time = object
                 .deletion_timestamp()
@@ -443,31 +446,29 @@ pub(crate) fn plan(
             let time = schema::time::now_rfc3339(old_time - old_seconds + seconds);
             marked.set_deletion_timestamp(Some(&time));
             marked.set_deletion_grace_period_seconds(Some(seconds));
-            if seconds > 0 || !finalizers.is_empty() {
-                return Plan::Mark(marked);
-            }
+            Plan::Mark(marked)
         }
-        Grace::Start(seconds) => {
+        Grace::Start(seconds) if waits(seconds) => {
+            let mut marked = with_finalizers();
             mark(&mut marked, now + seconds, seconds);
-            if seconds > 0 || !finalizers.is_empty() {
-                return Plan::Mark(marked);
-            }
+            Plan::Mark(marked)
         }
-        Grace::None if finalizers.is_empty() || planted(Bug::FinalizersIgnored) => {}
+        Grace::Shorten(_) | Grace::Start(_) => Plan::Remove,
+        Grace::None if finalizers.is_empty() || planted(Bug::FinalizersIgnored) => Plan::Remove,
         Grace::None => {
+            let mut marked = with_finalizers();
             if object.deletion_timestamp().is_none() {
                 mark(&mut marked, now, 0);
             } else if object.deletion_grace_period_seconds().unwrap_or(1) != 0 {
                 marked.set_deletion_grace_period_seconds(Some(0));
             }
-            return if marked == *object {
+            if marked == *object {
                 Plan::Nothing
             } else {
                 Plan::Mark(marked)
-            };
+            }
         }
     }
-    Plan::Remove
 }
 
 /// A definition whose objects go first.
