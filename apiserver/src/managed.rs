@@ -6,7 +6,7 @@ use resources::Resource;
 use schema::Object;
 use schema::apply::{ApplyError, Who, entered, same_but_times, updated};
 use schema::field::{FieldError, Path};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::context::Context;
 use crate::status::{ApiError, ApiResult};
@@ -182,14 +182,27 @@ pub(crate) async fn track(
 /// nothing.
 pub(crate) fn keep_times(new: &mut Object, old: &Object) {
     let (is, was) = (entries(new), entries(old));
-    if is == was || !same_but_times(is, was) {
+    if is == was || !same_but_times(is, was) || !same_but_entries(new, old) {
         return;
     }
-    let (is, was) = (is.cloned(), was.cloned());
+    let was = was.cloned();
     put(new, was);
-    if *new != *old {
-        put(new, is);
+}
+
+/// Whether two objects differ in nothing but their managed fields.
+fn same_but_entries(a: &Object, b: &Object) -> bool {
+    fn members<'o>(
+        map: Option<&'o Map<String, Value>>,
+        but: &'static str,
+    ) -> impl Iterator<Item = (&'o String, &'o Value)> {
+        let members = map.into_iter().flatten();
+        members.filter(move |(name, _)| *name != but)
     }
+    let metadata = |object: &Object| object.metadata().is_some();
+    // Most writes change what is in here.
+    metadata(a) == metadata(b)
+        && members(a.metadata(), "managedFields").eq(members(b.metadata(), "managedFields"))
+        && members(a.value().as_object(), "metadata").eq(members(b.value().as_object(), "metadata"))
 }
 
 /// The managed fields of an object.
@@ -257,6 +270,46 @@ pub(crate) fn refuse(error: ApplyError) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A change of nothing but times, and one of something else too, against what [`keep_times`] stands for.
+    #[test]
+    fn times_are_kept_where_nothing_else_changes() {
+        let entry = |manager: &str, time: &str| {
+            json!({"manager": manager, "operation": "Update", "apiVersion": "v1",
+                "fieldsType": "FieldsV1", "fieldsV1": {"f:data": {}}, "time": time})
+        };
+        let object = |entries: Value, label: &str, data: &str| {
+            Object::new(
+                json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"a": data},
+                "metadata": {"name": "c", "labels": {"l": label}, "managedFields": entries}}),
+            )
+            .unwrap()
+        };
+        let mut all = vec![Object::empty("v1", "ConfigMap")];
+        for manager in ["a", "b"] {
+            for time in ["2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"] {
+                for (label, data) in [("x", "x"), ("x", "y"), ("y", "x")] {
+                    all.push(object(json!([entry(manager, time)]), label, data));
+                }
+            }
+        }
+        let mut kept = 0;
+        for old in &all {
+            for new in &all {
+                let mut with_old_entries = new.clone();
+                put(&mut with_old_entries, entries(old).cloned());
+                let changes_times_only = same_but_times(entries(new), entries(old))
+                    && with_old_entries == *old
+                    && new != old;
+                let mut is = new.clone();
+                keep_times(&mut is, old);
+                let expected = if changes_times_only { old } else { new };
+                assert_eq!(is, *expected);
+                kept += usize::from(changes_times_only);
+            }
+        }
+        assert_eq!(kept, 12);
+    }
 
     #[test]
     fn clients_that_name_no_manager_are_called_by_their_program() {

@@ -231,10 +231,13 @@ fn identity(item: &Value, key: Option<&str>) -> Option<String> {
     }
 }
 
-/// The first position of each item, by identity. Lists can be long, so they are never searched.
-fn positions(list: &[Value], key: Option<&str>) -> HashMap<String, usize> {
-    let mut found = HashMap::with_capacity(list.len());
-    for (i, item) in list.iter().enumerate() {
+/// The first position of each item, by identity. Lists can be long, so they are never searched, nor copied.
+type Positions = HashMap<String, usize>;
+
+fn positions<'a>(list: impl IntoIterator<Item = &'a Value>, key: Option<&str>) -> Positions {
+    let list = list.into_iter();
+    let mut found = HashMap::with_capacity(list.size_hint().0);
+    for (i, item) in list.enumerate() {
         if let Some(id) = identity(item, key) {
             found.entry(id).or_insert(i);
         }
@@ -268,7 +271,8 @@ fn merge_ordered_lists(
             Some(_) => Err(wrong()),
         };
         let of_patch = list(patch.remove(field))?;
-        let of_original = list(original.get(field).cloned())?;
+        // Its successor takes its place, unless the patch is refused.
+        let of_original = list(original.remove(field))?;
         let meta = schema.meta(field)?;
         check_order(of_patch.as_deref().unwrap_or_default(), &order, meta.key)?;
         let server_order = server_order(
@@ -287,7 +291,9 @@ fn merge_ordered_lists(
             (Some(old), Some(new)) if meta.merge => merge_list(old, new, meta)?,
             (Some(_), Some(new)) => new,
         };
-        let ordered = in_order(merged, &order, &server_order, meta.key)?;
+        check_keys(merged.iter().chain(&order), meta.key)?;
+        let order = positions(&order, meta.key);
+        let ordered = in_order(merged, &order, &server_order, meta.key);
         original.insert(field.to_owned(), Value::Array(ordered));
     }
     Ok(())
@@ -295,25 +301,17 @@ fn merge_ordered_lists(
 
 /// The order of the items before the patch. As in Kubernetes, an item that the patch adds counts as
 /// old where it takes the place of one that the patch deletes.
-fn server_order(original: &[Value], patch: &[Value], key: Option<&str>) -> Vec<Value> {
+fn server_order(original: &[Value], patch: &[Value], key: Option<&str>) -> Positions {
     let known = positions(original, key);
     let is_deletion = |item: &&Value| item.get(PATCH).is_some();
-    let deleted = positions(
-        &patch
-            .iter()
-            .filter(is_deletion)
-            .cloned()
-            .collect::<Vec<_>>(),
-        key,
-    );
-    let is_in = |set: &HashMap<String, usize>, item: &Value| {
-        identity(item, key).is_some_and(|id| set.contains_key(&id))
-    };
+    let deleted = positions(patch.iter().filter(is_deletion), key);
+    let is_in =
+        |set: &Positions, item: &Value| identity(item, key).is_some_and(|id| set.contains_key(&id));
     let kept = original.iter().filter(|item| !is_in(&deleted, item));
     let added = patch
         .iter()
         .filter(|item| item.get(PATCH).is_none() && !is_in(&known, item));
-    kept.chain(added).take(original.len()).cloned().collect()
+    positions(kept.chain(added).take(original.len()), key)
 }
 
 /// The items of the patch, directives aside, must stand in the order that the directive gives.
@@ -364,10 +362,10 @@ fn merge_list(
         ));
     };
     let (original, patch) = apply_item_directives(original, patch, key)?;
-    let server_order = original.clone();
-    let order = patch.clone();
+    let server_order = positions(&original, Some(key));
+    let order = positions(&patch, Some(key));
     let mut merged = original;
-    let mut at = positions(&merged, Some(key));
+    let mut at = server_order.clone();
     for item in patch {
         let id = identity(&item, Some(key)).ok_or_else(|| no_merge_key(&item, key))?;
         match (at.get(&id).copied(), item) {
@@ -382,7 +380,9 @@ fn merge_list(
             }
         }
     }
-    in_order(merged, &order, &server_order, Some(key))
+    // All of the patch have it.
+    check_keys(&merged, Some(key))?;
+    Ok(in_order(merged, &order, &server_order, Some(key)))
 }
 
 /// Items are maps or scalars, never both, and never lists.
@@ -409,7 +409,8 @@ fn merge_scalars(original: Vec<Value>, patch: Vec<Value>) -> Vec<Value> {
         .filter(|item| seen.insert(item.to_string()))
         .cloned()
         .collect();
-    in_order(merged, &patch, &original, None).unwrap_or_default()
+    let (order, server_order) = (positions(&patch, None), positions(&original, None));
+    in_order(merged, &order, &server_order, None)
 }
 
 /// `$patch` in items: deletions are done on the original, a replacement drops it.
@@ -449,23 +450,29 @@ fn apply_item_directives(
     Ok((original, plain))
 }
 
+/// Refuses items without the key that tells them apart, where there is one.
+fn check_keys<'a>(
+    items: impl IntoIterator<Item = &'a Value>,
+    key: Option<&str>,
+) -> Result<(), PatchError> {
+    let Some(key) = key else {
+        return Ok(());
+    };
+    let mut items = items.into_iter();
+    match items.find(|item| item.get(key).is_none()) {
+        Some(item) => Err(no_merge_key(item, key)),
+        None => Ok(()),
+    }
+}
+
 /// Orders a merged list: the items that `order` names follow it, the others follow the server's
 /// order, and where both are known to the server its order decides which comes first.
 fn in_order(
     merged: Vec<Value>,
-    order: &[Value],
-    server_order: &[Value],
+    order: &Positions,
+    server_order: &Positions,
     key: Option<&str>,
-) -> Result<Vec<Value>, PatchError> {
-    if let Some(key) = key {
-        let lists = merged.iter().chain(order);
-        for item in lists {
-            if item.get(key).is_none() {
-                return Err(no_merge_key(item, key));
-            }
-        }
-    }
-    let (order, server_order) = (positions(order, key), positions(server_order, key));
+) -> Vec<Value> {
     let mut named = Vec::new();
     let mut others = Vec::new();
     for item in merged {
@@ -482,7 +489,7 @@ fn in_order(
     let (mut left, mut right) = (others.into_iter().peekable(), named.into_iter().peekable());
     loop {
         let takes_left = match (left.peek(), right.peek()) {
-            (None, None) => return Ok(result),
+            (None, None) => return result,
             (Some(_), None) => true,
             (None, Some(_)) => false,
             (Some((_, l, _)), Some((_, r, _))) => matches!((l, r), (Some(l), Some(r)) if l < r),

@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 use crate::types::type_of_api_version;
 
@@ -13,6 +15,30 @@ fn cleaned(value: &Value) -> Value {
     let mut value = value.clone();
     without_directives(&mut value);
     value
+}
+
+/// An ordered list is taken out of the object while it is merged.
+#[test]
+fn an_ordered_list_that_the_patch_does_not_change_stays() {
+    let pod = |containers: Value| json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": containers}});
+    let (a, b) = (json!({"name": "a", "image": "x"}), json!({"name": "b"}));
+    let original = pod(json!([a, b]));
+    let order = json!([{"name": "b"}, {"name": "a"}]);
+    let patch = json!({"spec": {"$setElementOrder/containers": order}});
+    assert_eq!(patched(&original, &patch), Ok(pod(json!([b, a]))));
+    let patch = json!({"spec": {"$setElementOrder/volumes": order}});
+    assert_eq!(patched(&original, &patch), Ok(original));
+    let nameless = pod(json!([a, {"image": "y"}]));
+    for list in [json!([b]), json!([])] {
+        let patch = json!({"spec": {"containers": list}});
+        match patched(&nameless, &patch) {
+            Err(PatchError::Unprocessable(text)) => {
+                let key = "does not contain declared merge key: name";
+                assert!(text.ends_with(key), "{text}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 /// Objects, patches and what `kubectl patch --local --type=strategic` makes of them: `null` where
