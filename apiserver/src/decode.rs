@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 use crate::context::Context;
 use crate::negotiate::{self, BodyFormat};
 use crate::status::{ApiError, ApiResult};
+use crate::verbs::patch::Patch;
 
 /// What a body has to be.
 #[derive(Clone, Copy, Debug)]
@@ -92,20 +93,21 @@ pub(crate) fn object(
 }
 
 /// Checks what a patch made of an `old` object: its fields get the checks that a body gets, but for those that the patch left
-/// alone, which got them when they came. What is wrong then is the patch (`shown`).
+/// alone, which got them when they came. What is wrong then is the patch.
 pub(crate) fn patched(
     context: &Context,
     expected: Expected<'_>,
     (mut patched, old): (Value, &Value),
     validation: FieldValidation,
-    shown: impl Fn() -> String,
+    patch: &Patch,
 ) -> ApiResult<Object> {
+    let shown = || patch.to_string();
     let ty = expected.schema();
     let part = |name: &str| patched.get(name).cloned();
     let head = (part("apiVersion"), part("kind"));
     let left_alone = match expected.custom {
         Some(_) => Map::new(),
-        None => take_equal(&mut patched, old),
+        None => take_equal(&mut patched, old, |name| patch.leaves_alone(name)),
     };
     let mut decoded = schema::decode::value(ty, patched, validation).map_err(|error| {
         let error = FieldError::invalid(&Path::new("patch"), shown(), error.to_string());
@@ -125,13 +127,19 @@ pub(crate) fn patched(
     typed(expected, decoded.value, || json_head(&head))
 }
 
-/// Takes the fields out of a patched object that are as they were before, but for those that say what it is.
-fn take_equal(patched: &mut Value, old: &Value) -> Map<String, Value> {
+/// Takes the fields out of a patched object that are as they were before, but for those that say what it is. Those that are
+/// `left_alone` need not be compared.
+fn take_equal(
+    patched: &mut Value,
+    old: &Value,
+    left_alone: impl Fn(&str) -> bool,
+) -> Map<String, Value> {
     let (Value::Object(patched), Value::Object(old)) = (patched, old) else {
         return Map::new();
     };
     let is_equal = |name: &str, value: &Value| {
-        !matches!(name, "apiVersion" | "kind" | "metadata") && old.get(name) == Some(value)
+        !matches!(name, "apiVersion" | "kind" | "metadata")
+            && (left_alone(name) || old.get(name) == Some(value))
     };
     let equal = patched.iter().filter(|(name, value)| is_equal(name, value));
     let names: Vec<String> = equal.map(|(name, _)| name.clone()).collect();
@@ -363,12 +371,55 @@ mod tests {
         patched["new"] = json!({});
         patched.as_object_mut().unwrap().remove("gone");
         let whole = patched.clone();
-        let taken = take_equal(&mut patched, &old);
+        let taken = take_equal(&mut patched, &old, |_| false);
         assert_eq!(Value::from(taken.clone()), json!({"spec": old["spec"]}));
         assert_eq!(patched.get("spec"), None);
         assert_eq!(patched["metadata"], old["metadata"]);
         patched.as_object_mut().unwrap().extend(taken);
         assert_eq!(patched, whole);
-        assert!(take_equal(&mut json!([1]), &old).is_empty());
+        assert!(take_equal(&mut json!([1]), &old, |_| false).is_empty());
+    }
+
+    /// What a patch says of itself, against comparing what it made.
+    #[test]
+    fn what_a_patch_does_not_name_it_leaves_alone() {
+        let pod = Expected {
+            group: "",
+            version: "v1",
+            kind: "Pod",
+            custom: None,
+        };
+        let old = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"},
+            "spec": {"nodeName": "n", "containers": [{"name": "c", "image": "i"}, {"name": "d"}]},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
+        let mut left_alone = 0;
+        for patch in [
+            json!({}),
+            json!({"metadata": {"labels": {"a": "b"}}}),
+            json!({"spec": null}),
+            json!({"spec": {"nodeName": "m"}}),
+            json!({"spec": {"containers": [{"name": "c", "image": "j"}]}}),
+            json!({"spec": {"$setElementOrder/containers": [{"name": "d"}, {"name": "c"}]}}),
+            json!({"status": {"$patch": "delete"}}),
+            json!({"$retainKeys": ["apiVersion", "kind", "metadata", "status"], "status": {}}),
+            json!({"$patch": "replace", "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}),
+            json!({"$patch": "delete"}),
+        ] {
+            let json_patch = json!([{"op": "remove", "path": "/spec"}]).to_string();
+            for patch in [
+                Patch::Merge(patch.clone()),
+                Patch::Strategic(patch.clone()),
+                Patch::Json(json_patch.into()),
+            ] {
+                let mut long = patch.apply(pod, &old).unwrap();
+                let mut short = long.clone();
+                let taken = take_equal(&mut long, &old, |_| false);
+                let told = take_equal(&mut short, &old, |name| patch.leaves_alone(name));
+                assert_eq!((told, short), (taken, long), "{patch}");
+                let names = ["spec", "status"].iter();
+                left_alone += names.filter(|name| patch.leaves_alone(name)).count();
+            }
+        }
+        assert!(left_alone > 10);
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn handle(
             let manager = patch::manager(context)?;
             let mut make = |present: &Value| {
                 let patched = (patch.apply(SCALE, present)?, present);
-                decode::patched(context, SCALE, patched, validation, || patch.to_string())
+                decode::patched(context, SCALE, patched, validation, &patch)
             };
             replace(context, resource, dry_run, &manager, &mut make).await
         }

@@ -52,6 +52,18 @@ impl Patch {
         }
     }
 
+    /// Whether the patch leaves a field of the object as it is, as far as it says so itself: it does not name it. A directive
+    /// may mean any field.
+    pub(crate) fn leaves_alone(&self, field: &str) -> bool {
+        match self {
+            Patch::Merge(Value::Object(fields)) => !fields.contains_key(field),
+            Patch::Strategic(Value::Object(fields)) => !fields
+                .keys()
+                .any(|name| name == field || name.starts_with('$')),
+            _ => false,
+        }
+    }
+
     /// The patched value of `object`, whose type is `expected`.
     pub(crate) fn apply(&self, expected: Expected<'_>, object: &Value) -> ApiResult<Value> {
         match self {
@@ -136,8 +148,7 @@ pub(crate) async fn patch(
     let mut make = |old: &Object, _: &Versions<'_>| -> ApiResult<Object> {
         let patched = patch.apply(expected, old.value())?;
         let patched = (patched, old.value());
-        let mut object =
-            decode::patched(context, expected, patched, validation, || patch.to_string())?;
+        let mut object = decode::patched(context, expected, patched, validation, &patch)?;
         crate::verbs::create::settle_namespace(context, resource, &mut object)?;
         update::check_name(context, &object)?;
         Ok(object)

@@ -54,6 +54,10 @@ impl Changes {
 }
 
 impl Diff {
+    fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty() && self.modified.is_empty()
+    }
+
     fn put(&mut self, element: &str, below: Diff) {
         for (into, node) in [
             (&mut self.added, below.added),
@@ -154,7 +158,9 @@ fn map(
         let was = before.and_then(|map| map.get(key).or(implied));
         let is = after.and_then(|map| map.get(key).or(implied));
         let below = walk(atom.member(key).0, was, is, &inner, depth + 1);
-        diff.put(&element::field(key), below);
+        if !below.is_empty() {
+            diff.put(&element::field(key), below);
+        }
     };
     for key in before.into_iter().flat_map(Map::keys) {
         member(key);

@@ -246,6 +246,21 @@ proptest! {
         }
     }
 
+    /// Leaving the managed fields out of a merge is the same as dropping them from what it makes.
+    #[test]
+    fn what_is_left_out_of_a_merge_changes_nothing_else(configs in prop::collection::vec(config(), 3)) {
+        use super::merge::{merge, merge_but};
+        for schema in schemas() {
+            let live = history(schema, &configs[..2]);
+            let all = merge(schema, &live, &configs[2]);
+            prop_assert!(all.pointer("/metadata/managedFields").is_some());
+            let bare = merge_but(schema, &live, &configs[2], &["metadata", "managedFields"]);
+            prop_assert_eq!(bare, without_managers(&all));
+            let named = merge_but(schema, &live, &live, &["metadata", "managedFields"]);
+            prop_assert_eq!(named, merge(schema, &live, &live));
+        }
+    }
+
     /// A path that had an owner and is still there has one.
     #[test]
     fn owners_are_never_lost(configs in prop::collection::vec(config(), 4)) {

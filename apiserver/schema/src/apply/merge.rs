@@ -9,30 +9,49 @@ use crate::structural::Schema;
 
 /// The object with everything that the configuration says.
 pub(super) fn merge(schema: Schema<'_>, live: &Value, config: &Value) -> Value {
-    walk(Atom::root(schema), live, config, 0)
+    merge_but(schema, live, config, &[])
 }
 
-fn walk(atom: Atom<'_>, live: &Value, config: &Value, depth: usize) -> Value {
+/// The same, without a field of the object that the configuration does not name: it is not copied for somebody who writes
+/// another one in its place. Where nothing is merged above it, it may be there.
+pub(super) fn merge_but(
+    schema: Schema<'_>,
+    live: &Value,
+    config: &Value,
+    left_out: &[&str],
+) -> Value {
+    walk(Atom::root(schema), live, config, left_out, 0)
+}
+
+fn walk(atom: Atom<'_>, live: &Value, config: &Value, left_out: &[&str], depth: usize) -> Value {
     match (atom.shape(live, depth), atom.shape(config, depth)) {
-        (Shape::Map(_), Shape::Map(atom)) => map(atom, live, config, depth + 1),
+        (Shape::Map(_), Shape::Map(atom)) => map(atom, live, config, left_out, depth + 1),
         (Shape::List(..), Shape::List(of, identity)) => list(of, identity, live, config, depth + 1),
         _ => config.clone(),
     }
 }
 
-fn map(atom: Atom<'_>, live: &Value, config: &Value, depth: usize) -> Value {
+fn map(atom: Atom<'_>, live: &Value, config: &Value, left_out: &[&str], depth: usize) -> Value {
     let (before, wanted) = match (live.as_object(), config.as_object()) {
         (Some(before), Some(wanted)) if !before.is_empty() => (before, wanted),
         // A null says nothing of an object that has parts.
         (Some(before), None) if !before.is_empty() => return live.clone(),
         _ => return config.clone(),
     };
-    let merged = before.iter().map(|(key, value)| {
-        let value = match wanted.get(key) {
-            Some(wanted) => walk(atom.member(key).0, value, wanted, depth),
-            None => value.clone(),
+    let merged = before.iter().filter_map(|(key, value)| {
+        let below = match left_out.split_first() {
+            Some((name, rest)) if name == key => Some(rest),
+            _ => None,
         };
-        (key.clone(), value)
+        let value = match (wanted.get(key), below) {
+            (Some(wanted), below) => {
+                let below = below.unwrap_or_default();
+                walk(atom.member(key).0, value, wanted, below, depth)
+            }
+            (None, Some([])) => return None,
+            (None, _) => value.clone(),
+        };
+        Some((key.clone(), value))
     });
     let added = wanted.iter().filter(|(key, _)| !before.contains_key(*key));
     let added = added.map(|(key, value)| (key.clone(), value.clone()));
@@ -76,7 +95,7 @@ fn zip(
     let mut taken: HashSet<&str> = HashSet::new();
     let mut out = Vec::with_capacity(old.len().max(new.len()));
     let merged = |at: usize| match of_old.get(new[at].as_str()) {
-        Some(Some(before)) => walk(item, before, &wanted[at], depth),
+        Some(Some(before)) => walk(item, before, &wanted[at], &[], depth),
         _ => wanted[at].clone(),
     };
     let (mut l, mut r) = (0, 0);

@@ -6,7 +6,7 @@ use super::client_side;
 use super::compare::compare;
 use super::fields::{fields, with_parents};
 use super::managers::{Entry, Managers, UNOWNED, Who, skipped};
-use super::merge::merge;
+use super::merge::merge_but;
 use super::remove::remove;
 use super::set::Set;
 use super::versions::Seen;
@@ -40,6 +40,9 @@ pub struct Conflict {
 
 /// Who owns what was there before anybody was entered.
 const BEFORE: &str = "before-first-apply";
+
+/// They are written anew.
+const MANAGED_FIELDS: &[&str] = &["metadata", "managedFields"];
 
 /// What others own, each by name.
 type Conflicts = Vec<(String, Set)>;
@@ -129,7 +132,7 @@ impl Operation<'_> {
         let own_version = self.who.api_version.to_owned();
         let last_version = std::mem::replace(&mut own.api_version, own_version);
         // In the form in which objects are stored, so that another spelling is no change.
-        let merged = merge(self.schema, self.live, self.config);
+        let merged = merge_but(self.schema, self.live, self.config, MANAGED_FIELDS);
         let mut merged = decode::value(self.schema, merged, FieldValidation::Ignore)
             .map_err(|error| ApplyError::Misfit(error.to_string()))?
             .value;
