@@ -411,7 +411,7 @@ mod tests {
                 Patch::Strategic(patch.clone()),
                 Patch::Json(json_patch.into()),
             ] {
-                let mut long = patch.apply(pod, &old).unwrap();
+                let mut long = patch.apply(pod, &old, || old.clone()).unwrap();
                 let mut short = long.clone();
                 let taken = take_equal(&mut long, &old, |_| false);
                 let told = take_equal(&mut short, &old, |name| patch.leaves_alone(name));

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use schema::Object;
+use schema::renew::renew;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -40,6 +41,24 @@ struct Tree {
     object: Arc<Object>,
     revision: i64,
     bytes: usize,
+    /// Whether somebody made a copy to change that.
+    is_copied: bool,
+    /// What it was before, to be made into what it will be next: whoever copies and changes an object does so again, and in
+    /// few places at a time.
+    spare: Option<Spare>,
+}
+
+/// A tree that nobody will ask for.
+struct Spare {
+    object: Arc<Object>,
+    bytes: usize,
+}
+
+impl Tree {
+    /// With what it was before.
+    fn all_bytes(&self) -> usize {
+        self.bytes + self.spare.as_ref().map_or(0, |spare| spare.bytes)
+    }
 }
 
 struct Mark {
@@ -58,6 +77,33 @@ impl Trees {
         let kept = self.lock();
         let tree = kept.by_key.get(key)?;
         (tree.revision == revision).then(|| tree.object.clone())
+    }
+
+    /// A copy of an `object` under `key`, to be changed: the one of its past becomes it where there is one, which takes less
+    /// than a new tree.
+    pub(crate) fn copy(&self, key: &str, object: &Object) -> Object {
+        let Some(mut copy) = self.spare(key, object.resource_version()) else {
+            return object.clone();
+        };
+        renew(copy.value_mut(), object.value());
+        debug_assert_eq!(copy, *object, "{key} is renewed");
+        copy
+    }
+
+    /// Takes the past of an object of this version, unless somebody still holds it.
+    fn spare(&self, key: &str, version: &str) -> Option<Object> {
+        let revision: i64 = version.parse().ok()?;
+        let mut guard = self.lock();
+        let kept = &mut *guard;
+        let tree = kept.by_key.get_mut(key)?;
+        if tree.revision != revision {
+            return None;
+        }
+        tree.is_copied = true;
+        let spare = tree.spare.take()?;
+        kept.bytes -= spare.bytes;
+        drop(guard);
+        Arc::try_unwrap(spare.object).ok()
     }
 
     /// Lets go of the object under `key`, where it is kept as of this revision: nobody changes it any more.
@@ -149,8 +195,12 @@ impl Kept {
         let Some(bytes) = bytes else {
             return replaced;
         };
+        let copied = replaced.as_ref().filter(|was| was.is_copied);
+        let spare = copied.map(|was| Spare {
+            object: was.object.clone(),
+            bytes: was.bytes,
+        });
         let key: Arc<str> = key.into();
-        self.bytes += bytes;
         self.order.push_back(Mark {
             key: key.clone(),
             revision,
@@ -160,14 +210,17 @@ impl Kept {
             object,
             revision,
             bytes,
+            is_copied: false,
+            spare,
         };
+        self.bytes += tree.all_bytes();
         self.by_key.insert(key, tree);
         replaced
     }
 
     fn remove(&mut self, key: &str) -> Option<Tree> {
         let removed = self.by_key.remove(key)?;
-        self.bytes -= removed.bytes;
+        self.bytes -= removed.all_bytes();
         Some(removed)
     }
 
@@ -231,6 +284,49 @@ mod tests {
         // What takes its place is too large.
         put(&trees, "a", 8, JSON_BYTES_MAX + 1, now);
         assert!(revisions(&trees, "a", 9).is_empty());
+    }
+
+    #[test]
+    fn the_past_of_an_object_becomes_its_copy() {
+        let (trees, now) = (Trees::default(), Instant::now());
+        let at = |object: &Object| object.resource_version().as_ptr();
+        let objects: Vec<Arc<Object>> = (1..=6).map(object).collect();
+        let mut objects = objects.into_iter();
+        let mut put = |revision: i64| {
+            let object = objects.next().unwrap();
+            let place = at(&object);
+            trees.put("a", revision, (object, 100), 100, now);
+            place
+        };
+        let first = put(1);
+        // There is nothing before it.
+        assert_ne!(at(&trees.copy("a", &object(1))), first);
+        let second = put(2);
+        assert_eq!(trees.lock().bytes, 202);
+        // It is not the newest any more.
+        assert_eq!(*object(1), trees.copy("a", &object(1)));
+        assert_eq!(*object(2), trees.copy("b", &object(2)));
+        let mut newer = Object::clone(&object(2));
+        newer.set(&["spec", "a"], 1);
+        let copy = trees.copy("a", &newer);
+        assert_eq!((at(&copy), &copy), (first, &newer));
+        assert_eq!(trees.lock().bytes, 101);
+        // It is there once.
+        assert_eq!(*object(2), trees.copy("a", &object(2)));
+        put(3);
+        assert_eq!(at(&trees.copy("a", &object(3))), second);
+        let held = trees.get("a", 3);
+        put(4);
+        assert_eq!(trees.lock().bytes, 202);
+        let copy = trees.copy("a", &object(4));
+        assert_eq!(copy, *object(4));
+        assert_ne!(at(&copy), at(&held.unwrap()));
+        put(5);
+        // Nobody copied that.
+        put(6);
+        assert_eq!(trees.lock().bytes, 101);
+        assert_eq!(trees.take("a", 6).unwrap().resource_version(), "6");
+        assert_eq!(trees.lock().bytes, 0);
     }
 
     #[test]
@@ -305,7 +401,7 @@ mod tests {
         }
         let kept = trees.lock();
         assert!(kept.order.len() <= 2 * TREES_MAX + 1);
-        let bytes: usize = kept.by_key.values().map(|tree| tree.bytes).sum();
+        let bytes: usize = kept.by_key.values().map(Tree::all_bytes).sum();
         assert_eq!(kept.bytes, bytes);
         drop(kept);
         assert_eq!(revisions(&trees, "busy", 50_000), [49_999]);

@@ -16,6 +16,7 @@ pub mod patch;
 pub mod pick;
 pub mod protobuf;
 pub mod quantity;
+pub mod renew;
 pub mod selector;
 pub mod structural;
 pub mod time;

@@ -50,7 +50,7 @@ pub(super) async fn handle(
             let validation = decode::field_validation(context, "PatchOptions")?;
             let manager = patch::manager(context)?;
             let mut make = |present: &Value| {
-                let patched = (patch.apply(SCALE, present)?, present);
+                let patched = (patch.apply(SCALE, present, || present.clone())?, present);
                 decode::patched(context, SCALE, patched, validation, &patch)
             };
             replace(context, resource, dry_run, &manager, &mut make).await

@@ -64,19 +64,24 @@ impl Patch {
         }
     }
 
-    /// The patched value of `object`, whose type is `expected`.
-    pub(crate) fn apply(&self, expected: Expected<'_>, object: &Value) -> ApiResult<Value> {
+    /// The patched value of `object`, whose type is `expected`. `copy` makes a copy of it.
+    pub(crate) fn apply(
+        &self,
+        expected: Expected<'_>,
+        object: &Value,
+        copy: impl FnOnce() -> Value,
+    ) -> ApiResult<Value> {
         match self {
             Patch::Json(patch) => {
                 schema::patch::json::apply(object, patch).map_err(|error| refuse(&error))
             }
             Patch::Merge(patch) => {
-                schema::patch::merge::apply(object, patch).map_err(|error| refuse(&error))
+                schema::patch::merge::apply_to(copy(), patch).map_err(|error| refuse(&error))
             }
             Patch::Strategic(patch) => {
                 let ty = schema::type_of(expected.group, expected.version, expected.kind)
                     .ok_or_else(|| ApiError::unsupported_media(&[JSON_PATCH, MERGE_PATCH]))?;
-                schema::patch::strategic::apply(Some(ty), object, patch)
+                schema::patch::strategic::apply_to(Some(ty), copy(), patch)
                     .map_err(|error| refuse(&error))
             }
         }
@@ -145,8 +150,12 @@ pub(crate) async fn patch(
     let manager = manager(context)?;
     let validation = decode::field_validation(context, "PatchOptions")?;
     let expected = Expected::of(resource);
+    let trees = &context.server.trees;
+    let (namespace, name) = update::place(context, resource);
+    let key = resources::storage_key(resource, namespace, name);
     let mut make = |old: &Object, _: &Versions<'_>| -> ApiResult<Object> {
-        let patched = patch.apply(expected, old.value())?;
+        let copy = || trees.copy(&key, old).into_value();
+        let patched = patch.apply(expected, old.value(), copy)?;
         let patched = (patched, old.value());
         let mut object = decode::patched(context, expected, patched, validation, &patch)?;
         crate::verbs::create::settle_namespace(context, resource, &mut object)?;

@@ -14,12 +14,16 @@ pub fn apply_bytes(original: &Value, patch: &[u8]) -> Result<Value, PatchError> 
 
 /// Applies a patch; at the root it must be a JSON object.
 pub fn apply(original: &Value, patch: &Value) -> Result<Value, PatchError> {
+    apply_to(original.clone(), patch)
+}
+
+/// The same on an object that nobody else needs.
+pub fn apply_to(mut original: Value, patch: &Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
         return Err(PatchError::BadRequest("Invalid JSON Patch".to_owned()));
     }
-    let mut result = original.clone();
-    merge(&mut result, patch);
-    Ok(result)
+    merge(&mut original, patch);
+    Ok(original)
 }
 
 fn merge(target: &mut Value, patch: &Value) {
