@@ -322,29 +322,27 @@ impl ApiServer {
     fn sealed(&self, resource: &Resource, key: &str, mut op: RequestOp) -> RequestOp {
         if let Some(Request::Put(put)) = &mut op.request {
             let clear = std::mem::take(&mut put.value);
-            let of = self.stored_as(resource);
-            put.value = self.world.sealer.seal((&of.0, &of.1), key, clear);
+            let seal = |of: (&str, &str)| self.world.sealer.seal(of, key, clear);
+            put.value = self.stored_as(resource, seal);
         }
         op
     }
 
     /// What the store has under a key, in clear.
     fn opened(&self, resource: &Resource, pair: &KeyValue, key: &str) -> ApiResult<Opened> {
-        let of = self.stored_as(resource);
-        let opened = self.world.sealer.open((&of.0, &of.1), key, &pair.value);
+        let open = |of: (&str, &str)| self.world.sealer.open(of, key, &pair.value);
+        let opened = self.stored_as(resource, open);
         opened.map_err(|unreadable| ApiError::internal(unreadable.why))
     }
 
-    /// Group and plural of the resource as which objects of `resource` are stored.
-    fn stored_as(&self, resource: &Resource) -> (String, String) {
-        let (group, plural) = (resource.group.to_string(), resource.plural.to_string());
-        match (&resource.storage, self.world.cache(resource)) {
-            (Storage::Shared(_), Some(cache)) => {
-                let (group, plural) = cache.resource();
-                (group.to_owned(), plural.to_owned())
-            }
-            _ => (group, plural),
+    /// Asks with group and plural of the resource as which objects of `resource` are stored.
+    fn stored_as<T>(&self, resource: &Resource, ask: impl FnOnce((&str, &str)) -> T) -> T {
+        if matches!(resource.storage, Storage::Shared(_))
+            && let Some(cache) = self.world.cache(resource)
+        {
+            return ask(cache.resource());
         }
+        ask((&resource.group, &resource.plural))
     }
 
     /// What a write did that did not succeed the second time, or is sent once only. Where that cannot be told, the client
@@ -599,8 +597,7 @@ impl ApiServer {
 
     /// Whether objects of a resource are written under another key now than under that of this mark.
     fn is_outdated(&self, resource: &Resource, mark: u32) -> bool {
-        let of = self.stored_as(resource);
-        self.world.sealer.mark((&of.0, &of.1)) != mark
+        self.stored_as(resource, |of| self.world.sealer.mark(of)) != mark
     }
 
     /// Reads, lets `decide` choose, and writes; again and again while others write in between. Where there is nothing to
@@ -670,8 +667,7 @@ impl ApiServer {
                     return Ok(Outcome::of(object));
                 }
                 Step::Write(object, _) if dry_run => {
-                    let written = self.written(resource, version, object).await?;
-                    return Ok(Outcome::of(written.shown.object));
+                    return self.shown(resource, version, object).await.map(Outcome::of);
                 }
                 Step::Remove(object, _) if dry_run => {
                     return Ok(Outcome {
@@ -797,6 +793,23 @@ impl ApiServer {
             value,
             shown: Shown::of(shown),
         })
+    }
+}
+
+impl ApiServer {
+    /// What is shown of an object that would be written.
+    async fn shown(
+        &self,
+        resource: &Resource,
+        version: Version,
+        object: Object,
+    ) -> ApiResult<Object> {
+        if version == Version::Asked && entry::is_converted(resource) {
+            let written = self.written(resource, version, object).await?;
+            return Ok(written.shown.object);
+        }
+        check(&object)?;
+        Ok(object)
     }
 }
 
