@@ -38,6 +38,6 @@ mod samples;
 
 pub use element::InOrder;
 pub use managers::{Who, entered, same_but_times, updated};
-pub use operation::{ApplyError, Conflict, apply, fits};
+pub use operation::{ApplyError, Conflict, apply, apply_to, fits};
 pub use overlay::overlay;
 pub use versions::Versions;

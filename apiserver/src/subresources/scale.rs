@@ -91,7 +91,7 @@ async fn apply(context: &Context, resource: &Resource, body: &Bytes) -> ApiResul
     }
     let config = config.of(of_object.into_value());
     let mut change = |old: &Object, versions: &Versions<'_>| -> ApiResult<Object> {
-        let new = config.merged(context, resource, "scale", old.value(), versions)?;
+        let new = config.merged(context, resource, "scale", old, versions)?;
         update::check_name(context, &new)?;
         check_count(scale.name(), new.get_i64(&replicas_at).unwrap_or(0))?;
         Ok(new)

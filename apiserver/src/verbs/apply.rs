@@ -86,12 +86,16 @@ impl Configuration {
         context: &Context,
         resource: &Resource,
         subresource: &str,
-        live: &Value,
+        live: &Object,
         versions: &Versions<'_>,
     ) -> ApiResult<Object> {
+        let (namespace, name) = update::place(context, resource);
+        let key = resources::storage_key(resource, namespace, name);
+        let copy = || context.server.trees.copy(&key, live).into_value();
+        let live: (&Value, &dyn Fn() -> Value) = (live.value(), &copy);
         let (manager, versions) = ((&*self.manager, subresource), Some(versions));
         let merged = managed::with_who(context, resource, manager, versions, |who| {
-            schema::apply::apply(resource.schema(), live, &self.value, who, self.force)
+            schema::apply::apply_to(resource.schema(), live, &self.value, who, self.force)
         });
         let merged = merged.map_err(managed::refuse)?;
         Object::new(merged).map_err(|error| ApiError::bad_request(error.to_string()))
@@ -142,7 +146,7 @@ pub(crate) async fn apply(
     let config = Configuration::read(context, Expected::of(resource), body)?;
     let owner = Owner::Entered;
     let mut make = |old: &Object, versions: &Versions<'_>| -> ApiResult<Object> {
-        let mut object = config.merged(context, resource, subresource, old.value(), versions)?;
+        let mut object = config.merged(context, resource, subresource, old, versions)?;
         create::settle_namespace(context, resource, &mut object)?;
         update::check_name(context, &object)?;
         Ok(object)

@@ -171,7 +171,7 @@ impl Managers {
     }
 
     /// Takes over `managedFields` that are as they are stored.
-    fn own(entries: Value) -> Managers {
+    pub(super) fn own(entries: Value) -> Managers {
         Managers::read_with(entries, Set::read_own).unwrap_or_default()
     }
 

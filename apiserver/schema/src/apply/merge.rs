@@ -5,74 +5,70 @@ use std::collections::{HashMap, HashSet};
 use serde_json::Value;
 
 use super::atom::{self, Atom, Identity, Items as Of, Shape};
+use crate::renew::renew;
 use crate::structural::Schema;
 
 /// The object with everything that the configuration says.
 pub(super) fn merge(schema: Schema<'_>, live: &Value, config: &Value) -> Value {
-    merge_but(schema, live, config, &[])
+    let mut merged = live.clone();
+    merge_into(schema, &mut merged, config);
+    merged
 }
 
-/// The same, without a field of the object that the configuration does not name: it is not copied for somebody who writes
-/// another one in its place. Where nothing is merged above it, it may be there.
-pub(super) fn merge_but(
-    schema: Schema<'_>,
-    live: &Value,
-    config: &Value,
-    left_out: &[&str],
-) -> Value {
-    walk(Atom::root(schema), live, config, left_out, 0)
+/// The same in place.
+pub(super) fn merge_into(schema: Schema<'_>, live: &mut Value, config: &Value) {
+    walk(Atom::root(schema), live, config, 0);
 }
 
-fn walk(atom: Atom<'_>, live: &Value, config: &Value, left_out: &[&str], depth: usize) -> Value {
+fn walk(atom: Atom<'_>, live: &mut Value, config: &Value, depth: usize) {
     match (atom.shape(live, depth), atom.shape(config, depth)) {
-        (Shape::Map(_), Shape::Map(atom)) => map(atom, live, config, left_out, depth + 1),
+        (Shape::Map(_), Shape::Map(atom)) => map(atom, live, config, depth + 1),
         (Shape::List(..), Shape::List(of, identity)) => list(of, identity, live, config, depth + 1),
-        _ => config.clone(),
+        _ => renew(live, config),
     }
 }
 
-fn map(atom: Atom<'_>, live: &Value, config: &Value, left_out: &[&str], depth: usize) -> Value {
-    let (before, wanted) = match (live.as_object(), config.as_object()) {
-        (Some(before), Some(wanted)) if !before.is_empty() => (before, wanted),
-        // A null says nothing of an object that has parts.
-        (Some(before), None) if !before.is_empty() => return live.clone(),
-        _ => return config.clone(),
-    };
-    let merged = before.iter().filter_map(|(key, value)| {
-        let below = match left_out.split_first() {
-            Some((name, rest)) if name == key => Some(rest),
-            _ => None,
-        };
-        let value = match (wanted.get(key), below) {
-            (Some(wanted), below) => {
-                let below = below.unwrap_or_default();
-                walk(atom.member(key).0, value, wanted, below, depth)
+fn map(atom: Atom<'_>, live: &mut Value, config: &Value, depth: usize) {
+    match (live, config.as_object()) {
+        (Value::Object(before), Some(wanted)) if !before.is_empty() => {
+            for (key, wanted) in wanted {
+                match before.get_mut(key) {
+                    Some(value) => walk(atom.member(key).0, value, wanted, depth),
+                    None => {
+                        before.insert(key.clone(), wanted.clone());
+                    }
+                }
             }
-            (None, Some([])) => return None,
-            (None, _) => value.clone(),
-        };
-        Some((key.clone(), value))
-    });
-    let added = wanted.iter().filter(|(key, _)| !before.contains_key(*key));
-    let added = added.map(|(key, value)| (key.clone(), value.clone()));
-    Value::Object(merged.chain(added).collect())
+        }
+        // A null says nothing of an object that has parts.
+        (Value::Object(before), None) if !before.is_empty() => {}
+        (live, _) => renew(live, config),
+    }
 }
 
 /// Items in the order of the configuration; those that only the object has stay next to what was
 /// before them.
-fn list(of: Of<'_>, identity: Identity, live: &Value, config: &Value, depth: usize) -> Value {
-    let (before, wanted) = match (live.as_array(), config.as_array()) {
-        (Some(before), Some(wanted)) if !before.is_empty() => (before, wanted),
-        (Some(before), None) if !before.is_empty() => return live.clone(),
-        _ => return config.clone(),
+fn list(of: Of<'_>, identity: Identity, live: &mut Value, config: &Value, depth: usize) {
+    let (before, wanted) = match (live, config.as_array()) {
+        (Value::Array(before), Some(wanted)) if !before.is_empty() => (before, wanted),
+        (Value::Array(before), None) if !before.is_empty() => return,
+        (live, _) => return renew(live, config),
     };
-    let (Some(old), Some(new)) = (
-        atom::items(of, identity, before),
-        atom::items(of, identity, wanted),
-    ) else {
-        return config.clone();
+    let old = atom::items(of, identity, before);
+    let new = atom::items(of, identity, wanted);
+    let (Some(old), Some(new)) = (old, new) else {
+        before.clone_from(wanted);
+        return;
     };
-    Value::Array(zip(of.item(), (&old, before), (&new, wanted), depth))
+    // Nearly always the same items are applied again.
+    if old == new && old.iter().collect::<HashSet<_>>().len() == old.len() {
+        for (value, wanted) in before.iter_mut().zip(wanted) {
+            walk(of.item(), value, wanted, depth);
+        }
+        return;
+    }
+    let merged = zip(of.item(), (&old, &before[..]), (&new, wanted), depth);
+    *before = merged;
 }
 
 type Items<'a> = (&'a [String], &'a [Value]);
@@ -95,7 +91,11 @@ fn zip(
     let mut taken: HashSet<&str> = HashSet::new();
     let mut out = Vec::with_capacity(old.len().max(new.len()));
     let merged = |at: usize| match of_old.get(new[at].as_str()) {
-        Some(Some(before)) => walk(item, before, &wanted[at], &[], depth),
+        Some(Some(before)) => {
+            let mut merged = Value::clone(before);
+            walk(item, &mut merged, &wanted[at], depth);
+            merged
+        }
         _ => wanted[at].clone(),
     };
     let (mut l, mut r) = (0, 0);

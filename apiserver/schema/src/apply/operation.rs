@@ -6,7 +6,7 @@ use super::client_side;
 use super::compare::compare;
 use super::fields::{fields, with_parents};
 use super::managers::{Entry, Managers, UNOWNED, Who, skipped};
-use super::merge::merge_but;
+use super::merge::merge_into;
 use super::remove::remove;
 use super::set::Set;
 use super::versions::Seen;
@@ -41,9 +41,6 @@ pub struct Conflict {
 /// Who owns what was there before anybody was entered.
 const BEFORE: &str = "before-first-apply";
 
-/// They are written anew.
-const MANAGED_FIELDS: &[&str] = &["metadata", "managedFields"];
-
 /// What others own, each by name.
 type Conflicts = Vec<(String, Set)>;
 
@@ -56,11 +53,24 @@ pub fn apply<'a>(
     who: &Who<'_>,
     force: bool,
 ) -> Result<Value, ApplyError> {
+    let copy = || live.clone();
+    apply_to(schema, (live, &copy), config, who, force)
+}
+
+/// The same, with what makes a copy of `live` to apply it to.
+pub fn apply_to<'a>(
+    schema: impl Into<Schema<'a>>,
+    (live, copy): (&Value, &dyn Fn() -> Value),
+    config: &Value,
+    who: &Who<'_>,
+    force: bool,
+) -> Result<Value, ApplyError> {
     let schema = schema.into();
     fits(schema, config)?;
     let operation = Operation {
         schema,
         live,
+        copy,
         config,
         who,
     };
@@ -104,13 +114,19 @@ pub fn fits<'a>(schema: impl Into<Schema<'a>>, config: &Value) -> Result<(), App
 struct Operation<'a> {
     schema: Schema<'a>,
     live: &'a Value,
+    /// Makes a copy of it.
+    copy: &'a dyn Fn() -> Value,
     config: &'a Value,
     who: &'a Who<'a>,
 }
 
 impl Operation<'_> {
     fn run(&self, force: bool) -> Result<Result<Value, Conflicts>, ApplyError> {
-        let mut managers = Managers::stored(self.live);
+        let mut merged = (self.copy)();
+        // They are taken out of the copy, which gets others in the end.
+        let stored = merged.pointer_mut("/metadata/managedFields");
+        let stored = stored.map(|entries| Managers::own(entries.take()));
+        let mut managers = stored.unwrap_or_default();
         if managers.0.is_empty() {
             let before = Who {
                 manager: BEFORE,
@@ -132,7 +148,7 @@ impl Operation<'_> {
         let own_version = self.who.api_version.to_owned();
         let last_version = std::mem::replace(&mut own.api_version, own_version);
         // In the form in which objects are stored, so that another spelling is no change.
-        let merged = merge_but(self.schema, self.live, self.config, MANAGED_FIELDS);
+        merge_into(self.schema, &mut merged, self.config);
         let mut merged = decode::value(self.schema, merged, FieldValidation::Ignore)
             .map_err(|error| ApplyError::Misfit(error.to_string()))?
             .value;
