@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::server::{MAPS, Server, config_map};
+use crate::server::{MAPS, PODS, Server, config_map, pod};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 
@@ -50,6 +50,48 @@ async fn every_patch_type_does_its_work() {
     sorted.sort_unstable();
     assert_eq!(sorted, ["busybox:1", "busybox:3"]);
     assert_eq!(strategic["metadata"]["generation"], 2);
+}
+
+/// The server makes each copy of what it has left of the object's past.
+#[tokio::test]
+async fn an_object_that_changes_again_and_again_is_told_as_it_is() {
+    let server = Server::start().await;
+    server.account("default").await;
+    let mut before = server.post(PODS, pod("busy")).await.ok();
+    let uri = format!("{PODS}/busy");
+    for turn in 0..12 {
+        let turn_text = turn.to_string();
+        let metadata = json!({"annotations": {"turn": turn_text}});
+        let (at, kind, patch) = match turn % 3 {
+            0 => (
+                uri.clone(),
+                "merge-patch+json",
+                json!({"metadata": metadata}),
+            ),
+            1 => (
+                uri.clone(),
+                "strategic-merge-patch+json",
+                json!({"metadata": metadata}),
+            ),
+            _ => (
+                format!("{uri}?fieldManager=a&force=true"),
+                "apply-patch+yaml",
+                json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata}),
+            ),
+        };
+        let after = server.patch(&at, kind, patch).await.ok();
+        assert_eq!(after, server.get(&uri).await.ok());
+        before["metadata"]["annotations"]["turn"] = turn_text.into();
+        for field in ["resourceVersion", "managedFields"] {
+            before["metadata"][field] = after["metadata"][field].clone();
+        }
+        assert_eq!(after, before, "{kind}");
+    }
+    let gone = server.delete(&uri, json!(null)).await.ok();
+    let (last, version) = (&before["metadata"], &gone["metadata"]["resourceVersion"]);
+    assert_ne!(last["resourceVersion"], *version);
+    before["metadata"]["resourceVersion"] = version.clone();
+    assert_eq!(gone, before);
 }
 
 #[tokio::test]
