@@ -100,10 +100,14 @@ async fn change(context: &Context, admitted: &Admitted, dry_run: bool) -> ApiRes
     let pods = resources::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
     let Admitted { name, binding, .. } = admitted;
     let now = schema::time::now_rfc3339(context.now);
-    let mut decide = |old: &Object| Ok(Step::Write(assign(old, binding, &now)?, Extra::default()));
-    context
-        .server
-        .change(pods, &context.info.namespace, name, dry_run, &mut decide)
+    let (server, namespace) = (&context.server, context.info.namespace.as_str());
+    let key = resources::storage_key(pods, namespace, name);
+    let mut decide = |old: &Object| {
+        let pod = assign(old, binding, &now, || server.trees.copy(&key, old))?;
+        Ok(Step::Write(pod, Extra::default()))
+    };
+    server
+        .change(pods, namespace, name, dry_run, &mut decide)
         .await?;
     Ok(())
 }
@@ -133,8 +137,13 @@ fn check_target(binding: &Object) -> ApiResult<()> {
     }
 }
 
-/// The pod on its node, or why it cannot be there.
-fn assign(old: &Object, binding: &Object, now: &str) -> ApiResult<Object> {
+/// The pod on its node, or why it cannot be there. `copy` makes a copy of the old one.
+fn assign(
+    old: &Object,
+    binding: &Object,
+    now: &str,
+    copy: impl FnOnce() -> Object,
+) -> ApiResult<Object> {
     let name = old.name();
     let refuse = |cause: String| Err(ApiError::conflict("", "pods/binding", name, &cause));
     if !binding.uid().is_empty() && binding.uid() != old.uid() {
@@ -162,7 +171,7 @@ fn assign(old: &Object, binding: &Object, now: &str) -> ApiResult<Object> {
     {
         return refuse(format!("pod {name} has non-empty .spec.schedulingGates"));
     }
-    let mut pod = old.clone();
+    let mut pod = copy();
     pod.set(
         &["spec", "nodeName"],
         binding.get_str(&["target", "name"]).unwrap_or_default(),
@@ -195,12 +204,12 @@ mod tests {
             json!({"metadata": {"name": "p", "annotations": {"a": "b"}}, "target": {"name": "n1"}}),
         )
         .unwrap();
-        let bound = assign(&pod, &binding, "now").unwrap();
+        let bound = assign(&pod, &binding, "now", || pod.clone()).unwrap();
         assert_eq!(bound.get_str(&["spec", "nodeName"]), Some("n1"));
         assert_eq!(bound.condition_status("PodScheduled"), Some("True"));
         assert_eq!(bound.annotation("a"), Some("b"));
         assert_eq!(bound.get(&["status", "nominatedNodeName"]), None);
-        let again = assign(&bound, &binding, "now").unwrap_err();
+        let again = assign(&bound, &binding, "now", || bound.clone()).unwrap_err();
         assert_eq!(
             again.message,
             "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
