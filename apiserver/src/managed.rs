@@ -189,8 +189,22 @@ pub(crate) fn keep_times(new: &mut Object, old: &Object) {
     put(new, was);
 }
 
+/// A copy of an object without its managed fields, which are a large part of many.
+pub(crate) fn copy_without_entries(object: &Object) -> Object {
+    let copy = |(name, value): (&String, &Value)| (name.clone(), value.clone());
+    let members = object.value().as_object().into_iter().flatten();
+    let members = members.map(|(name, value)| match value {
+        Value::Object(metadata) if name == "metadata" => {
+            let kept = metadata.iter().filter(|(name, _)| *name != "managedFields");
+            (name.clone(), Value::Object(kept.map(copy).collect()))
+        }
+        _ => copy((name, value)),
+    });
+    Object::from(members.collect::<Map<String, Value>>())
+}
+
 /// Whether two objects differ in nothing but their managed fields.
-fn same_but_entries(a: &Object, b: &Object) -> bool {
+pub(crate) fn same_but_entries(a: &Object, b: &Object) -> bool {
     fn members<'o>(
         map: Option<&'o Map<String, Value>>,
         but: &'static str,
@@ -249,7 +263,8 @@ fn problem(entries: Option<&Value>) -> Option<String> {
     })
 }
 
-fn put(object: &mut Object, entries: Option<Value>) {
+/// Gives an object these managed fields.
+pub(crate) fn put(object: &mut Object, entries: Option<Value>) {
     let metadata = object.metadata_mut();
     match entries {
         Some(entries) => metadata.insert("managedFields".to_owned(), entries),

@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod create;
+mod defaulted;
 pub(crate) mod delete;
 pub(crate) mod delete_collection;
 pub(crate) mod get;

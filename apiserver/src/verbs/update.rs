@@ -21,6 +21,7 @@ use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
 use crate::subresources::scale;
 use crate::verbs::create;
+use crate::verbs::defaulted::defaulted;
 use crate::write::{Decide, Outcome, Step};
 
 pub(crate) async fn update(
@@ -255,15 +256,14 @@ impl Door<'_> {
     /// subresource carries over is as it was stored.
     fn as_defaulted<'o>(&self, stored: &'o Object, new: &Object) -> Cow<'o, Object> {
         let resource = self.resource;
-        let mut old = Cow::Borrowed(stored);
-        if resource.custom.is_none()
+        let may_differ = resource.custom.is_none()
             && resource.has_defaults()
             && self.is_of_object()
-            && !resource.is_defaulted_like(stored, new)
-        {
-            resource.default(old.to_mut());
+            && !resource.is_defaulted_like(stored, new);
+        match may_differ {
+            true => defaulted(resource, stored),
+            false => Cow::Borrowed(stored),
         }
-        old
     }
 
     fn admission(&self) -> Admission<'_> {
