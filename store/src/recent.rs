@@ -17,6 +17,8 @@ const BYTES: usize = 4 << 20;
 const WRITES: usize = 8192;
 /// A larger value is read from the state: it would push out too many others.
 const VALUE_BYTES: usize = 64 << 10;
+/// So is one with a longer key: a key stands here as often as it was written, and counts once.
+const KEY_BYTES: usize = 1 << 10;
 /// What a key takes besides itself and its value.
 const OVERHEAD: usize = 192;
 
@@ -56,7 +58,7 @@ impl Recent {
 
     fn put(&mut self, kv: &KeyValue) {
         self.remove(&kv.key);
-        if kv.value.len() > VALUE_BYTES {
+        if kv.value.len() > VALUE_BYTES || kv.key.len() > KEY_BYTES {
             return;
         }
         self.turn += 1;
@@ -163,6 +165,10 @@ mod tests {
         assert_eq!(recent.get(b"a"), None);
         assert_eq!(recent.get(b"b"), None, "too large");
         assert_eq!(recent.bytes, 0);
+        let long = "k".repeat(KEY_BYTES + 1);
+        recent.absorb(&[put(&long, 8, 1), put(&long, 9, 1)]);
+        assert!(recent.turns.iter().all(|(_, key)| key.len() <= KEY_BYTES));
+        assert_eq!(recent.get(long.as_bytes()), None);
     }
 
     #[test]
