@@ -146,18 +146,26 @@ impl Changes {
         }
     }
 
+    fn last_revision(&self) -> i64 {
+        match self {
+            Changes::One(change) => change.revision,
+            Changes::Many(many) => many.last,
+        }
+    }
+
     /// Forgets what is older than a revision; false where nothing is left.
     fn forget_before(&mut self, revision: i64) -> bool {
+        if self.last_revision() < revision {
+            return false;
+        }
         let is_old = |change: &Change| change.revision < revision;
         if self.iter().next().is_none_or(|first| !is_old(&first)) {
             return true;
         }
-        let left = Changes::of(self.iter().skip_while(is_old));
-        let is_any_left = left.is_some();
-        if let Some(left) = left {
+        if let Some(left) = Changes::of(self.iter().skip_while(is_old)) {
             *self = left;
         }
-        is_any_left
+        true
     }
 }
 
@@ -203,6 +211,10 @@ impl History {
         };
         let changed = self.by_key.range::<[u8], _>(bounds);
         let changed = changed.filter_map(|(key, changes)| {
+            // Most keys have not changed since, and their changes need not be read to know that.
+            if changes.last_revision() <= revision {
+                return None;
+            }
             let (first, last) = ends_after(changes.iter(), revision)?;
             Some((Bytes::copy_from_slice(key), first, last.after))
         });
