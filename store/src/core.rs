@@ -208,6 +208,8 @@ impl Core {
         };
         let on_its_way = self.under_way.one_more();
         if self.hand_over_queue.send(proposal).await.is_err() {
+            // Unless this member is stopping anyway.
+            self.fail("proposals are not handed to Raft any more");
             return Err(Failure::Stopped);
         }
         let written = written.await;
