@@ -160,6 +160,10 @@ impl Setup {
         let mix = Mix::draw(rng);
         // So few, sometimes, that watches have to go to the log.
         limits.watches.revisions = [2, 20, 1000][rng.random_range(0..3)];
+        // Or, every other time, because all others have taken what they ask for.
+        if seed.is_multiple_of(2) {
+            limits.watches.taken_bytes = 0;
+        }
         Setup {
             limits,
             founders: (1..=count).collect(),

@@ -328,11 +328,18 @@ proptest! {
     fn watch_is_history(
         entries in entries(),
         ring in 1usize..6,
+        keeps_taken in any::<bool>(),
         start in 1i64..20,
         created_at in 0usize..60,
         polls in proptest::collection::vec(0usize..4, 60),
     ) {
-        let store = MemStore::with_limits(HubLimits { revisions: ring, history_bytes: 600, ..HubLimits::default() });
+        let limits = HubLimits {
+            revisions: ring,
+            taken_bytes: if keeps_taken { 4 << 20 } else { 0 },
+            history_bytes: 600,
+            ..HubLimits::default()
+        };
+        let store = MemStore::with_limits(limits);
         let mut model = MemState::default();
         let mut want: Vec<(i64, Vec<Event>)> = Vec::new();
         let mut got: Vec<(i64, Vec<Event>)> = Vec::new();
