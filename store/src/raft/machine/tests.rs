@@ -152,11 +152,16 @@ fn put_at(index: u64) -> Entry {
         key: "k".into(),
         ..kv::PutRequest::default()
     };
-    let put = kv::RequestOp {
-        request: Some(kv::Request::Put(put)),
+    entry_of(index, kv::Request::Put(put))
+}
+
+/// An entry of one operation.
+fn entry_of(index: u64, request: kv::Request) -> Entry {
+    let op = kv::RequestOp {
+        request: Some(request),
     };
     let txn = kv::TxnRequest {
-        success: vec![put],
+        success: vec![op],
         ..kv::TxnRequest::default()
     };
     let entry = kv::Entry::new(0, kv::Command::Txn(txn)).encode_to_vec();
@@ -182,6 +187,51 @@ fn after_a_snapshot_nothing_is_taken_from_the_state_before_it() {
     machine.replay(vec![put_at(4)]).unwrap();
     let kv = target.disk().opened().get(b"k").unwrap().unwrap();
     assert_eq!(kv.version, 4);
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::test_runner::Config::with_cases(12))]
+
+    /// What stands before the state answers what the state would.
+    #[test]
+    fn what_was_written_last_is_what_the_state_has(
+        ops in proptest::collection::vec((0..4_u8, 0..6_u8, 0..3_usize), 1..60),
+        batch in 1..7_usize,
+    ) {
+        use kv::Data;
+        let key = |n: u8| vec![b'a' + n];
+        let dir = tempfile::tempdir().unwrap();
+        let state = RocksState::open(dir.path(), true).unwrap();
+        let replica = Replica::load(1, Arc::new(state)).unwrap();
+        let machine = Machine::new(replica.clone());
+        let entries = ops.into_iter().zip(1..).map(|((kind, n, size), index)| {
+            let delete = |range_end: Vec<u8>| kv::Request::DeleteRange(kv::DeleteRangeRequest {
+                key: key(n).into(),
+                range_end: range_end.into(),
+                ..kv::DeleteRangeRequest::default()
+            });
+            let request = match kind {
+                0 => delete(Vec::new()),
+                1 => delete(key(n + 2)),
+                _ => kv::Request::Put(kv::PutRequest {
+                    key: key(n).into(),
+                    // The last is too large to be held.
+                    value: vec![n; [10, 1000, 70_000][size]].into(),
+                    ..kv::PutRequest::default()
+                }),
+            };
+            entry_of(index, request)
+        });
+        let entries: Vec<Entry> = entries.collect();
+        for batch in entries.chunks(batch) {
+            machine.replay(batch.to_vec()).unwrap();
+            let (recent, db) = (replica.recent(), replica.disk().opened());
+            let fronted = Fronted { recent: &recent, data: &*db };
+            for n in 0..8 {
+                proptest::prop_assert_eq!(fronted.get(&key(n)), db.get(&key(n)));
+            }
+        }
+    }
 }
 
 #[test]
