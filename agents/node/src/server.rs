@@ -380,11 +380,15 @@ async fn find_pod(
 }
 
 pub(crate) fn container_status<'a>(object: &'a Value, name: &str) -> Option<&'a Value> {
-    ["containerStatuses", "initContainerStatuses"]
-        .iter()
-        .filter_map(|field| object.get("status")?.get(field)?.as_array())
-        .flatten()
-        .find(|status| status.get("name").and_then(Value::as_str) == Some(name))
+    [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ]
+    .iter()
+    .filter_map(|field| object.get("status")?.get(field)?.as_array())
+    .flatten()
+    .find(|status| status.get("name").and_then(Value::as_str) == Some(name))
 }
 
 async fn container_logs(

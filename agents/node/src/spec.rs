@@ -38,6 +38,7 @@ pub(crate) struct Metadata {
 pub(crate) struct PodSpec {
     pub(crate) containers: Vec<Container>,
     pub(crate) init_containers: Vec<Container>,
+    pub(crate) ephemeral_containers: Vec<Container>,
     pub(crate) volumes: Vec<Volume>,
     pub(crate) restart_policy: String,
     pub(crate) termination_grace_period_seconds: Option<i64>,
@@ -135,7 +136,7 @@ pub(crate) struct SeccompProfile {
     pub(crate) localhost_profile: Option<String>,
 }
 
-/// A container, init container or sidecar.
+/// A container, init container, sidecar or ephemeral container.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(crate) struct Container {
@@ -162,6 +163,8 @@ pub(crate) struct Container {
     pub(crate) tty: bool,
     pub(crate) restart_policy: Option<String>,
     pub(crate) restart_policy_rules: Vec<RestartRule>,
+    /// The container whose processes an ephemeral one sees.
+    pub(crate) target_container_name: String,
 }
 
 /// Exit codes after which a container is started again whatever its policy says.
@@ -503,7 +506,7 @@ impl Pod {
         format!("{name}_{namespace}({uid})")
     }
 
-    /// Every container of the pod with its role, init containers first.
+    /// Every container of the pod with its role, init containers first, ephemeral ones last.
     pub(crate) fn all_containers(&self) -> impl Iterator<Item = (Role, &Container)> {
         let init = self
             .spec
@@ -513,12 +516,10 @@ impl Pod {
                 true => (Role::Sidecar, container),
                 false => (Role::Init, container),
             });
-        init.chain(
-            self.spec
-                .containers
-                .iter()
-                .map(|container| (Role::App, container)),
-        )
+        let apps = self.spec.containers.iter();
+        let ephemeral = self.spec.ephemeral_containers.iter();
+        init.chain(apps.map(|container| (Role::App, container)))
+            .chain(ephemeral.map(|container| (Role::Ephemeral, container)))
     }
 
     /// The container of that name with its role.
@@ -557,6 +558,8 @@ pub(crate) enum Role {
     /// An init container with restartPolicy Always: starts in order, then stays.
     Sidecar,
     App,
+    /// Put into a pod that is there, to look at it: started once, and counts for nothing.
+    Ephemeral,
 }
 
 impl Role {
@@ -565,6 +568,7 @@ impl Role {
         match self {
             Role::App => "spec.containers",
             Role::Init | Role::Sidecar => "spec.initContainers",
+            Role::Ephemeral => "spec.ephemeralContainers",
         }
     }
 }
@@ -626,6 +630,7 @@ mod tests {
                 "initContainers": [{"name": "i"}, {"name": "s", "restartPolicy": "Always", "env": null}],
                 "containers": [{"name": "c", "livenessProbe": {"httpGet": {"port": "web"}, "periodSeconds": 3},
                                 "ports": [{"name": "web", "containerPort": 80}]}],
+                "ephemeralContainers": [{"name": "e", "targetContainerName": "c"}],
                 "volumes": [{"name": "x", "secret": {"secretName": "tls"}}, {"name": "y", "nfs": {"server": "z"}}],
             },
         }))
@@ -636,7 +641,12 @@ mod tests {
             .collect();
         assert_eq!(
             roles,
-            [(Role::Init, "i"), (Role::Sidecar, "s"), (Role::App, "c")]
+            [
+                (Role::Init, "i"),
+                (Role::Sidecar, "s"),
+                (Role::App, "c"),
+                (Role::Ephemeral, "e")
+            ]
         );
         let probe = pod.spec.containers[0].liveness_probe.as_ref().unwrap();
         assert_eq!(

@@ -130,7 +130,7 @@ fn end(
         return Some((after(fail.after.sample((what, "fail"))), fail.exit_code));
     }
     match role {
-        Role::Sidecar => None,
+        Role::Sidecar | Role::Ephemeral => None,
         Role::Init => Some((after(stage.init.sample((what, "init"))), 0)),
         Role::App => {
             let run = stage.run.as_ref()?.sample((what, "run"));
@@ -223,7 +223,8 @@ pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>,
     let mut runs = Vec::new();
     let all = statuses("initContainerStatuses")
         .into_iter()
-        .chain(statuses("containerStatuses"));
+        .chain(statuses("containerStatuses"))
+        .chain(statuses("ephemeralContainerStatuses"));
     for status in all {
         let name = status["name"].as_str().unwrap_or_default();
         let Some((role, container)) = pod.container(name) else {

@@ -47,7 +47,10 @@ impl Qos {
         };
         let mut any = false;
         let mut guaranteed = true;
-        for (_, container) in pod.all_containers() {
+        let counted = pod
+            .all_containers()
+            .filter(|(role, _)| *role != Role::Ephemeral);
+        for (_, container) in counted {
             for resource in ["cpu", "memory"] {
                 let request = amount(&container.resources.requests, resource);
                 let limit = amount(&container.resources.limits, resource);
@@ -123,6 +126,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) mounts: Vec<BindMount>,
     /// Docker's text for the seccomp profile, when it is not the runtime's default.
     pub(crate) seccomp: Option<String>,
+    /// Id of the container whose processes it sees.
+    pub(crate) target: Option<String>,
     /// Memory of the node, in bytes.
     pub(crate) node_memory_bytes: i64,
 }
@@ -184,6 +189,7 @@ pub(crate) fn spec(
         security_options,
         unmask_proc: privileged || security.proc_mount.as_deref() == Some("Unmasked"),
         share_pid_with_sandbox: pod.spec.share_process_namespace,
+        pid_of: prepared.target,
         host_network: pod.spec.host_network,
         host_pid: pod.spec.host_pid,
         host_ipc: pod.spec.host_ipc,
@@ -345,6 +351,7 @@ mod tests {
             env: vec![("A".into(), "1".into())],
             mounts: Vec::new(),
             seccomp: Some("unconfined".into()),
+            target: None,
             node_memory_bytes: 1000 << 20,
         };
         spec(pod, Role::App, &pod.spec.containers[0], prepared)

@@ -116,7 +116,8 @@ impl Worker {
             .await;
         let who = Some((role, container.name.as_str()));
         let config_error = |message| self.failed(who, "CreateContainerConfigError", message);
-        let (parts, pins) = parts.map_err(config_error)?;
+        let (mut parts, pins) = parts.map_err(config_error)?;
+        parts.target = self.target_of(container).map_err(config_error)?;
         let spec = container::spec(pod, role, container, parts).map_err(config_error)?;
         let identity = container::identity(pod, &container.name, attempt);
         let runtime = self.agent.runtime.clone();
@@ -152,6 +153,19 @@ impl Worker {
         );
         self.post_start(role, container, &id, ip.unwrap_or_default())
             .await
+    }
+
+    /// The id of the container whose processes an ephemeral one asks to see.
+    fn target_of(&self, container: &Container) -> Result<Option<String>, String> {
+        let name = container.target_container_name.as_str();
+        if name.is_empty() {
+            return Ok(None);
+        }
+        self.observed
+            .current(name)
+            .filter(|target| target.is_running())
+            .map(|target| Some(target.id.clone()))
+            .ok_or_else(|| format!("unable to find target container {name}"))
     }
 
     fn failed(&self, who: Option<(Role, &str)>, reason: &'static str, message: String) -> Failure {
@@ -240,6 +254,7 @@ impl Worker {
             env,
             mounts: Vec::new(),
             seccomp: None,
+            target: None,
             node_memory_bytes: self.agent.memory_bytes(),
         };
         if self.agent.is_hollow() {

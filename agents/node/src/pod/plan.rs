@@ -150,9 +150,12 @@ pub(crate) fn plan(facts: &Facts<'_>) -> Plan {
             let id = sandbox.id.clone();
             if is_finished(facts) {
                 plan_finish(facts, &id, &mut plan);
-            } else if plan_init_containers(facts, &mut plan) {
-                for container in &facts.pod.spec.containers {
-                    plan_container(facts, Role::App, container, &mut plan);
+            } else {
+                plan_ephemeral_containers(facts, &mut plan);
+                if plan_init_containers(facts, &mut plan) {
+                    for container in &facts.pod.spec.containers {
+                        plan_container(facts, Role::App, container, &mut plan);
+                    }
                 }
             }
         }
@@ -225,6 +228,7 @@ pub(crate) fn should_restart(pod: &Pod, role: Role, container: &Container, code:
     };
     match (role, container.policy(pod)) {
         (Role::Sidecar, _) => true,
+        (Role::Ephemeral, _) => false,
         (Role::Init, _) if code == 0 => false,
         _ if by_rule() => true,
         (_, "Never") => false,
@@ -278,6 +282,19 @@ fn plan_finish(facts: &Facts<'_>, sandbox: &str, plan: &mut Plan) {
     }
 }
 
+/// Starts what was put into the pod to look at it: each container once, and before all others, whose start may be what is
+/// looked at.
+fn plan_ephemeral_containers(facts: &Facts<'_>, plan: &mut Plan) {
+    for container in &facts.pod.spec.ephemeral_containers {
+        let latest = facts.observed.latest(&container.name);
+        let has_begun = latest.is_some_and(|latest| latest.state != State::Created);
+        if !has_begun && !was_recorded(facts.pod, &container.name) {
+            let attempt = latest.map_or(0, |latest| latest.identity.attempt);
+            start(facts, container, (attempt, None), plan);
+        }
+    }
+}
+
 /// Plans the init containers; true when the app containers may run.
 fn plan_init_containers(facts: &Facts<'_>, plan: &mut Plan) -> bool {
     // Once an app container has been started in this sandbox, initialisation is over for good: an init container that
@@ -315,7 +332,11 @@ fn results(facts: &Facts<'_>, observed: &Observed) -> Results {
 
 /// What the API has on record of a container: how often it was restarted, and whether there was one at all.
 fn recorded(pod: &Pod, name: &str) -> Option<(u32, bool)> {
-    let lists = ["containerStatuses", "initContainerStatuses"];
+    let lists = [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ];
     let mut statuses = lists
         .iter()
         .filter_map(|list| pod.status.get(list)?.as_array())
@@ -336,6 +357,23 @@ pub(crate) fn recorded_restarts(pod: &Pod, name: &str) -> u32 {
     recorded(pod, name).map_or(0, |(count, _)| count)
 }
 
+/// Starts a container, or waits where a start that has failed is left alone for a while.
+fn start(
+    facts: &Facts<'_>,
+    container: &Container,
+    (attempt, replaces): (u32, Option<OffsetDateTime>),
+    plan: &mut Plan,
+) {
+    match facts.holds.get(&container.name) {
+        Some(until) if backoff::is_ahead(*until, facts.now) => plan.wake(*until),
+        _ => plan.actions.push(Action::Start {
+            container: container.name.clone(),
+            attempt,
+            replaces,
+        }),
+    }
+}
+
 /// Starts, restarts, replaces or leaves alone one container.
 fn plan_container(facts: &Facts<'_>, role: Role, container: &Container, plan: &mut Plan) {
     let latest = facts.observed.latest(&container.name);
@@ -348,14 +386,7 @@ fn plan_container(facts: &Facts<'_>, role: Role, container: &Container, plan: &m
             Some((count, _)) => count + 1,
         },
     };
-    let start = |plan: &mut Plan, replaces| match facts.holds.get(&container.name) {
-        Some(until) if backoff::is_ahead(*until, facts.now) => plan.wake(*until),
-        _ => plan.actions.push(Action::Start {
-            container: container.name.clone(),
-            attempt,
-            replaces,
-        }),
-    };
+    let start = |plan: &mut Plan, replaces| start(facts, container, (attempt, replaces), plan);
     let Some(current) = facts.observed.current(&container.name) else {
         start(plan, None);
         return;
@@ -650,6 +681,31 @@ mod tests {
         world.push(("a", 0, running()));
         world.push(("b", 0, running()));
         assert!(steps(&pod, &world, &[]).is_empty(), "everything runs");
+    }
+
+    #[test]
+    fn an_ephemeral_container_is_started_once_whatever_the_others_do() {
+        let mut pod = pod("Always");
+        pod.spec.ephemeral_containers = vec![Container {
+            name: "e".into(),
+            image: "x".into(),
+            ..Container::default()
+        }];
+        let mut world = vec![(SANDBOX, 0, running())];
+        assert_eq!(steps(&pod, &world, &[]), ["start e0", "start i0"]);
+        world.extend([("i", 0, running()), ("e", 0, State::Created)]);
+        assert_eq!(steps(&pod, &world, &[]), ["start e0"], "it has not begun");
+        for state in [running(), exited(0), exited(1)] {
+            world[2].2 = state;
+            assert!(steps(&pod, &world, &[]).is_empty());
+        }
+        world.pop();
+        pod.status = json!({"ephemeralContainerStatuses": [
+            {"name": "e", "restartCount": 0, "containerID": "docker://e0"}]});
+        assert!(
+            steps(&pod, &world, &[]).is_empty(),
+            "somebody has removed it"
+        );
     }
 
     #[test]

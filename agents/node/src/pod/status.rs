@@ -47,6 +47,12 @@ pub(crate) fn assemble(inputs: &Inputs<'_>) -> Value {
     let pod = inputs.pod;
     let init: Vec<Value> = statuses(inputs, &pod.spec.init_containers, true);
     let apps: Vec<Value> = statuses(inputs, &pod.spec.containers, false);
+    let ephemeral: Vec<Value> = pod
+        .spec
+        .ephemeral_containers
+        .iter()
+        .map(|container| container_status(inputs, Role::Ephemeral, container))
+        .collect();
     let phase = phase(inputs, &init, &apps);
     let ips = addresses(inputs);
     let mut status = json!({
@@ -61,6 +67,9 @@ pub(crate) fn assemble(inputs: &Inputs<'_>) -> Value {
     });
     if !init.is_empty() {
         status["initContainerStatuses"] = Value::Array(init);
+    }
+    if !ephemeral.is_empty() {
+        status["ephemeralContainerStatuses"] = Value::Array(ephemeral);
     }
     if let Some(first) = ips.first() {
         status["podIP"] = json!(first);
@@ -151,7 +160,7 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
     let state = match current.map(|current| (current, &current.state)) {
         Some((_, State::Running { started_at })) => {
             started = results.started(container);
-            ready = role != Role::Init && results.ready(container);
+            ready = matches!(role, Role::App | Role::Sidecar) && results.ready(container);
             json!({"running": {"startedAt": clock::format(*started_at)}})
         }
         Some((observed, State::Exited(exit))) => {
@@ -187,8 +196,10 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
         },
         "image": image(inputs.pod, container, current),
         "imageID": current.map_or("", |current| current.image_id.as_str()),
-        "started": started,
     });
+    if role != Role::Ephemeral {
+        status["started"] = json!(started);
+    }
     if let Some(current) = current {
         status["containerID"] = json!(format!("{}://{}", inputs.scheme, current.id));
     }
@@ -214,7 +225,11 @@ fn image<'a>(pod: &'a Pod, container: &'a Container, current: Option<&Observed>)
     if hash.is_none_or(|hash| *hash == definition_hash(container)) {
         return &container.image;
     }
-    let lists = ["containerStatuses", "initContainerStatuses"];
+    let lists = [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ];
     let recorded = lists
         .iter()
         .filter_map(|list| pod.status[list].as_array())
@@ -299,12 +314,20 @@ fn has_begun(inputs: &Inputs<'_>, role: Role, name: &str) -> bool {
     match role {
         Role::App => any_app() || initialised(),
         Role::Init | Role::Sidecar => any_app() || later.into_iter().any(seen),
+        Role::Ephemeral => {
+            let named = |container: &&Container| container.name == name;
+            spec.ephemeral_containers.iter().filter(named).any(seen)
+        }
     }
 }
 
 /// The end that the API has on record for a container.
 fn recorded_exit(pod: &Pod, name: &str) -> Option<Value> {
-    let lists = ["containerStatuses", "initContainerStatuses"];
+    let lists = [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ];
     let statuses = lists
         .iter()
         .filter_map(|list| pod.status.get(list)?.as_array())
@@ -548,6 +571,28 @@ mod tests {
             over: false,
             verdict: None,
         }
+    }
+
+    #[test]
+    fn an_ephemeral_container_has_a_status_and_counts_for_nothing() {
+        let mut pod = pod("Never", false);
+        pod.spec.ephemeral_containers = vec![Container {
+            name: "e".into(),
+            image: "img:1".into(),
+            ..Container::default()
+        }];
+        let world = [
+            (SANDBOX, 0, running()),
+            ("a", 0, running()),
+            ("b", 0, running()),
+            ("e", 0, exited(1)),
+        ];
+        let told = status(&case(pod, &world));
+        assert_eq!(told["phase"], "Running");
+        let e = &told["ephemeralContainerStatuses"][0];
+        assert_eq!(e["state"]["terminated"]["exitCode"], 1);
+        assert_eq!(e["ready"], false);
+        assert_eq!(e.get("started"), None);
     }
 
     fn status(case: &Case<'_>) -> Value {

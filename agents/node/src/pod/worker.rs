@@ -700,7 +700,11 @@ fn retry_pause(failures: u32) -> Duration {
 
 /// Probe results of containers that an earlier agent has started, so that taking them over changes nothing.
 fn recorded_probes(status: &Value) -> BTreeMap<String, Results> {
-    let lists = ["containerStatuses", "initContainerStatuses"];
+    let lists = [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ];
     let all = lists
         .iter()
         .filter_map(|list| status.get(list)?.as_array())

@@ -95,6 +95,8 @@ pub(crate) struct ContainerSpec {
     pub(crate) security_options: Vec<String>,
     pub(crate) unmask_proc: bool,
     pub(crate) share_pid_with_sandbox: bool,
+    /// Id of another container whose processes it sees, where it shares them with no sandbox and not with the node.
+    pub(crate) pid_of: Option<String>,
     pub(crate) host_network: bool,
     pub(crate) host_pid: bool,
     pub(crate) host_ipc: bool,

@@ -74,7 +74,7 @@ pub(super) fn container_host_config(
         pid_mode: match (spec.host_pid, spec.share_pid_with_sandbox) {
             (true, _) => Some("host".to_owned()),
             (false, true) => Some(joined.clone()),
-            (false, false) => None,
+            (false, false) => spec.pid_of.as_ref().map(|id| format!("container:{id}")),
         },
         mounts: Some(mounts.collect()),
         privileged: Some(spec.privileged),
