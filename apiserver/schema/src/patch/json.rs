@@ -178,6 +178,23 @@ fn fail(operation: &str, why: &str) -> PatchError {
     PatchError::Unprocessable(format!("{operation} operation does not apply: {why}"))
 }
 
+/// There is nothing to put into, or to take from. Go's library says it in as many ways as it has operations.
+fn missing_path(operation: &str, end: &str, pointer: &str) -> PatchError {
+    let what = match operation {
+        "add" | "remove" => format!("path: {pointer:?}"),
+        _ => format!("{end} path: {pointer}"),
+    };
+    fail(operation, &format!("doc is missing {what}: missing value"))
+}
+
+/// The list or map is there, and does not take or give.
+fn refuse(operation: &str, pointer: &str, why: &str) -> PatchError {
+    PatchError::Unprocessable(match operation {
+        "copy" => format!("error while adding value during copy: {why}"),
+        _ => format!("error in {operation} for path: '{pointer}': {why}"),
+    })
+}
+
 /// Equal as JSON: `1` is `1.0`.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
@@ -232,18 +249,13 @@ fn find<'v>(document: &'v mut Value, pointer: &str) -> Option<&'v mut Value> {
         .try_fold(document, |value, token| step_into(value, token))
 }
 
-/// The container that a pointer ends in, and its last token.
+/// The container that a pointer ends in, and its last token. `end` says which end of a move or copy the pointer is.
 fn parent<'v>(
     document: &'v mut Value,
     pointer: &str,
-    operation: &str,
+    (operation, end): (&str, &str),
 ) -> Result<(&'v mut Value, String), PatchError> {
-    let missing = || {
-        fail(
-            operation,
-            &format!("doc is missing path: {pointer}: missing value"),
-        )
-    };
+    let missing = || missing_path(operation, end, pointer);
     let mut tokens = steps(pointer).ok_or_else(missing)?;
     let last = tokens.pop().ok_or_else(missing)?;
     let container = tokens
@@ -263,7 +275,7 @@ fn add(
         *document = value;
         return Ok(());
     }
-    let (container, last) = parent(document, pointer, operation)?;
+    let (container, last) = parent(document, pointer, (operation, "destination"))?;
     match container {
         Value::Object(map) => {
             map.insert(last, value);
@@ -273,33 +285,29 @@ fn add(
             let at = position(&last, items.len() + 1).ok_or_else(|| {
                 let why =
                     format!("Unable to access invalid index: {last}: invalid index referenced");
-                fail(operation, &why)
+                refuse(operation, pointer, &why)
             })?;
             items.insert(at, value);
         }
-        _ => {
-            return Err(fail(
-                operation,
-                &format!("doc is missing path: {pointer}: missing value"),
-            ));
-        }
+        _ => return Err(missing_path(operation, "destination", pointer)),
     }
     Ok(())
 }
 
 fn remove(document: &mut Value, pointer: &str, operation: &str) -> Result<Value, PatchError> {
-    let (container, last) = parent(document, pointer, operation)?;
-    let removed = match container {
-        Value::Object(map) => map.remove(&last),
-        Value::Array(items) => position(&last, items.len()).map(|at| items.remove(at)),
-        _ => None,
+    let (container, last) = parent(document, pointer, (operation, "from"))?;
+    let (removed, why) = match container {
+        Value::Object(map) => (
+            map.remove(&last),
+            format!("Unable to remove nonexistent key: {last}: missing value"),
+        ),
+        Value::Array(items) => (
+            position(&last, items.len()).map(|at| items.remove(at)),
+            format!("Unable to access invalid index: {last}: invalid index referenced"),
+        ),
+        _ => return Err(missing_path(operation, "from", pointer)),
     };
-    removed.ok_or_else(|| {
-        fail(
-            operation,
-            &format!("Unable to remove nonexistent key: {last}: missing value"),
-        )
-    })
+    removed.ok_or_else(|| refuse(operation, pointer, &why))
 }
 
 #[cfg(test)]
@@ -350,11 +358,19 @@ mod tests {
         for (patch, error) in [
             (
                 json!([{"op": "remove", "path": "/x"}]),
-                "remove operation does not apply: Unable to remove nonexistent key: x: missing value",
+                "error in remove for path: '/x': Unable to remove nonexistent key: x: missing value",
             ),
             (
                 json!([{"op": "remove", "path": ""}]),
-                "remove operation does not apply: doc is missing path: : missing value",
+                r#"remove operation does not apply: doc is missing path: "": missing value"#,
+            ),
+            (
+                json!([{"op": "remove", "path": "/l/1"}]),
+                "error in remove for path: '/l/1': Unable to access invalid index: 1: invalid index referenced",
+            ),
+            (
+                json!([{"op": "move", "from": "/a/b", "path": "/x/y"}]),
+                "move operation does not apply: doc is missing destination path: /x/y: missing value",
             ),
             (
                 json!([{"op": "replace", "path": "/a/x", "value": 1}]),
@@ -362,19 +378,19 @@ mod tests {
             ),
             (
                 json!([{"op": "add", "path": "/x/y", "value": 1}]),
-                "add operation does not apply: doc is missing path: /x/y: missing value",
+                r#"add operation does not apply: doc is missing path: "/x/y": missing value"#,
             ),
             (
                 json!([{"op": "add", "path": "/l/3", "value": 1}]),
-                "add operation does not apply: Unable to access invalid index: 3: invalid index referenced",
+                "error in add for path: '/l/3': Unable to access invalid index: 3: invalid index referenced",
             ),
             (
                 json!([{"op": "add", "path": "/a/b/c", "value": 1}]),
-                "add operation does not apply: doc is missing path: /a/b/c: missing value",
+                r#"add operation does not apply: doc is missing path: "/a/b/c": missing value"#,
             ),
             (
                 json!([{"op": "add", "path": "a", "value": 1}]),
-                "add operation does not apply: doc is missing path: a: missing value",
+                r#"add operation does not apply: doc is missing path: "a": missing value"#,
             ),
             (
                 json!([{"op": "add", "path": "/a"}]),
