@@ -11,7 +11,7 @@ use auth::User;
 use auth::request::Attributes;
 use auth::user::GROUP_MASTERS;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -90,7 +90,7 @@ fn is_probe(info: &RequestInfo) -> bool {
         })
 }
 
-pub(crate) async fn handle(State(server): State<Arc<ApiServer>>, request: Request) -> Response {
+pub(crate) async fn handle(server: Arc<ApiServer>, request: Request) -> Response {
     let started = Instant::now();
     let (parts, body) = request.into_parts();
     let mut body = body::Incoming::new(body);
@@ -359,6 +359,9 @@ async fn pipeline(
                 }
                 _ => find(&context.server, &context.info).await?,
             };
+            if let Some(text) = resource.as_deref().and_then(Resource::deprecation) {
+                context.warn(text);
+            }
             route(resource, &context.info, &parts.method)?
         }
     };
@@ -744,6 +747,9 @@ async fn rerouted(context: &Context, decided: Route, method: &Method) -> ApiResu
     match &decided {
         Route::Subresource(resource, _) | Route::Write(resource) if resource.custom.is_some() => {
             let resource = find(&context.server, &context.info).await?;
+            if let Some(text) = resource.as_deref().and_then(Resource::deprecation) {
+                context.warn(text);
+            }
             route(resource, &context.info, method)
         }
         _ => Ok(decided),

@@ -58,6 +58,8 @@ pub struct Definition {
 
 struct Version {
     name: Text,
+    /// What whoever uses it is warned of, where it is deprecated.
+    deprecation: Option<Box<str>>,
     compiled: OnceLock<Compiled>,
 }
 
@@ -93,6 +95,7 @@ pub fn served(object: &Object, source: Source) -> Vec<Resource> {
             .iter()
             .map(|version| Version {
                 name: version.text("name").to_owned().into(),
+                deprecation: deprecation(spec, version),
                 compiled: OnceLock::new(),
             })
             .collect(),
@@ -115,6 +118,34 @@ pub fn served(object: &Object, source: Source) -> Vec<Resource> {
             resource(object, version, Custom { definition, at })
         })
         .collect()
+}
+
+/// The warning of a deprecated version: its own, or the best of the versions that take its place. Texts are Kubernetes'.
+fn deprecation(spec: &Value, version: &Value) -> Option<Box<str>> {
+    if !version.flag("deprecated") {
+        return None;
+    }
+    if version.has("deprecationWarning") {
+        return Some(version.text("deprecationWarning").into());
+    }
+    let (group, kind, name) = (
+        spec.text("group"),
+        spec.at("names").text("kind"),
+        version.text("name"),
+    );
+    let mut names: Vec<&str> = spec
+        .list("versions")
+        .iter()
+        .filter(|other| other.flag("served") && !other.flag("deprecated"))
+        .map(|other| other.text("name"))
+        .filter(|other| crate::compare_versions(other, name).is_lt())
+        .collect();
+    names.sort_by(|a, b| crate::compare_versions(a, b));
+    let rather = match names.first() {
+        Some(better) => format!("; use {group}/{better} {kind}"),
+        None => String::new(),
+    };
+    Some(format!("{group}/{name} {kind} is deprecated{rather}").into())
 }
 
 fn resource(object: &Object, version: &Value, custom: Custom) -> Resource {
@@ -323,6 +354,11 @@ impl Custom {
     /// The name of this version.
     pub fn version(&self) -> &Text {
         &self.definition.versions[self.at].name
+    }
+
+    /// What whoever uses this version is warned of, where it is deprecated.
+    pub fn deprecation(&self) -> Option<&str> {
+        self.definition.versions[self.at].deprecation.as_deref()
     }
 
     /// `group/version` of objects of this version.

@@ -65,6 +65,41 @@ fn warnings(answer: &Answer) -> Vec<&str> {
 }
 
 #[tokio::test]
+async fn whoever_uses_a_deprecated_version_is_warned() {
+    let mut value = full();
+    let mut other = |name: &str, extra: (&str, Value)| {
+        let mut version = value["spec"]["versions"][0].clone();
+        version["name"] = json!(name);
+        version["storage"] = json!(false);
+        version["deprecated"] = json!(true);
+        version[extra.0] = extra.1;
+        value["spec"]["versions"]
+            .as_array_mut()
+            .unwrap()
+            .push(version);
+    };
+    other("v1beta1", ("deprecationWarning", json!("Ask for the v1.")));
+    other("v1alpha1", ("served", json!(true)));
+    let server = start(value).await;
+    let warned = async |uri: String| {
+        let answer = server.get(&uri).await;
+        warnings(&answer)
+            .into_iter()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(warned(WIDGETS.to_owned()).await, [] as [&str; 0]);
+    assert_eq!(
+        warned(WIDGETS.replace("/v1/", "/v1beta1/")).await,
+        ["299 - \"Ask for the v1.\""]
+    );
+    assert_eq!(
+        warned(WIDGETS.replace("/v1/", "/v1alpha1/")).await,
+        ["299 - \"example.com/v1alpha1 Widget is deprecated; use example.com/v1 Widget\""]
+    );
+}
+
+#[tokio::test]
 async fn objects_are_pruned_defaulted_and_validated() {
     let server = start(full()).await;
     let created = server

@@ -218,7 +218,8 @@ fn review_versions(versions: &[&str], path: &Path, errors: &mut ErrorList) {
     }
 }
 
-fn client_config(config: &Value, path: &Path, errors: &mut ErrorList) {
+/// Where a webhook is.
+pub(super) fn client_config(config: &Value, path: &Path, errors: &mut ErrorList) {
     match (config.has("url"), config.has("service")) {
         (true, false) => webhook_url(config.text("url"), &path.child("url"), errors),
         (false, true) => webhook_service(config.at("service"), &path.child("service"), errors),

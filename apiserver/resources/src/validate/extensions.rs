@@ -13,6 +13,8 @@ use serde_json::Value;
 use super::{complain, immutable, items, one_of, optional_one_of, require};
 use crate::look::{Look, spec};
 
+const DEPRECATION_WARNING_BYTES_MAX: usize = 256;
+
 /// APIService.
 pub(crate) fn api_service(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
@@ -147,17 +149,16 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
         &path.child("conversion"),
         errors,
     );
-    if conversion.text("strategy") == "Webhook"
-        && !conversion.at("webhook").at("clientConfig").is_object()
-    {
-        let path = path
-            .child("conversion")
-            .child("webhook")
-            .child("clientConfig");
-        errors.push(FieldError::required(
-            &path,
-            "required when strategy is set to Webhook",
-        ));
+    if conversion.text("strategy") == "Webhook" {
+        let config = conversion.at("webhook").at("clientConfig");
+        // As below, the field is named as it was in the older form.
+        let path = path.child("conversion").child("webhookClientConfig");
+        if config.is_object() {
+            super::admission::client_config(config, &path, errors);
+        } else {
+            let detail = "required when strategy is set to Webhook";
+            errors.push(FieldError::required(&path, detail));
+        }
     }
     if conversion.text("strategy") == "Webhook" {
         review_versions(conversion, &path.child("conversion"), errors);
@@ -215,6 +216,9 @@ fn versions(object: &Object, errors: &mut ErrorList) {
         if !seen.insert(name) {
             errors.push(FieldError::duplicate(&path.child("name"), name));
         }
+        if version.has("deprecationWarning") {
+            deprecation_warning(version, &path.child("deprecationWarning"), errors);
+        }
         version_fields(version, &path, common, errors);
     }
     if versions
@@ -227,6 +231,26 @@ fn versions(object: &Object, errors: &mut ErrorList) {
             &path.child("versions"),
             versions.to_vec(),
             "must have exactly one version marked as storage version",
+        ));
+    }
+}
+
+/// It becomes a header of answers.
+fn deprecation_warning(version: &Value, path: &Path, errors: &mut ErrorList) {
+    let text = version.text("deprecationWarning");
+    let mut complain = |detail: &str| errors.push(FieldError::invalid(path, text, detail));
+    if !version.flag("deprecated") {
+        return complain("can only be set for deprecated versions");
+    }
+    if text.len() > DEPRECATION_WARNING_BYTES_MAX {
+        complain("must be <= 256 characters long");
+    }
+    if text.is_empty() {
+        complain("must not be an empty string");
+    }
+    if let Some(at) = text.find(char::is_control) {
+        complain(&format!(
+            "must only contain printable UTF-8 characters; non-printable character found at index {at}"
         ));
     }
 }
@@ -362,6 +386,65 @@ mod tests {
                 {"conversionReviewVersions": versions, "clientConfig": {"url": "https://x.io"}}});
             let path = "spec.conversion.conversionReviewVersions";
             let wanted = wanted.map(|text| format!("{path}{text}"));
+            assert_eq!(errors(value), Vec::from_iter(wanted));
+        }
+    }
+
+    #[test]
+    fn a_converter_is_called_by_https() {
+        for (config, wanted) in [
+            (json!({"url": "https://x.io/convert"}), None),
+            (
+                json!(null),
+                Some(": Required value: required when strategy is set to Webhook"),
+            ),
+            (
+                json!({}),
+                Some(": Required value: exactly one of url or service is required"),
+            ),
+            (
+                json!({"url": "http://x.io"}),
+                Some(
+                    ".url: Invalid value: \"http\": 'https' is the only allowed URL scheme; desired format: https://host[/path]",
+                ),
+            ),
+            (
+                json!({"service": {"name": "s"}}),
+                Some(".service.namespace: Required value: service namespace is required"),
+            ),
+        ] {
+            let mut value = cron();
+            value["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook":
+                {"conversionReviewVersions": ["v1"], "clientConfig": config}});
+            let wanted = wanted.map(|text| format!("spec.conversion.webhookClientConfig{text}"));
+            assert_eq!(errors(value), Vec::from_iter(wanted));
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_deprecated_versions_can_be_a_header() {
+        let long = "x".repeat(257);
+        for (deprecated, text, wanted) in [
+            (true, "Use something else.", None),
+            (true, "é", None),
+            (false, "x", Some("can only be set for deprecated versions")),
+            (true, "", Some("must not be an empty string")),
+            (true, &*long, Some("must be <= 256 characters long")),
+            (
+                true,
+                "a\nb",
+                Some(
+                    "must only contain printable UTF-8 characters; non-printable character found at index 1",
+                ),
+            ),
+        ] {
+            let mut value = cron();
+            let version = &mut value["spec"]["versions"][0];
+            version["deprecated"] = json!(deprecated);
+            version["deprecationWarning"] = json!(text);
+            let wanted = wanted.map(|detail| {
+                format!("spec.versions[0].deprecationWarning: Invalid value: {text:?}: {detail}")
+            });
             assert_eq!(errors(value), Vec::from_iter(wanted));
         }
     }
