@@ -34,19 +34,13 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
             });
     checked.map_err(|refusal| match refusal {
         Refusal::Forbidden(forbidden) => authorize::refusal(forbidden),
-        Refusal::RoleNotFound(name) => {
-            let role = object
-                .get_str(&["roleRef", "kind"])
-                .unwrap_or("ClusterRole");
-            ApiError::not_found(
-                GROUP,
-                if role == "Role" {
-                    "roles"
-                } else {
-                    "clusterroles"
-                },
-                &name,
-            )
+        Refusal::RoleNotFound => {
+            let role = |field: &str| object.get_str(&["roleRef", field]).unwrap_or_default();
+            let plural = match role("kind") {
+                "Role" => "roles",
+                _ => "clusterroles",
+            };
+            ApiError::not_found(GROUP, plural, role("name"))
         }
     })
 }

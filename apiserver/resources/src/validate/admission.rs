@@ -634,6 +634,22 @@ mod tests {
     }
 
     #[test]
+    fn keys_of_audit_annotations_are_qualified_by_their_policy() {
+        for (key, good) in [("count", true), ("a b", false), ("", false), ("x/y", false)] {
+            let policy = json!({"metadata": {"name": "p.example.com"}, "spec": {
+                "matchConstraints": {"resourceRules": [{"apiGroups": [""], "apiVersions": ["v1"],
+                    "operations": ["*"], "resources": ["pods"]}]},
+                "auditAnnotations": [{"key": key, "valueExpression": "'x'"}]}});
+            let mut errors = ErrorList::new();
+            validating_policy(&Object::new(policy).unwrap(), &mut errors);
+            assert_eq!(errors.is_empty(), good, "{key:?}: {errors:?}");
+            let path = "spec.auditAnnotations[0].key: Invalid value: \"p.example.com/";
+            let all = errors.iter().map(ToString::to_string);
+            assert!(all.into_iter().all(|text| text.starts_with(path)));
+        }
+    }
+
+    #[test]
     fn webhooks_are_what_kubernetes_takes() {
         assert_eq!(complaints(|_| {}), Vec::<String>::new());
         for (path, value, text) in [
