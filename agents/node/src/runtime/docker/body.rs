@@ -56,11 +56,13 @@ pub(super) fn container_host_config(
         target: Some(mount.target.clone()),
         read_only: Some(mount.read_only),
         bind_options: Some(MountBindOptions {
-            propagation: Some(match mount.propagation {
-                "rshared" => MountBindOptionsPropagationEnum::RSHARED,
-                "rslave" => MountBindOptionsPropagationEnum::RSLAVE,
-                _ => MountBindOptionsPropagationEnum::RPRIVATE,
-            }),
+            // Unsaid it is private, but for a directory that holds Docker's own, such as `/`, which Docker refuses to
+            // mount privately and then mounts as a slave.
+            propagation: match mount.propagation {
+                "rshared" => Some(MountBindOptionsPropagationEnum::RSHARED),
+                "rslave" => Some(MountBindOptionsPropagationEnum::RSLAVE),
+                _ => None,
+            },
             ..MountBindOptions::default()
         }),
         ..Mount::default()
@@ -98,5 +100,50 @@ pub(super) fn container_host_config(
         }),
         restart_policy: Some(no_restart()),
         ..HostConfig::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::BindMount;
+
+    #[test]
+    fn private_mounts_are_left_to_docker() {
+        let of = |propagation| {
+            let mount = BindMount {
+                source: "/".into(),
+                target: "/host".into(),
+                read_only: false,
+                propagation,
+            };
+            let spec = ContainerSpec {
+                mounts: vec![mount],
+                ..ContainerSpec::default()
+            };
+            let mounts = container_host_config("box", &spec, 0).mounts.unwrap();
+            mounts[0].bind_options.clone().unwrap().propagation
+        };
+        let slave = MountBindOptionsPropagationEnum::RSLAVE;
+        assert_eq!(of("rprivate"), None);
+        assert_eq!(of("rslave"), Some(slave));
+    }
+
+    #[test]
+    fn a_container_sees_the_processes_that_it_asks_for() {
+        for (host_pid, share, wanted) in [
+            (false, false, "container:other"),
+            (false, true, "container:box"),
+            (true, true, "host"),
+        ] {
+            let spec = ContainerSpec {
+                host_pid,
+                share_pid_with_sandbox: share,
+                pid_of: Some("other".into()),
+                ..ContainerSpec::default()
+            };
+            let mode = container_host_config("box", &spec, 0).pid_mode;
+            assert_eq!(mode.as_deref(), Some(wanted));
+        }
     }
 }
