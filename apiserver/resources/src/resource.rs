@@ -260,6 +260,11 @@ impl Resource {
         matches!(self.storage, Storage::Virtual)
     }
 
+    /// What whoever uses this version of a custom resource is warned of, where it is deprecated.
+    pub fn deprecation(&self) -> Option<&str> {
+        self.custom.as_ref()?.deprecation()
+    }
+
     /// What describes objects of this kind.
     pub fn schema(&self) -> Schema<'_> {
         match &self.custom {
