@@ -1,4 +1,4 @@
-//! Resolves a pod's priority class into its number; keeps the default class unique.
+//! Resolves a pod's priority class into its number; keeps the default class unique, and the system's classes.
 
 use schema::Object;
 
@@ -6,6 +6,8 @@ use crate::admission::{Admission, Operation};
 use crate::status::ApiResult;
 
 const GROUP: &str = "scheduling.k8s.io";
+/// The classes of what a cluster cannot do without. Nobody deletes them.
+const SYSTEM: [&str; 2] = ["system-cluster-critical", "system-node-critical"];
 
 pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<()> {
     if !admission.creates("", "pods") {
@@ -61,13 +63,18 @@ pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<(
 }
 
 pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> ApiResult<()> {
-    let Some(class) = object.filter(|_| admission.is(GROUP, "priorityclasses")) else {
-        return Ok(());
-    };
-    if admission.operation == Operation::Delete || class.get_bool(&["globalDefault"]) != Some(true)
-    {
+    if !admission.is(GROUP, "priorityclasses") {
         return Ok(());
     }
+    if admission.operation == Operation::Delete {
+        let system = admission.old.filter(|old| SYSTEM.contains(&old.name()));
+        let text = "this is a system priority class and cannot be deleted";
+        return system.map_or(Ok(()), |old| Err(admission.forbid(old, text)));
+    }
+    let is_default = |class: &&Object| class.get_bool(&["globalDefault"]) == Some(true);
+    let Some(class) = object.filter(is_default) else {
+        return Ok(());
+    };
     let server = &admission.context.server;
     let classes = server.world.list(GROUP, "priorityclasses", "");
     let other = classes

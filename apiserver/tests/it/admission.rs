@@ -618,6 +618,23 @@ async fn runtime_classes_are_looked_up() {
 }
 
 #[tokio::test]
+async fn system_priority_classes_stay() {
+    let server = Server::start().await;
+    let classes = "/apis/scheduling.k8s.io/v1/priorityclasses";
+    let class = json!({"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass", "metadata": {"name": "mine"}, "value": 1});
+    server.post(classes, class).await.ok();
+    let mine = format!("{classes}/mine");
+    server.delete(&mine, json!(null)).await.ok();
+    let system = format!("{classes}/system-node-critical");
+    let refused = server.delete(&system, json!(null)).await;
+    assert_eq!(
+        refused.refused().2,
+        "priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and cannot be deleted"
+    );
+    server.get(&system).await.ok();
+}
+
+#[tokio::test]
 async fn an_ingress_gets_the_default_class() {
     let server = Server::start().await;
     let class = json!({"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "spec": {"controller": "example.com/c"},
