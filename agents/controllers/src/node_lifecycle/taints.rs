@@ -72,14 +72,14 @@ fn wanted(node: &Node, eviction: Eviction, now: Micros) -> (Vec<Taint>, bool) {
     };
     let mut taints = node.spec.taints.clone();
     for (kind, status, key) in NO_SCHEDULE {
-        set(&mut taints, key, "NoSchedule", holds(kind, status), None);
+        set(&mut taints, key, "NoSchedule", holds(kind, status), now);
     }
     set(
         &mut taints,
         UNSCHEDULABLE,
         "NoSchedule",
         node.spec.unschedulable,
-        Some(now),
+        now,
     );
     let has = |taints: &[Taint], key: &str| {
         taints
@@ -92,12 +92,12 @@ fn wanted(node: &Node, eviction: Eviction, now: Micros) -> (Vec<Taint>, bool) {
     for (key, status) in [(NOT_READY, "False"), (UNREACHABLE, "Unknown")] {
         let want = holds("Ready", status) && may;
         starts |= want && !evicting;
-        set(&mut taints, key, "NoExecute", want, Some(now));
+        set(&mut taints, key, "NoExecute", want, now);
     }
     (taints, starts)
 }
 
-fn set(taints: &mut Vec<Taint>, key: &str, effect: &str, present: bool, now: Option<Micros>) {
+fn set(taints: &mut Vec<Taint>, key: &str, effect: &str, present: bool, now: Micros) {
     let is = |taint: &Taint| taint.key == key && taint.effect == effect;
     if !present {
         taints.retain(|taint| !is(taint));
@@ -106,7 +106,7 @@ fn set(taints: &mut Vec<Taint>, key: &str, effect: &str, present: bool, now: Opt
             key: key.into(),
             effect: effect.into(),
             value: String::new(),
-            time_added: now.map(timestamp::time),
+            time_added: Some(timestamp::time(now)),
         });
     }
 }
@@ -128,6 +128,15 @@ mod tests {
                 )
             })
             .collect()
+    }
+
+    #[test]
+    fn taints_say_since_when() {
+        let node = "{status: {conditions: [{type: Ready, status: Unknown}]}}";
+        let (taints, _) = wanted(&object(node), Eviction::Allowed, 0);
+        let added = Some("1970-01-01T00:00:00Z");
+        assert!(taints.iter().all(|t| t.time_added.as_deref() == added));
+        assert_eq!(taints.len(), 2);
     }
 
     #[test]
