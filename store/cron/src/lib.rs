@@ -1,9 +1,10 @@
 //! The notation of cron schedules, and the messages about wrong ones, which are those of the library that Kubernetes reads
-//! schedules with. The API server checks with it what the controller will read; when a schedule comes round next is the
-//! controller's matter. Architecture invariant: no clock, no time zones.
+//! schedules with, and the names of time zones. The API server checks with it what the controller will read; when a
+//! schedule comes round next is the controller's matter. Architecture invariant: no clock.
 
 mod duration;
 mod field;
+pub mod zone;
 
 use field::{DAYS, HOURS, MINUTES, MONTHS, WEEKDAYS, field};
 

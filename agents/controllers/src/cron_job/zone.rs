@@ -1,25 +1,10 @@
-//! Time zones by their names. The data is in the binary, so that every server knows the same zones.
+//! What the wall clocks of a time zone show.
 
 use agent_runtime::timestamp::Micros;
 use jiff::Timestamp;
-use jiff::tz::{TimeZone, TimeZoneDatabase};
-use std::sync::LazyLock;
+use jiff::tz::TimeZone;
 
-static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
-
-/// The zone of a name, which is written exactly so.
-pub(super) fn find(name: &str) -> Result<TimeZone, String> {
-    let unknown = || format!("unknown time zone {name}");
-    if matches!(name, "" | "UTC") {
-        return Ok(TimeZone::UTC);
-    }
-    let zone = ZONES.get(name).map_err(|_| unknown())?;
-    if zone.iana_name() == Some(name) {
-        Ok(zone)
-    } else {
-        Err(unknown())
-    }
-}
+pub(super) use cron::zone::find;
 
 /// RFC 3339, as the wall clocks of the zone show it.
 pub(super) fn local_time(at: Micros, zone: &TimeZone) -> String {

@@ -412,7 +412,7 @@ fn job_of_cron(job: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-/// Names of zones are checked for their form; whether the zone exists is known where schedules are computed.
+/// The name of a zone that there is, and that is the same on every server.
 fn time_zone(zone: &str, path: &Path, errors: &mut ErrorList) {
     let is_named = |char: char| char.is_ascii_alphanumeric() || ".-_+".contains(char);
     let is_part = |part: &str| {
@@ -429,6 +429,8 @@ fn time_zone(zone: &str, path: &Path, errors: &mut ErrorList) {
     } else if zone.eq_ignore_ascii_case("local") {
         "timeZone must be an explicit time zone as defined in https://www.iana.org/time-zones"
             .to_owned()
+    } else if let Err(message) = cron::zone::find(zone) {
+        message
     } else {
         return;
     };

@@ -318,6 +318,20 @@ fn jobs() {
         errors(cron("* * *")),
         ["spec.schedule: Invalid value: \"* * *\": expected exactly 5 fields, found 3: [* * *]"]
     );
+    let zoned = |zone: &str| {
+        let mut object = cron("* * * * *");
+        object["spec"]["timeZone"] = zone.into();
+        errors(object)
+    };
+    assert_eq!(zoned("Europe/Berlin"), none());
+    for zone in ["Mars/Olympus", "europe/berlin", "../etc/passwd", "/UTC"] {
+        assert_eq!(
+            zoned(zone),
+            [format!(
+                "spec.timeZone: Invalid value: \"{zone}\": unknown time zone {zone}"
+            )]
+        );
+    }
 }
 
 fn job(extra: Value) -> Value {
