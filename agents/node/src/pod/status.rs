@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
+use super::admission::REJECTED;
 use super::conditions::conditions;
 use super::container::{LABEL_HASH, Qos, definition_hash};
 use super::plan::{self, Observation, Waiting};
@@ -79,12 +80,25 @@ pub(crate) fn assemble(inputs: &Inputs<'_>) -> Value {
         status["reason"] = json!(verdict.reason);
         status["message"] = json!(verdict.message);
     }
-    if pod.metadata.generation == 0
-        && let Some(status) = status.as_object_mut()
-    {
-        status.remove("observedGeneration");
+    if let Some(status) = status.as_object_mut() {
+        if pod.metadata.generation == 0 {
+            status.remove("observedGeneration");
+        }
+        // Kubernetes tells of no containers where none was ever to run, so that lists of pods show why.
+        if was_rejected(inputs) {
+            status.remove("containerStatuses");
+            status.remove("initContainerStatuses");
+        }
     }
     status
+}
+
+/// Whether the node has not taken the pod.
+fn was_rejected(inputs: &Inputs<'_>) -> bool {
+    let recorded = inputs.pod.status.get("message").and_then(Value::as_str);
+    let said = inputs.verdict.map(|verdict| verdict.message.as_str());
+    let said = said.or(recorded);
+    inputs.observed.containers.is_empty() && said.is_some_and(|text| text.starts_with(REJECTED))
 }
 
 fn addresses(inputs: &Inputs<'_>) -> Vec<String> {
@@ -725,6 +739,25 @@ mod tests {
             },
             "Failed terminated:Error,terminated:Error ready=false init=true",
         );
+    }
+
+    #[test]
+    fn a_pod_that_was_not_taken_has_no_containers() {
+        let verdict = Some(Verdict {
+            reason: "OutOfcpu",
+            message: format!("{REJECTED}why"),
+        });
+        let rejected = status(&Case {
+            verdict,
+            over: true,
+            ..case(pod("Always", true), &[])
+        });
+        assert_eq!(
+            (&rejected["phase"], &rejected["reason"]),
+            (&json!("Failed"), &json!("OutOfcpu"))
+        );
+        assert_eq!(rejected.get("containerStatuses"), None);
+        assert_eq!(rejected.get("initContainerStatuses"), None);
     }
 
     #[test]
