@@ -127,6 +127,21 @@ pub(crate) fn is_foreign(name: &str) -> bool {
     name.contains('/') && !name.contains("kubernetes.io/") && !name.starts_with("requests.")
 }
 
+/// What a pod counts: what it asks for, and its overhead.
+fn total(spec: &Value, field: &str) -> Amounts {
+    let mut total = of_pod_spec(spec, field);
+    for (name, amount) in amounts(spec.at("overhead")) {
+        match total.get_mut(&name) {
+            Some(sum) => *sum += amount,
+            None if field == "requests" => {
+                total.insert(name, amount);
+            }
+            None => {}
+        }
+    }
+    total
+}
+
 /// What the containers of a pod ask for together: those that run side by side, or the largest one that runs before them.
 pub(crate) fn of_containers(spec: &Value, field: &str) -> Amounts {
     let of = |container: &Value| amounts(container.at("resources").at(field));
@@ -150,20 +165,11 @@ pub(crate) fn of_containers(spec: &Value, field: &str) -> Amounts {
     total
 }
 
-/// The same with what is said of the pod as a whole, and what it needs beside its containers.
-fn total(spec: &Value, field: &str) -> Amounts {
+/// What a pod's `spec` asks for in `field`, `requests` or `limits`, without its overhead: what is said of the pod as a
+/// whole, else what its containers ask for together.
+pub fn of_pod_spec(spec: &Value, field: &str) -> Amounts {
     let mut total = of_containers(spec, field);
-    // What is said of the pod as a whole counts instead.
     total.extend(amounts(spec.at("resources").at(field)));
-    for (name, amount) in amounts(spec.at("overhead")) {
-        match total.get_mut(&name) {
-            Some(sum) => *sum += amount,
-            None if field == "requests" => {
-                total.insert(name, amount);
-            }
-            None => {}
-        }
-    }
     total
 }
 
