@@ -239,7 +239,8 @@ fn bounds(kind: &str, item: &Value, capped: &'static str, get: Asked<'_>) -> Vec
 
 /// The texts for every resource of which the limit is more times the request than the item allows.
 fn ratios(kind: &str, item: &Value, get: Asked<'_>) -> Vec<String> {
-    let some = |field, name: &str| get(field, name).filter(|amount| !amount.is_zero());
+    let some =
+        |field: &'static str, name: &str| get(field, name).filter(|amount| !amount.is_zero());
     let mut problems = Vec::new();
     for (name, most) in amounts_of(item, "maxLimitRequestRatio") {
         let bound = format!("{name} max limit to request ratio per {kind} is {most}");
