@@ -4,7 +4,7 @@ use bytes::Bytes;
 use resources::Resource;
 use resources::custom::Custom;
 use schema::Object;
-use schema::decode::{Decoded, FieldValidation};
+use schema::decode::{DecodeError, Decoded, FieldValidation};
 use schema::field::{FieldError, Path};
 use schema::structural::{Schema, Structural};
 use serde_json::{Map, Value};
@@ -93,7 +93,7 @@ pub(crate) fn object(
 }
 
 /// Checks what a patch made of an `old` object: its fields get the checks that a body gets, but for those that the patch left
-/// alone, which got them when they came. What is wrong then is the patch.
+/// alone, which got them when they came. What is wrong then is the patch. What is wrong with its own text is told first.
 pub(crate) fn patched(
     context: &Context,
     expected: Expected<'_>,
@@ -109,11 +109,24 @@ pub(crate) fn patched(
         Some(_) => Map::new(),
         None => take_equal(&mut patched, old, |name| patch.leaves_alone(name)),
     };
-    let mut decoded = schema::decode::value(ty, patched, validation).map_err(|error| {
+    let own = patch.problems().join(", ");
+    let decoded = match schema::decode::value(ty, patched, validation) {
+        Ok(_) if validation == FieldValidation::Strict && !own.is_empty() => {
+            Err(DecodeError::Strict(own))
+        }
+        Err(DecodeError::Strict(others)) if !own.is_empty() => {
+            Err(DecodeError::Strict(format!("{own}, {others}")))
+        }
+        other => other,
+    };
+    let mut decoded = decoded.map_err(|error| {
         let error = FieldError::invalid(&Path::new("patch"), shown(), error.to_string());
         ApiError::invalid("", "", "", &[error])
     })?;
     if validation == FieldValidation::Warn {
+        for problem in patch.problems() {
+            context.warn(problem.clone());
+        }
         warn(context, &decoded);
     }
     if expected.custom.is_some() && is_kindless(&decoded.value) {
@@ -405,12 +418,16 @@ mod tests {
             json!({"$patch": "replace", "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}),
             json!({"$patch": "delete"}),
         ] {
-            let json_patch = json!([{"op": "remove", "path": "/spec"}]).to_string();
-            for patch in [
-                Patch::Merge(patch.clone()),
-                Patch::Strategic(patch.clone()),
-                Patch::Json(json_patch.into()),
+            let json_patch = json!([{"op": "remove", "path": "/spec"}]);
+            for (form, body) in [
+                ("merge-patch", &patch),
+                ("strategic-merge-patch", &patch),
+                ("json-patch", &json_patch),
             ] {
+                let mut headers = http::HeaderMap::new();
+                let form = format!("application/{form}+json").parse().unwrap();
+                headers.insert(http::header::CONTENT_TYPE, form);
+                let patch = Patch::read(&headers, &body.to_string().into()).unwrap();
                 let mut long = patch.apply(pod, &old, || old.clone()).unwrap();
                 let mut short = long.clone();
                 let taken = take_equal(&mut long, &old, |_| false);

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use resources::Resource;
 use schema::Object;
+use schema::decode::FieldValidation;
 use schema::field::{FieldError, Path};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::context::Context;
 use crate::decode::{self, Expected};
@@ -24,8 +25,19 @@ const APPLY_PATCH: &str = "application/apply-patch+yaml";
 const ACCEPTED_CUSTOM: &[&str] = &[JSON_PATCH, MERGE_PATCH, APPLY_PATCH];
 const ACCEPTED: &[&str] = &[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH];
 
+/// The fields of an operation of a JSON patch.
+const OPERATION_FIELDS: &[&str] = &["op", "path", "from", "value"];
+/// As many problems of one patch are told.
+const PROBLEMS_MAX: usize = 100;
+
 /// A patch whose body was read once; applied as often as the write has to be tried.
-pub(crate) enum Patch {
+pub(crate) struct Patch {
+    form: Form,
+    /// What is wrong with the text of the patch itself, whatever comes of it: fields that occur twice.
+    problems: Vec<String>,
+}
+
+enum Form {
     Json(Bytes),
     Merge(Value),
     Strategic(Value),
@@ -34,20 +46,26 @@ pub(crate) enum Patch {
 impl Patch {
     /// Reads the body; 415 for other types, 400 where it does not parse.
     pub(crate) fn read(headers: &http::HeaderMap, body: &Bytes) -> ApiResult<Patch> {
-        let parse = || -> ApiResult<Value> {
-            let decoded = schema::decode::json(None, body, schema::decode::FieldValidation::Ignore)
+        let parse = |form: fn(Value) -> Form| -> ApiResult<Patch> {
+            let decoded = schema::decode::json(None, body, FieldValidation::Warn)
                 .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
             if !decoded.value.is_object() {
                 return Err(ApiError::bad_request(
                     "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
                 ));
             }
-            Ok(decoded.value)
+            Ok(Patch {
+                form: form(decoded.value),
+                problems: decoded.problems,
+            })
         };
         match negotiate::media_type(headers).as_str() {
-            JSON_PATCH => Ok(Patch::Json(body.clone())),
-            MERGE_PATCH => parse().map(Patch::Merge),
-            STRATEGIC_PATCH => parse().map(Patch::Strategic),
+            JSON_PATCH => Ok(Patch {
+                form: Form::Json(body.clone()),
+                problems: operation_problems(body),
+            }),
+            MERGE_PATCH => parse(Form::Merge),
+            STRATEGIC_PATCH => parse(Form::Strategic),
             _ => Err(ApiError::unsupported_media(ACCEPTED)),
         }
     }
@@ -55,13 +73,18 @@ impl Patch {
     /// Whether the patch leaves a field of the object as it is, as far as it says so itself: it does not name it. A directive
     /// may mean any field.
     pub(crate) fn leaves_alone(&self, field: &str) -> bool {
-        match self {
-            Patch::Merge(Value::Object(fields)) => !fields.contains_key(field),
-            Patch::Strategic(Value::Object(fields)) => !fields
+        match &self.form {
+            Form::Merge(Value::Object(fields)) => !fields.contains_key(field),
+            Form::Strategic(Value::Object(fields)) => !fields
                 .keys()
                 .any(|name| name == field || name.starts_with('$')),
             _ => false,
         }
+    }
+
+    /// What `fieldValidation` tells of the patch itself, before what it tells of the patched object.
+    pub(crate) fn problems(&self) -> &[String] {
+        &self.problems
     }
 
     /// The patched value of `object`, whose type is `expected`. `copy` makes a copy of it.
@@ -71,14 +94,14 @@ impl Patch {
         object: &Value,
         copy: impl FnOnce() -> Value,
     ) -> ApiResult<Value> {
-        match self {
-            Patch::Json(patch) => {
+        match &self.form {
+            Form::Json(patch) => {
                 schema::patch::json::apply(object, patch).map_err(|error| refuse(&error))
             }
-            Patch::Merge(patch) => {
+            Form::Merge(patch) => {
                 schema::patch::merge::apply_to(copy(), patch).map_err(|error| refuse(&error))
             }
-            Patch::Strategic(patch) => {
+            Form::Strategic(patch) => {
                 let ty = schema::type_of(expected.group, expected.version, expected.kind)
                     .ok_or_else(|| ApiError::unsupported_media(&[JSON_PATCH, MERGE_PATCH]))?;
                 schema::patch::strategic::apply_to(Some(ty), copy(), patch)
@@ -90,11 +113,34 @@ impl Patch {
 
 impl std::fmt::Display for Patch {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Patch::Json(text) => formatter.write_str(&String::from_utf8_lossy(text)),
-            Patch::Merge(value) | Patch::Strategic(value) => write!(formatter, "{value}"),
+        match &self.form {
+            Form::Json(text) => formatter.write_str(&String::from_utf8_lossy(text)),
+            Form::Merge(value) | Form::Strategic(value) => write!(formatter, "{value}"),
         }
     }
+}
+
+/// Fields of a JSON patch that occur twice, and those that no operation has; none where it cannot be read, which is told
+/// when it is applied.
+fn operation_problems(body: &Bytes) -> Vec<String> {
+    let Ok(decoded) = schema::decode::json(None, body, FieldValidation::Warn) else {
+        return Vec::new();
+    };
+    let operations = decoded
+        .value
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let unknown = operations.iter().enumerate().flat_map(|(at, operation)| {
+        let names = operation.as_object().into_iter().flat_map(Map::keys);
+        names
+            .filter(|name| !OPERATION_FIELDS.contains(&name.as_str()))
+            .map(move |name| format!("unknown field \"[{at}].{name}\""))
+    });
+    let all = decoded.problems.iter().cloned().chain(unknown);
+    all.take(PROBLEMS_MAX)
+        .map(|problem| format!("json patch {problem}"))
+        .collect()
 }
 
 fn refuse(error: &schema::patch::PatchError) -> ApiError {

@@ -1,8 +1,9 @@
 //! The patch types, their conflicts and their refusals.
 
+use http::Method;
 use serde_json::json;
 
-use crate::server::{MAPS, PODS, Server, config_map, pod};
+use crate::server::{Answer, MAPS, PODS, Server, config_map, pod};
 
 const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
 
@@ -155,6 +156,60 @@ async fn patches_are_refused_for_the_right_reasons() {
             " \"\" is invalid: patch: Invalid value: \"{\\\"dta\\\":{}}\": strict decoding error: unknown field \"dta\""
         )
     );
+}
+
+/// Sends a patch as text, which may have a field twice.
+async fn patch_text(server: &Server, uri: &str, kind: &str, text: &'static str) -> Answer {
+    let request = server
+        .request(Method::PATCH, uri)
+        .header("content-type", format!("application/{kind}"))
+        .body(text.into())
+        .unwrap();
+    server.read(request).await
+}
+
+#[tokio::test]
+async fn fields_that_a_patch_has_twice_are_told_or_refused() {
+    let server = Server::start().await;
+    server.post(MAPS, config_map("a", "1")).await.ok();
+    let uri = format!("{MAPS}/a");
+    let merge = r#"{"data": {"x": "1", "x": "2"}, "dta": 1}"#;
+    let merge_problems = r#"duplicate field "data.x", unknown field "dta""#;
+    let json = r#"[{"op": "add", "path": "/data/x", "value": "1", "value": "2", "values": "3"}]"#;
+    let json_problems =
+        r#"json patch duplicate field "[0].value", json patch unknown field "[0].values""#;
+    let cases = [
+        ("merge-patch+json", merge, merge_problems),
+        ("strategic-merge-patch+json", merge, merge_problems),
+        ("json-patch+json", json, json_problems),
+    ];
+    for (kind, text, problems) in cases {
+        let strict = format!("{uri}?fieldValidation=Strict");
+        let refused = patch_text(&server, &strict, kind, text).await;
+        let (code, reason, message) = refused.refused();
+        assert_eq!((code, reason), (422, "Invalid"), "{kind}");
+        let end = format!("strict decoding error: {problems}");
+        assert!(message.ends_with(&end), "{kind}: {message}");
+
+        let told = patch_text(&server, &uri, kind, text).await;
+        let warnings: Vec<String> = told
+            .headers
+            .get_all("warning")
+            .iter()
+            .map(|warning| warning.to_str().unwrap().replace('\\', ""))
+            .collect();
+        let expected: Vec<String> = problems
+            .split(", ")
+            .map(|problem| format!("299 - \"{problem}\""))
+            .collect();
+        assert_eq!(warnings, expected, "{kind}");
+        assert_eq!(told.ok()["data"]["x"], "2", "{kind}");
+
+        let ignored = format!("{uri}?fieldValidation=Ignore");
+        let silent = patch_text(&server, &ignored, kind, text).await;
+        assert!(silent.headers.get("warning").is_none(), "{kind}");
+        silent.ok();
+    }
 }
 
 #[tokio::test]
