@@ -323,6 +323,26 @@ fn owner_references(list: &[Value], path: &Path, errors: &mut ErrorList) {
     }
 }
 
+/// What the kinds of Kubernetes' own API add to the rules of all objects: a finalizer without a slash has to be one of
+/// Kubernetes'. Those that the object had before are left alone (`validateKubeFinalizerName`).
+pub(crate) fn own_finalizers(new: &Object, old: Option<&Object>, errors: &mut ErrorList) {
+    let before = old.map(Object::finalizers).unwrap_or_default();
+    for (at, name) in new.finalizers().into_iter().enumerate() {
+        if !before.contains(&name) {
+            let path = Path::new("metadata").child("finalizers").index(at);
+            standard_or_qualified(name, &path, errors);
+        }
+    }
+}
+
+/// A finalizer that has no slash has to be one of Kubernetes'.
+pub(crate) fn standard_or_qualified(name: &str, path: &Path, errors: &mut ErrorList) {
+    if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
+        let detail = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(path, name, detail));
+    }
+}
+
 fn finalizers(finalizers: &[&str], path: &Path, errors: &mut ErrorList) {
     for finalizer in finalizers {
         for message in names::is_qualified_name(finalizer) {

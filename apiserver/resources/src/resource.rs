@@ -362,8 +362,24 @@ impl Resource {
         } else {
             meta::validate(object, self.namespaced, self.name_rule)
         };
+        if self.is_strict_about_finalizers() {
+            meta::own_finalizers(object, None, &mut errors);
+        }
         self.check_fields(object, None, &mut errors);
         errors
+    }
+
+    /// Whether Kubernetes looks at the finalizers of this kind as it does at those of pods: not where its validation is that
+    /// of the API machinery alone.
+    fn is_strict_about_finalizers(&self) -> bool {
+        let is_lenient = matches!(
+            &*self.group,
+            "admissionregistration.k8s.io"
+                | "apiextensions.k8s.io"
+                | "apiregistration.k8s.io"
+                | "coordination.k8s.io"
+        );
+        self.custom.is_none() && !self.is_virtual() && !is_lenient
     }
 
     fn check_fields(&self, object: &Object, old: Option<&Object>, errors: &mut ErrorList) {
@@ -381,6 +397,9 @@ impl Resource {
     /// The same. `is_alike`: the kind's own fields are as wrong as they were, which is no reason.
     pub(crate) fn judge_update(&self, new: &Object, old: &Object, is_alike: bool) -> ErrorList {
         let mut errors = meta::validate_update(new, old);
+        if self.is_strict_about_finalizers() {
+            meta::own_finalizers(new, Some(old), &mut errors);
+        }
         if !is_alike {
             errors.extend(self.new_errors(new, old));
         }

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::items;
 use crate::look::{Look, spec, status};
+use crate::meta;
 
 /// Namespace: finalizers have to be standard or qualified.
 pub(crate) fn namespace(object: &Object, errors: &mut ErrorList) {
@@ -18,10 +19,7 @@ pub(crate) fn namespace(object: &Object, errors: &mut ErrorList) {
 fn finalizer(name: &Value, path: &Path, errors: &mut ErrorList) {
     let text = name.as_str().unwrap_or("");
     super::complain(names::is_qualified_name(text), path, text, errors);
-    if !text.contains('/') && !matches!(text, "kubernetes" | "orphan" | "foregroundDeletion") {
-        let detail = "name is neither a standard finalizer name nor is it fully qualified";
-        errors.push(FieldError::invalid(path, text, detail));
-    }
+    meta::standard_or_qualified(text, path, errors);
 }
 
 /// The doors for finalizers and for the phase, which says whether the namespace goes away.

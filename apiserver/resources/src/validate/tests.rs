@@ -88,6 +88,30 @@ fn service(spec: Value) -> Value {
 }
 
 #[test]
+fn finalizers_of_built_in_kinds_say_whose_they_are() {
+    let told = |at: usize, name: &str| {
+        format!(
+            "metadata.finalizers[{at}]: Invalid value: \"{name}\": name is neither a standard finalizer name nor is it fully qualified"
+        )
+    };
+    let map = |finalizers: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "finalizers": finalizers}});
+    assert_eq!(
+        errors(map(json!(["kubernetes", "orphan", "a.b/c"]))),
+        none()
+    );
+    assert_eq!(errors(map(json!(["a.b/c", "foo"]))), [told(1, "foo")]);
+    // Held by what an older server let in, it can still be changed.
+    assert_eq!(
+        update_errors(map(json!(["foo"])), |new| new
+            .set_finalizers(&["foo", "bar"])),
+        [told(1, "bar")]
+    );
+    let lease = json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {"name": "a", "namespace": "default", "finalizers": ["foo"]}});
+    assert_eq!(errors(lease), none());
+}
+
+#[test]
 fn metadata() {
     let with = |metadata: Value| {
         errors(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}))
