@@ -184,7 +184,7 @@ async fn spend_budget(context: &Context, pod: &Object, dry_run: bool) -> ApiResu
         return Ok(Verdict::Free);
     };
     if budgets.next().is_some() {
-        return Err(ApiError::internal(
+        return Err(ApiError::unknown(
             "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support.",
         ));
     }

@@ -186,6 +186,23 @@ async fn evictions_ask_the_budget() {
         refused.body["details"]["causes"][0]["reason"],
         "DisruptionBudget"
     );
+    // Two budgets are too many, which is told without a reason.
+    let budgets = "/apis/policy/v1/namespaces/default/poddisruptionbudgets";
+    let second = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "c"},
+        "spec": {"maxUnavailable": 1, "selector": {"matchLabels": {"app": "web"}}}});
+    server.post(budgets, second).await.ok();
+    let refused = server
+        .post(&format!("{PODS}/p/eviction"), eviction.clone())
+        .await;
+    assert_eq!(refused.code, 500);
+    assert_eq!(
+        refused.body["message"],
+        "This pod has more than one PodDisruptionBudget, which the eviction subresource does not support."
+    );
+    server
+        .delete(&format!("{budgets}/c"), json!(null))
+        .await
+        .ok();
     let more = json!({"status": {"disruptionsAllowed": 1}});
     server
         .patch(
