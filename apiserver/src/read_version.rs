@@ -117,6 +117,8 @@ impl ListOptions {
             ));
         }
         let limit = number(query, "limit")?.unwrap_or(0).max(0);
+        // A list does not use it, but what is no number is refused before anybody looks at the rest.
+        number(query, "timeoutSeconds")?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let token = query.get("continue").filter(|token| !token.is_empty());
         let version_text = query.get("resourceVersion").unwrap_or_default();
@@ -309,6 +311,7 @@ mod tests {
             ("resourceVersion=abc&limit=5", Err(400)),
             ("resourceVersion=18446744073709551616", Err(422)),
             ("limit=9223372036854775808", Err(400)),
+            ("timeoutSeconds=abc", Err(400)),
             ("continue=nonsense", Err(400)),
             ("sendInitialEvents=true", Err(422)),
         ] {
