@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use super::container::{self, Prepared as ContainerParts};
 use super::env;
 use super::handler::{self, Outcome, Target};
-use super::plan::Waiting;
+use super::plan::{Waiting, go_millis};
 use super::prepare::Prepared;
 use super::worker::Worker;
 use crate::clock;
@@ -403,7 +403,7 @@ impl Worker {
         };
         match pulled {
             Ok(present) => {
-                let took = format!("{:.3}s", started.elapsed().as_secs_f64());
+                let took = go_millis(started.elapsed());
                 let text = format!(
                     "Successfully pulled image {image:?} in {took} ({took} including waiting). Image size: {} bytes.",
                     present.size_bytes
