@@ -17,6 +17,8 @@ const BYTES_MAX: usize = 64 << 10;
 const OWN_FEW: usize = 400;
 /// An object that is packed by itself says something twice from this size on.
 const ALONE_BYTES_MIN: usize = 16 << 10;
+/// Bytes of the number of bytes that something was packed from.
+const HEAD: usize = size_of::<u32>();
 /// With so much room behind the last byte, the decompressor need not look where it ends before each step.
 const SPARE: usize = 64;
 
@@ -33,8 +35,9 @@ pub(crate) struct Packed {
     /// The bytes of the object that it was packed against; none where it was packed by itself. They stay as they were when
     /// that object changes. One block has them for all that were packed against it.
     like: Option<Arc<Bytes>>,
+    /// How many bytes there were, in [`HEAD`] bytes, and then what they were packed to. A number beside it would make every
+    /// [`Json`] larger than its [`Bytes`] are.
     own: Arc<[u8]>,
-    len: u32,
 }
 
 impl Json {
@@ -67,12 +70,10 @@ impl Json {
     /// None where it is not worth it.
     fn packed(bytes: &Bytes, like: Option<Arc<Bytes>>, own: &[u8]) -> Option<Json> {
         let len = u32::try_from(bytes.len()).ok()?;
-        (own.len() <= bytes.len() / 2).then(|| {
-            Json::Packed(Packed {
-                like,
-                own: own.into(),
-                len,
-            })
+        (HEAD + own.len() <= bytes.len() / 2).then(|| {
+            let own = [&len.to_le_bytes()[..], own].concat();
+            let own = Arc::from(own);
+            Json::Packed(Packed { like, own })
         })
     }
 
@@ -85,7 +86,7 @@ impl Json {
     pub(crate) fn len(&self) -> usize {
         match self {
             Json::Plain(bytes) => bytes.len(),
-            Json::Packed(packed) => packed.len as usize,
+            Json::Packed(packed) => packed.parts().0,
         }
     }
 
@@ -113,17 +114,25 @@ impl Packed {
         }
     }
 
+    /// How many bytes there were, and what they were packed to.
+    fn parts(&self) -> (usize, &[u8]) {
+        let (len, own) = self.own.split_first_chunk::<HEAD>().expect(UNDAMAGED);
+        (u32::from_le_bytes(*len) as usize, own)
+    }
+
     fn bytes(&self) -> Bytes {
-        let whole = block::decompress_with_dict(&self.own, self.len as usize, self.like());
+        let (len, own) = self.parts();
+        let whole = block::decompress_with_dict(own, len, self.like());
         Bytes::from(whole.expect(UNDAMAGED))
     }
 
     fn read<'a>(&self, room: &'a mut Room) -> &'a [u8] {
-        let needed = self.len as usize + SPARE;
+        let (len, own) = self.parts();
+        let needed = len + SPARE;
         if room.0.len() < needed {
             room.0.resize(needed, 0);
         }
-        let len = block::decompress_into_with_dict(&self.own, &mut room.0, self.like());
+        let len = block::decompress_into_with_dict(own, &mut room.0, self.like());
         &room.0[..len.expect(UNDAMAGED)]
     }
 }
@@ -213,6 +222,11 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
     use serde_json::json;
+
+    #[test]
+    fn what_is_packed_makes_no_entry_larger() {
+        assert_eq!(size_of::<Json>(), size_of::<Bytes>());
+    }
 
     fn pod(name: &str, node: &str, image: &str) -> Json {
         let conditions = ["Initialized", "Ready", "ContainersReady", "PodScheduled"];
