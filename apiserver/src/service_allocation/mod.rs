@@ -477,11 +477,15 @@ fn carry_over(new: &mut Object, old: &Object) {
         .filter_map(|port| port.get("nodePort").and_then(Value::as_u64))
         .collect();
     for port in ports {
-        let key = |port: &Value| (port.get("port").cloned(), port.get("protocol").cloned());
+        // As in Kubernetes: under one name a port may change its number and keep what it is reached by.
+        let name = |port: &Value| {
+            let name = port.get("name").and_then(Value::as_str);
+            name.unwrap_or_default().to_owned()
+        };
         let unset = port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0;
         let before = old_ports
             .iter()
-            .find(|other| key(other) == key(port))
+            .find(|other| name(other) == name(port))
             .and_then(|other| other.get("nodePort"));
         let before = before.and_then(Value::as_u64).filter(|port| *port != 0);
         match before {
@@ -626,6 +630,22 @@ mod tests {
         carry_over(&mut new, &old);
         assert_eq!(new.get_str(&["spec", "clusterIP"]), Some("10.0.0.9"));
         assert_eq!(named_ports(&new), [(30_001, "TCP".to_owned())]);
+        let ports = |ports: Value| {
+            Object::new(json!({"spec": {"type": "NodePort", "ports": ports}})).unwrap()
+        };
+        let named = ports(json!([{"name": "a", "port": 80, "nodePort": 30_001},
+            {"name": "b", "port": 81, "nodePort": 30_002}]));
+        // "a" has another number now, the number of "b" is under another name, and what "b" had is asked for.
+        let mut renumbered = ports(
+            json!([{"name": "a", "port": 8080}, {"name": "c", "port": 81},
+            {"name": "b", "port": 82}, {"name": "d", "port": 83, "nodePort": 30_002}]),
+        );
+        carry_over(&mut renumbered, &named);
+        let kept = renumbered.get_array(&["spec", "ports"]).unwrap().iter();
+        let kept: Vec<_> = kept
+            .map(|port| port.get("nodePort").and_then(Value::as_u64))
+            .collect();
+        assert_eq!(kept, [Some(30_001), None, None, Some(30_002)]);
         let mut plain = old.clone();
         plain.set(&["spec", "type"], "ClusterIP");
         carry_over(&mut plain, &old);
