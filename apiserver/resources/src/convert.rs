@@ -23,17 +23,32 @@ fn rename(object: &mut Object, from: &str, to: &str) {
     }
 }
 
+/// Texts that core/v1 writes even where they are empty, and events.k8s.io/v1 does not. By their names in core/v1.
+const EVENT_TEXTS: [&str; 2] = ["reportingComponent", "reportingInstance"];
+
 /// events.k8s.io/v1 to core/v1.
 pub(crate) fn event_to_core(object: &mut Object) {
     object.set_api_version("v1");
     for (old, new) in EVENT_FIELDS {
         rename(object, new, old);
     }
+    let fields = object.fields_mut();
+    // Parts of an event stay parts: an event as a whole says what it is about.
+    if fields.contains_key("involvedObject") {
+        for name in EVENT_TEXTS {
+            fields.entry(name).or_insert_with(|| "".into());
+        }
+    }
 }
 
 /// core/v1 to events.k8s.io/v1.
 pub(crate) fn event_from_core(object: &mut Object) {
     object.set_api_version("events.k8s.io/v1");
+    for name in EVENT_TEXTS {
+        if object.at(name) == "" {
+            object.fields_mut().remove(name);
+        }
+    }
     for (old, new) in EVENT_FIELDS {
         rename(object, old, new);
     }
@@ -192,8 +207,21 @@ mod tests {
             (object.api_version(), object.get_str(&["message"])),
             ("v1", Some("n"))
         );
+        assert_eq!(object.get_str(&["reportingInstance"]), Some(""));
         event_from_core(&mut object);
         assert_eq!(object.into_value(), event);
+        let bare = json!({"apiVersion": "v1", "kind": "Event", "metadata": {"name": "e"}, "involvedObject": {},
+            "reportingComponent": "", "reportingInstance": ""});
+        let mut object = Object::new(bare.clone()).unwrap();
+        event_from_core(&mut object);
+        let texts = [
+            "reportingController",
+            "reportingComponent",
+            "reportingInstance",
+        ];
+        assert!(texts.iter().all(|name| object.at(name).is_null()));
+        event_to_core(&mut object);
+        assert_eq!(object.into_value(), bare);
     }
 
     #[test]
