@@ -17,14 +17,14 @@ const EVENT_FIELDS: [(&str, &str); 7] = [
     ("count", "deprecatedCount"),
 ];
 
+/// Texts that core/v1 writes even where they are empty, and events.k8s.io/v1 does not. By their names in core/v1.
+const EVENT_TEXTS: [&str; 2] = ["reportingComponent", "reportingInstance"];
+
 fn rename(object: &mut Object, from: &str, to: &str) {
     if let Some(value) = object.fields_mut().remove(from) {
         object.fields_mut().insert(to.to_owned(), value);
     }
 }
-
-/// Texts that core/v1 writes even where they are empty, and events.k8s.io/v1 does not. By their names in core/v1.
-const EVENT_TEXTS: [&str; 2] = ["reportingComponent", "reportingInstance"];
 
 /// events.k8s.io/v1 to core/v1.
 pub(crate) fn event_to_core(object: &mut Object) {
