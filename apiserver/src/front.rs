@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderValue, Method, Request, header};
 use http_body::Body as _;
@@ -40,7 +39,7 @@ impl tower::Service<Request<Body>> for Front {
         let server = self.0.clone();
         Box::pin(async move {
             let method = request.method().clone();
-            let response = handler::handle(State(server), request).await;
+            let response = handler::handle(server, request).await;
             Ok(finished(&method, response))
         })
     }

@@ -101,7 +101,7 @@ pub use front::Front;
 pub use serve::{ServeLimits, serve_tls};
 pub use service_allocation::check_service_cidr;
 
-/// One API server over one member of the store. Shared by its router and its background tasks.
+/// One API server over one member of the store. Shared by its service and its background tasks.
 pub struct ApiServer {
     pub(crate) store: Arc<dyn kv::Store>,
     pub(crate) config: Config,
@@ -336,12 +336,5 @@ impl ApiServer {
     /// The service.
     pub fn front(self: &Arc<Self>) -> Front {
         Front::new(self.clone())
-    }
-
-    /// The same as a router, for who has others besides.
-    pub fn router(self: &Arc<Self>) -> axum::Router {
-        axum::Router::new()
-            .fallback(handler::handle)
-            .with_state(self.clone())
     }
 }

@@ -206,7 +206,7 @@ async fn send(server: &Arc<ApiServer>, method: &str, path: &str, body: Value) {
         .body(Body::from(body.to_string()))
         .unwrap();
     request.extensions_mut().insert(User::loopback());
-    let response = timeout(DEADLINE, server.router().oneshot(request))
+    let response = timeout(DEADLINE, server.front().oneshot(request))
         .await
         .unwrap()
         .unwrap();

@@ -49,10 +49,10 @@ fn client(
     fate: fn(usize) -> Fate,
     batches: usize,
 ) -> Client {
-    let router = api.router();
+    let front = api.front();
     let user = User::new("system:kube-scheduler", std::iter::empty::<&str>()).authenticated();
     let service = tower::service_fn(move |request: Request<Body>| {
-        let (router, user, counted) = (router.clone(), user.clone(), counted.clone());
+        let (front, user, counted) = (front.clone(), user.clone(), counted.clone());
         async move {
             let path = request.uri().path();
             let fate = match path {
@@ -79,7 +79,7 @@ fn client(
             }
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(user);
-            let response = router.oneshot(request).await?;
+            let response = front.oneshot(request).await?;
             match fate {
                 Fate::Unanswered => Err(BoxError::from("connection reset")),
                 _ => Ok(boxed(response)),

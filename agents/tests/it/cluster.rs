@@ -58,13 +58,13 @@ pub(crate) struct Cluster {
 
 /// A client that reaches the API by a call, as the most powerful user.
 pub(crate) fn client_of(api: &Arc<ApiServer>) -> Client {
-    let router = api.router();
+    let front = api.front();
     let service = tower::service_fn(move |request: Request<Body>| {
-        let router = router.clone();
+        let front = front.clone();
         async move {
             let mut request = request.map(axum::body::Body::new);
             request.extensions_mut().insert(User::loopback());
-            let response = router.oneshot(request).await?;
+            let response = front.oneshot(request).await?;
             Ok::<Response<Body>, BoxError>(
                 response.map(|body| body.map_err(BoxError::from).boxed_unsync()),
             )
@@ -164,7 +164,7 @@ impl Cluster {
     pub(crate) async fn text(&self, path: &str) -> (u16, String) {
         let mut request = Request::get(path).body(axum::body::Body::empty()).unwrap();
         request.extensions_mut().insert(User::loopback());
-        let response = self.api.router().oneshot(request).await.unwrap();
+        let response = self.api.front().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = response.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8_lossy(&body).into_owned())

@@ -322,8 +322,8 @@ async fn stalled(prefix: &'static str) -> (Server, Arc<Stalled>) {
 
 /// Sends a request that may take long.
 fn send(server: &Server, request: Request<Body>) -> JoinHandle<Response> {
-    let router = server.router();
-    tokio::spawn(async move { tower::ServiceExt::oneshot(router, request).await.unwrap() })
+    let front = server.front();
+    tokio::spawn(async move { tower::ServiceExt::oneshot(front, request).await.unwrap() })
 }
 
 fn write(server: &Server, name: &str, object: &str) -> JoinHandle<Response> {

@@ -219,9 +219,9 @@ async fn slow_bodies_take_no_place() {
                 std::future::pending().await
             }));
         let request = post("jane-token", Body::from_stream(stream));
-        let router = server.router();
+        let front = server.front();
         slow.spawn(async move {
-            let _ = tower::ServiceExt::oneshot(router, request).await;
+            let _ = tower::ServiceExt::oneshot(front, request).await;
         });
     }
     for _ in 0..250 {
@@ -253,9 +253,9 @@ async fn one_user_does_not_hold_the_room_of_others() {
             }),
         );
         let request = post("jane-token", Body::from_stream(stream));
-        let router = server.router();
+        let front = server.front();
         slow.spawn(async move {
-            let _ = tower::ServiceExt::oneshot(router, request).await;
+            let _ = tower::ServiceExt::oneshot(front, request).await;
         });
     }
     for _ in 0..BODIES {

@@ -1,9 +1,9 @@
-//! A server over the in-memory store, and a client that speaks to its router.
+//! A server over the in-memory store, and a client that speaks to its service.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use apiserver::{ApiServer, Config, Tasks};
+use apiserver::{ApiServer, Config, Front, Tasks};
 use auth::User;
 use axum::body::Body;
 use axum::response::Response;
@@ -23,7 +23,7 @@ RE1BtJpI1QfTXch8rcAQAKycV+ArFvs1rLz443VsFJkGSc+S8AZgmmhx
 pub(crate) struct Server {
     pub(crate) api: Arc<ApiServer>,
     pub(crate) store: Arc<MemStore>,
-    router: axum::Router,
+    front: Front,
     _tasks: Tasks,
 }
 
@@ -107,7 +107,7 @@ impl Server {
         let api = ApiServer::new(odd, config);
         let tasks = api.start();
         Server {
-            router: api.router(),
+            front: api.front(),
             api,
             store,
             _tasks: tasks,
@@ -116,12 +116,12 @@ impl Server {
 
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Response {
-        self.router.clone().oneshot(request).await.unwrap()
+        self.front.clone().oneshot(request).await.unwrap()
     }
 
-    /// For a listener of its own.
-    pub(crate) fn router(&self) -> axum::Router {
-        self.router.clone()
+    /// For requests that go on beside others.
+    pub(crate) fn front(&self) -> Front {
+        self.front.clone()
     }
 
     pub(crate) fn request(&self, method: Method, uri: &str) -> http::request::Builder {

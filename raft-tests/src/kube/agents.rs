@@ -49,10 +49,10 @@ fn client(api: &Arc<ApiServer>, user: &'static str, watcher: Watcher) -> Client 
         false => &[],
     };
     let user = User::new(user, groups.iter().copied()).authenticated();
-    let router = api.router();
+    let front = api.front();
     let watcher = Arc::new(watcher);
     let service = tower::service_fn(move |request: Request<agents::Body>| {
-        let (router, user, watcher) = (router.clone(), user.clone(), watcher.clone());
+        let (front, user, watcher) = (front.clone(), user.clone(), watcher.clone());
         async move {
             let mut request = request.map(apiserver::Body::new);
             request.extensions_mut().insert(user);
@@ -63,7 +63,7 @@ fn client(api: &Arc<ApiServer>, user: &'static str, watcher: Watcher) -> Client 
                 && *request.method() != Method::GET
                 && !path.contains("/leases")
                 && !path.contains("/events");
-            let response = router.oneshot(request).await?;
+            let response = front.oneshot(request).await?;
             let response = response.map(|body| body.map_err(BoxError::from).boxed_unsync());
             match is_deed && response.status().is_success() {
                 true => watcher.take(called, what, response).await,

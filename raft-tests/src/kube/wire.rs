@@ -324,7 +324,7 @@ async fn serve(
     let answered = tokio::select! {
         biased;
         () = begins.closed() => return,
-        answered = api.router().oneshot(request) => answered,
+        answered = api.front().oneshot(request) => answered,
     };
     let response = match answered {
         Ok(response) => response,

@@ -343,7 +343,7 @@ impl Wire {
         let mut request = request.map(axum::body::Body::new);
         request.extensions_mut().insert(User::loopback());
         // The server is another machine, and goes on when this one is off.
-        let answer = self.world.run(self.api.router().oneshot(request));
+        let answer = self.world.run(self.api.front().oneshot(request));
         let answer = tokio::spawn(answer).await??;
         let line = Line {
             leader: self.name.clone(),
