@@ -209,3 +209,12 @@ fn a_pod_waits_for_devices_whichever_filter_was_first() {
     let words = "0/1 nodes are available: 1 cannot allocate all claims.";
     assert_eq!((&*message, plugins), (words, vec!["DynamicResources"]));
 }
+
+#[test]
+fn only_a_claim_with_the_mark_and_this_owner_was_made_for_the_pod() {
+    let mut claim = made("m", "p");
+    let is_of = |claim: &Value, pod: &str| DeviceClaim::compile(claim).was_made_for(pod);
+    assert!(is_of(&claim, "p") && !is_of(&claim, "q"));
+    claim["metadata"]["annotations"] = json!({});
+    assert!(!is_of(&claim, "p"));
+}
