@@ -1,6 +1,8 @@
 //! Budgets of disruptions: what they count, what others write into their status, and evictions.
 
-use super::{becomes, create, goes, patch, pod, ready_pods, runs, set, start, update};
+use super::{
+    becomes, create, goes, patch, pod, ready_pods, ready_pods_without, runs, set, start, update,
+};
 use crate::cluster::Cluster;
 use agent_runtime::resource_ref::{POD_DISRUPTION_BUDGETS, PODS, REPLICA_SETS};
 use agent_runtime::{ApiError, DeleteParams, ListParams, PatchType, ResourceRef, timestamp};
@@ -65,8 +67,7 @@ async fn an_eviction_waits_until_the_budget_allows_it() {
         .patch(&BUDGETS, "default", "b", form, &other)
         .await;
     assert_eq!(patched.unwrap()["spec"].get("minAvailable"), None);
-    let pods = ready_pods(&cluster, "rs", 3).await;
-    assert!(pods.iter().all(|pod| pod.metadata.uid != first.uid));
+    let pods = ready_pods_without(&cluster, "rs", 3, &first.uid).await;
     let second = &pods[0].metadata;
     let refused = evict(&cluster, &second.name).await.unwrap_err();
     assert!(is_for_the_budget(&refused), "{refused:?}");

@@ -141,6 +141,16 @@ async fn runs(cluster: &Cluster, name: &str) -> Arc<Pod> {
 
 /// The pods of `default` with this label `name` that are there to stay, once they are so many and all ready.
 async fn ready_pods(cluster: &Cluster, name: &str, count: usize) -> Vec<Arc<Pod>> {
+    ready_pods_without(cluster, name, count, "").await
+}
+
+/// The same when the pod of this uid is none of them: one that was just made to go may be in the cache as it was.
+async fn ready_pods_without(
+    cluster: &Cluster,
+    name: &str,
+    count: usize,
+    lost: &str,
+) -> Vec<Arc<Pod>> {
     cluster
         .until("pods that are ready", &cluster.pods, |pods| {
             let mut pods = pods.in_namespace("default");
@@ -148,7 +158,8 @@ async fn ready_pods(cluster: &Cluster, name: &str, count: usize) -> Vec<Arc<Pod>
                 let label = pod.metadata.labels.get("name");
                 label.is_some_and(|label| label == name) && !pod.metadata.is_deleting()
             });
-            (pods.len() == count && pods.iter().all(|pod| pod.is_ready())).then_some(pods)
+            let stays = |pod: &Arc<Pod>| pod.is_ready() && pod.metadata.uid != lost;
+            (pods.len() == count && pods.iter().all(stays)).then_some(pods)
         })
         .await
 }

@@ -36,10 +36,8 @@ async fn a_pod_is_submitted_read_while_it_leaves_and_removed() {
     };
     let leaving = client.delete(&PODS, "default", "p", &grace).await.unwrap();
     assert_eq!(leaving["kind"], "Pod");
-    // It ends by itself before its time is over, but not so soon that nobody sees it leave.
-    let read = client.get(&PODS, "default", "p").await.unwrap();
-    assert_eq!(read["metadata"]["generation"], 2);
-    assert!(read["metadata"]["deletionTimestamp"].is_string());
+    assert_eq!(leaving["metadata"]["generation"], 2);
+    // It ends by itself before its time is over.
     goes(&cluster, &PODS, "p").await;
 
     let seen = async {
@@ -54,6 +52,14 @@ async fn a_pod_is_submitted_read_while_it_leaves_and_removed() {
     };
     let events = tokio::time::timeout(PATIENCE, seen).await.unwrap();
     assert_eq!(events[0].0, "ADDED");
+    // And it was there while it left, for whoever looks.
+    let leaves = |(kind, pod): &(String, Value)| {
+        let metadata = &pod["metadata"];
+        kind == "MODIFIED"
+            && metadata["deletionTimestamp"].is_string()
+            && metadata["generation"] == 2
+    };
+    assert!(events.iter().any(leaves), "{events:?}");
     let last = &events[events.len() - 1].1;
     assert!(last["metadata"]["deletionTimestamp"].is_string(), "{last}");
     assert_eq!(last["spec"]["terminationGracePeriodSeconds"], 30);

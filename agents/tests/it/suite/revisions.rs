@@ -1,11 +1,11 @@
 //! The ControllerRevisions of a DaemonSet, when others patch, add and delete them.
 
-use super::{create, patch, ready_pods, set, start, update};
+use super::{becomes, create, patch, ready_pods, set, start, update};
 use crate::cluster::Cluster;
 use agent_runtime::kinds::ControllerRevision;
 use agent_runtime::resource_ref::{CONTROLLER_REVISIONS, DAEMON_SETS};
 use agent_runtime::{DeleteParams, ListParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,13 @@ async fn revisions_are_patched_added_deleted_and_counted_on() {
     );
     assert_eq!(first.metadata.labels["name"], "d");
 
+    let is_told = |set: &Value| {
+        let status = &set["status"];
+        status["observedGeneration"] == set["metadata"]["generation"]
+            && status["updatedNumberScheduled"] == 2
+            && status["numberAvailable"] == 2
+    };
+    becomes(&cluster, &DAEMON_SETS, "d", "the counts", is_told).await;
     // The controller looks at the set once more because of what it has told of it.
     tokio::time::sleep(Duration::from_millis(300)).await;
     let name = first.metadata.name.as_str();
