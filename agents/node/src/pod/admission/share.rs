@@ -151,8 +151,14 @@ pub(crate) struct Share {
 
 impl Share {
     pub(crate) fn of(pod: &Value) -> Share {
+        let mut amounts = Amounts::of(&pod["spec"]);
+        // What the scheduler gave it devices for is not the node's to give, also where that says that it has none of it.
+        let by_devices = &pod["status"]["extendedResourceClaimStatus"]["requestMappings"];
+        for resource in items(by_devices).filter_map(|mapping| mapping["resourceName"].as_str()) {
+            amounts.others.remove(resource);
+        }
         Share {
-            amounts: Amounts::of(&pod["spec"]),
+            amounts,
             ports: HostPort::of(&pod["spec"]),
         }
     }
@@ -231,6 +237,20 @@ mod tests {
         let mut twice = amounts.clone();
         twice.add(&amounts);
         assert_eq!(twice.get("hugepages-2Mi"), 8 << 20);
+    }
+
+    #[test]
+    fn what_a_pod_has_devices_for_it_does_not_take_of_the_node() {
+        let requests = json!({"cpu": "1", "example.com/gpu": "2", "example.com/other": "3"});
+        let mut pod = json!({"spec": {"containers": [{"resources": {"requests": requests}}]}});
+        let amounts = |pod: &Value| {
+            let amounts = Share::of(pod).amounts;
+            ["cpu", "example.com/gpu", "example.com/other"].map(|name| amounts.get(name))
+        };
+        assert_eq!(amounts(&pod), [1000, 2, 3]);
+        let mapping = json!({"containerName": "c", "resourceName": "example.com/gpu", "requestName": "container-0-request-1"});
+        pod["status"]["extendedResourceClaimStatus"] = json!({"requestMappings": [mapping]});
+        assert_eq!(amounts(&pod), [1000, 0, 3]);
     }
 
     #[test]
