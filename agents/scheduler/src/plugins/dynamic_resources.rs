@@ -82,8 +82,8 @@ fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
         Change::NodeAdded(_) => true,
         Change::NodeUpdated { old, new } => {
             // What a node begins to have itself, it need not have devices for.
-            let has_other = !pod.extended.is_empty() && old.allocatable != new.allocatable;
-            old.labels != new.labels || has_other
+            let has_more = old.allocatable != new.allocatable || old.pods_max != new.pods_max;
+            old.labels != new.labels || (!pod.extended.is_empty() && has_more)
         }
         Change::Devices(DeviceChange::Class(_) | DeviceChange::Offer | DeviceChange::Freed) => true,
         Change::Devices(DeviceChange::Claim { old, new }) => match old {
@@ -325,6 +325,22 @@ mod tests {
             ));
         }
         assert!(!wakes_on(&asking, &Change::NodeRemoved, &Args::default()));
+    }
+
+    #[test]
+    fn a_node_that_takes_more_pods_wakes_those_that_may_get_devices_there() {
+        let host = |pods: i64| {
+            let mut node = node("n", json!({}), json!({}));
+            node.pods_max = pods;
+            Arc::new(node)
+        };
+        let wakes = |requests: Value| {
+            let asking = pod(json!({"containers": [{"resources": {"requests": requests}}]}));
+            let (old, new) = (host(1), host(2));
+            wakes_on(&asking, &Change::NodeUpdated { old, new }, &Args::default())
+        };
+        assert!(wakes(json!({"example.com/gpu": "1"})));
+        assert!(!wakes(json!({"cpu": "1"})));
     }
 
     #[test]
