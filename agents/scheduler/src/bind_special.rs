@@ -12,7 +12,7 @@ use crate::feed::Feed;
 use crate::object::{Pod, text};
 use crate::resources::items;
 use crate::write::{bounded, report};
-use agent_runtime::resource_ref::RESOURCE_CLAIMS;
+use agent_runtime::resource_ref::{PODS, RESOURCE_CLAIMS};
 use agent_runtime::{ApiError, Client, DeleteParams};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -118,6 +118,11 @@ fn status(pod: &Pod, special: &SpecialClaim, claim: &str) -> Value {
 /// now is found when the pod is decided about again.
 pub(crate) async fn give_back(client: &Client, pod: &Pod, claim: &DeviceClaim) {
     let (namespace, name) = (&claim.namespace, &claim.name);
+    // The answer to a binding may have been lost: a pod that has a node keeps what it has.
+    let found = bounded(client.get(&PODS, &pod.namespace, &pod.name)).await;
+    if found.is_ok_and(|found| has_node(&found, &pod.uid)) {
+        return;
+    }
     let none =
         json!({"metadata": {"uid": pod.uid}, "status": {"extendedResourceClaimStatus": null}});
     if let Err(error) = report(client, pod, &none).await
@@ -135,6 +140,11 @@ pub(crate) async fn give_back(client: &Client, pod: &Pod, claim: &DeviceClaim) {
             _ => return,
         }
     }
+}
+
+/// Whether this is the pod of this uid, on a node.
+fn has_node(found: &Value, uid: &str) -> bool {
+    text(found, "/metadata/uid") == uid && !text(found, "/spec/nodeName").is_empty()
 }
 
 async fn delete_once(client: &Client, claim: &DeviceClaim) -> Result<(), ApiError> {
@@ -178,6 +188,16 @@ mod tests {
             unprotected(&found(json!([FINALIZER, "x/y"]))),
             Some(found(json!(["x/y"])))
         );
+    }
+
+    #[test]
+    fn a_pod_that_was_bound_all_the_same_is_known_by_its_node() {
+        let found =
+            |uid: &str, node: &str| json!({"metadata": {"uid": uid}, "spec": {"nodeName": node}});
+        assert!(has_node(&found("u", "n"), "u"));
+        assert!(!has_node(&found("u", ""), "u"));
+        assert!(!has_node(&found("v", "n"), "u"), "its successor");
+        assert!(!has_node(&json!({"metadata": {"uid": "u"}}), "u"));
     }
 
     #[test]
