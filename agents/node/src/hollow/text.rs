@@ -41,14 +41,13 @@ impl Text {
             if lately.is_empty() {
                 lately.resize_with(REMEMBERED, Arc::<str>::default);
             }
-            let like = lately[at].clone();
-            let own = match like.is_empty() {
-                true => block::compress(text.as_bytes()),
-                false => block::compress_with_dict(text.as_bytes(), like.as_bytes()),
-            };
-            if own.len() > text.len() / 4 {
-                // The next may be more like this one.
+            let mut like = lately[at].clone();
+            let mut own = pack(text, &like);
+            if like.is_empty() || own.len() > text.len() / 4 {
+                // The next may be more like this one. What it is little like it had better not keep in memory.
                 lately[at] = text.into();
+                like = Arc::default();
+                own = pack(text, "");
             }
             match own.len() <= text.len() / 2 {
                 true => Text::Packed {
@@ -70,6 +69,13 @@ impl Text {
                 Cow::Owned(whole.unwrap_or_default())
             }
         }
+    }
+}
+
+fn pack(text: &str, like: &str) -> Vec<u8> {
+    match like.is_empty() {
+        true => block::compress(text.as_bytes()),
+        false => block::compress_with_dict(text.as_bytes(), like.as_bytes()),
     }
 }
 
@@ -117,6 +123,21 @@ mod tests {
         assert!(packed[1] != packed[2] && packed[1] == Text::of(&texts[1], "somebody else"));
         assert!(matches!(Text::of("short", "owner"), Text::Plain(_)));
         assert_eq!(Text::default().whole(), "");
+    }
+
+    #[test]
+    fn a_text_that_is_little_like_another_does_not_keep_that_one() {
+        let hasher = BuildHasherDefault::<DefaultHasher>::default();
+        let template = |seed: u64| -> String {
+            let words = (0..38_u64).map(|at| format!("{:016x}", hasher.hash_one((seed, at))));
+            words.collect::<String>().repeat(3)
+        };
+        for seed in 0..4 {
+            let text = pod("a", &template(seed));
+            let packed = Text::of(&text, "owner");
+            assert_eq!(packed.whole(), text);
+            assert!(matches!(&packed, Text::Packed { like, .. } if like.is_empty()));
+        }
     }
 
     proptest! {
