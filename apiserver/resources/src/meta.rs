@@ -168,6 +168,14 @@ pub fn validate_update(new: &Object, old: &Object) -> ErrorList {
 pub(crate) fn carry_over(new: &mut Object, old: &Object) {
     let metadata = new.metadata_mut();
     let before = |field: &str| meta_field(old, field);
+    // Who names no version means the one that is there: without it, an object would count as a new one.
+    if matches!(metadata.text("resourceVersion"), "" | "0") && !before("resourceVersion").is_null()
+    {
+        metadata.insert(
+            "resourceVersion".to_owned(),
+            before("resourceVersion").clone(),
+        );
+    }
     if metadata.text("uid").is_empty() && !before("uid").is_null() {
         metadata.insert("uid".to_owned(), before("uid").clone());
     }

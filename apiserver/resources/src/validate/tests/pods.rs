@@ -342,3 +342,21 @@ fn doors_of_the_pod() {
         (None, 1)
     );
 }
+
+#[test]
+fn an_update_that_names_no_version_is_none_of_a_new_pod() {
+    let mut old = created(container(json!({})));
+    old.set_resource_version("1");
+    let look = json!({"name": "look", "image": "x", "imagePullPolicy": "Always",
+        "terminationMessagePolicy": "File"});
+    old.set(&["spec", "ephemeralContainers"], json!([look]));
+    let mut new = old.clone();
+    new.set_resource_version("");
+    new.set_annotation("a", "b");
+    let pods = resource(&new);
+    pods.default(&mut new);
+    pods.default(&mut old);
+    pods.prepare_update(&mut new, &old);
+    let errors = pods.validate_update(&new, &old);
+    assert!(errors.is_empty(), "{errors:?}");
+}
