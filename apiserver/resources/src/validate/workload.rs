@@ -1,19 +1,20 @@
 //! The kinds that make pods from a template and keep them.
 
+use std::borrow::Cow;
+
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::pod::{selects_template, template, unselected};
-use super::pod_annotations;
 use super::pod_update::differences;
+use super::volume::claim_spec;
 use super::{
-    at_most_hundred_percent, complain_of, count_or_percent, filled, immutable, is_zero,
+    at_most_hundred_percent, complain_of, count_or_percent, filled, immutable, is_zero, items,
     label_selector, not_negative, optional_one_of, selects_all,
 };
 use crate::look::{Look, spec, status};
-use crate::meta;
 
 /// A stored template.
 pub(crate) fn pod_template(object: &Object, errors: &mut ErrorList) {
@@ -195,7 +196,7 @@ fn node_strategy(strategy: &Value, path: &Path, errors: &mut ErrorList) {
     }
 }
 
-/// StatefulSet. Nobody looks at the spec of its pods before they are made: the claims become volumes of them.
+/// StatefulSet. The claims become volumes of its pods.
 pub(crate) fn stateful_set(object: &Object, errors: &mut ErrorList) {
     let (spec, path) = (spec(object), Path::new("spec"));
     management(spec, &path, errors);
@@ -223,16 +224,43 @@ pub(crate) fn stateful_set(object: &Object, errors: &mut ErrorList) {
         errors,
     );
     let (pods, template_path) = (spec.at("template"), path.child("template"));
+    let claims = spec.list("volumeClaimTemplates");
     if is_selector(spec.at("selector")) {
         selects_template(spec, &path, errors);
-        let metadata = pods.at("metadata");
-        meta::validate_template(metadata, &template_path, errors);
-        pod_annotations::annotations(metadata, pods.at("spec"), &template_path, errors);
+        template(&with_claims(pods, claims), &template_path, errors);
     } else {
         let value = spec.at("selector").clone();
         errors.push(FieldError::invalid(&path.child("selector"), value, ""));
     }
+    for (path, claim) in items(spec, "volumeClaimTemplates", &path) {
+        claim_spec(claim.at("spec"), &path.child("spec"), errors);
+    }
     always_restarted(pods, "StatefulSet", &template_path, errors);
+}
+
+/// The template with the volumes that its pods will have: those of the claims, which take the place of others of their
+/// names. Kubernetes looks at the pods in this form.
+fn with_claims<'a>(template: &'a Value, claims: &[Value]) -> Cow<'a, Value> {
+    let mut names: Vec<&str> = Vec::new();
+    for claim in claims {
+        let name = claim.at("metadata").text("name");
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    let mut template = Cow::Borrowed(template);
+    let is_spec = template.at("spec").is_object();
+    if names.is_empty() || !is_spec {
+        return template;
+    }
+    let made = names
+        .iter()
+        .map(|name| json!({"name": name, "persistentVolumeClaim": {"claimName": name}}));
+    let others = template.at("spec").list("volumes").iter();
+    let others = others.filter(|volume| !names.contains(&volume.text("name")));
+    let volumes: Vec<Value> = made.chain(others.cloned()).collect();
+    template.to_mut()["spec"]["volumes"] = volumes.into();
+    template
 }
 
 fn management(spec: &Value, path: &Path, errors: &mut ErrorList) {
@@ -291,14 +319,14 @@ pub(crate) fn stateful_set_update(new: &Object, old: &Object, errors: &mut Error
         map
     };
     let (now, before) = (rest(new), rest(old));
-    if now != before {
-        let mut changed = Vec::new();
-        differences(
-            &Value::Object(now),
-            &Value::Object(before),
-            "spec",
-            &mut changed,
-        );
+    if now == before {
+        return;
+    }
+    let mut changed = Vec::new();
+    let (now, before) = (Value::Object(now), Value::Object(before));
+    differences(&now, &before, "spec", &mut changed);
+    // A null deep inside says no more than nothing does.
+    if !changed.is_empty() {
         let detail = format!(
             "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
              'revisionHistoryLimit', 'persistentVolumeClaimRetentionPolicy' and 'minReadySeconds' are forbidden.\n\

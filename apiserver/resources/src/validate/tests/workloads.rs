@@ -238,8 +238,16 @@ fn pods_of_a_stateful_set_may_mount_its_claims() {
     set["spec"]["template"]["spec"]["containers"][0]["volumeMounts"][0]["name"] = "other".into();
     assert_eq!(
         errors(set.clone()),
-        none(),
-        "its pods are looked at when they are made"
+        ["spec.template.spec.containers[0].volumeMounts[0].name: Not found: \"other\""]
+    );
+    let mut bare = set.clone();
+    bare["spec"]["volumeClaimTemplates"][0]["spec"]["accessModes"] = Value::Null;
+    bare["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] = Value::Null;
+    assert_eq!(
+        errors(bare),
+        [
+            "spec.volumeClaimTemplates[0].spec.accessModes: Required value: at least 1 access mode is required"
+        ]
     );
     set["kind"] = "ReplicaSet".into();
     set["spec"]["volumeClaimTemplates"] = Value::Null;
