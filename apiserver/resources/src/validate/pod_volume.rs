@@ -144,7 +144,10 @@ fn one_source(kind: &str, volume: &Value, pod: &str, path: &Path, errors: &mut E
         "csi" => csi(source, path, errors),
         "ephemeral" => ephemeral(volume, pod, whole, errors),
         "image" => {
-            require(source, "reference", path, errors);
+            // In a template it may be left to whoever makes pods of it.
+            if !pod.is_empty() {
+                require(source, "reference", path, errors);
+            }
             let policies = ["Always", "IfNotPresent", "Never"];
             super::one_of(source, "pullPolicy", &policies, path, errors);
         }

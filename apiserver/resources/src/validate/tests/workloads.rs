@@ -172,6 +172,13 @@ fn parts_of_workloads_are_refused_in_words() {
 }
 
 #[test]
+fn a_template_leaves_images_of_volumes_to_its_pods() {
+    let mut object = deployment();
+    object["spec"]["template"]["spec"]["volumes"] = json!([{"name": "v", "image": {}}]);
+    assert_eq!(errors(object), none());
+}
+
+#[test]
 fn counts_in_a_status_fit_together() {
     let errors = |kind: &str, before: Value, status: Value| {
         let mut value = deployment();
