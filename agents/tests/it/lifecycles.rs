@@ -130,8 +130,8 @@ async fn a_deployment_lives() {
     assert!(ready(&status.unwrap(), 2));
 
     // What somebody writes into the status is there, until the controller says how it is.
-    let wrong =
-        json!({"metadata": {"annotations": {"seen": "yes"}}, "status": {"readyReplicas": 0}});
+    let wrong = json!({"metadata": {"annotations": {"seen": "yes"}},
+        "status": {"readyReplicas": 0, "availableReplicas": 0}});
     let wrote = patch(&cluster, &DEPLOYMENTS, "status", wrong).await;
     assert_eq!(wrote["metadata"]["annotations"]["seen"], "yes");
     assert!(wrote["status"].get("readyReplicas").is_none_or(|r| r == 0));
