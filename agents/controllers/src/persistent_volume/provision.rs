@@ -132,6 +132,11 @@ fn unsupported(claim: &PersistentVolumeClaim, class: &StorageClass) -> Option<St
     if spec.data_source.is_some() || spec.data_source_ref.is_some() {
         return Some("data sources are not supported".into());
     }
+    // Attributes are those of CSI drivers: the API takes no other volume with a class of them.
+    let attributes = spec.volume_attributes_class_name.as_deref();
+    if attributes.is_some_and(|class| !class.is_empty()) {
+        return Some("volume attributes classes are not supported".into());
+    }
     let of_one_node = |mode: &String| mode == "ReadWriteOnce" || mode == "ReadWriteOncePod";
     if !spec.access_modes.iter().all(of_one_node) {
         return Some("only access modes ReadWriteOnce and ReadWriteOncePod are supported".into());
@@ -173,7 +178,6 @@ fn volume(
             "accessModes": claim.spec.access_modes,
             "persistentVolumeReclaimPolicy": policy,
             "storageClassName": class.metadata.name,
-            "volumeAttributesClassName": claim.spec.volume_attributes_class_name,
             "volumeMode": "Filesystem",
             "claimRef": {
                 "apiVersion": "v1", "kind": "PersistentVolumeClaim", "namespace": meta.namespace,

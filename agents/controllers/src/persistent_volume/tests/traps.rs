@@ -423,6 +423,10 @@ fn a_directory_of_the_chosen_node_is_a_volume() {
             ", dataSource: {kind: PersistentVolumeClaim, name: x}",
             "data sources are not supported",
         ),
+        (
+            ", volumeAttributesClassName: gold",
+            "volume attributes classes are not supported",
+        ),
     ] {
         let refused = of_claim(&[&at("n1", more)]);
         assert_eq!(
