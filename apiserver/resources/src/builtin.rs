@@ -58,6 +58,8 @@ pub(crate) struct BuiltIn {
     pub(crate) on_subresource_update: fn(&str, &mut Object, &Object),
     /// Times that an update through a subresource leaves to the server (new, old, now in RFC 3339).
     pub(crate) stamp: Option<fn(&mut Object, &Object, &str)>,
+    /// Times that a create (no old object) or an update of the object itself leaves to the server (new, old, now in RFC 3339).
+    pub(crate) times: Option<fn(&mut Object, Option<&Object>, &str)>,
     /// Rule for metadata.name; messages when broken. Second argument: the name is a generateName prefix.
     pub(crate) name_rule: fn(&str, bool) -> Vec<String>,
     /// Validation of the kind's own fields.
@@ -98,6 +100,7 @@ pub(crate) const NAMESPACED: BuiltIn = BuiltIn {
     on_update: |_, _| {},
     on_subresource_update: |_, _, _| {},
     stamp: None,
+    times: None,
     name_rule: meta::subdomain,
     check: |_, _| {},
     check_update: |_, _, _| {},
@@ -175,6 +178,7 @@ impl From<&BuiltIn> for Resource {
             on_update: entry.on_update,
             on_subresource_update: entry.on_subresource_update,
             stamp: entry.stamp,
+            times: entry.times,
             name_rule: entry.name_rule,
             check: entry.check,
             check_update: entry.check_update,

@@ -197,6 +197,8 @@ pub struct Resource {
     pub on_subresource_update: fn(&str, &mut Object, &Object),
     /// Times that an update through a subresource (new, old, now in RFC 3339) leaves to the server.
     pub stamp: Option<fn(&mut Object, &Object, &str)>,
+    /// Times that a create (no old object) or an update of the object itself (new, old, now in RFC 3339) leaves to the server.
+    pub times: Option<fn(&mut Object, Option<&Object>, &str)>,
     /// Rule for metadata.name; messages when broken. Second argument: the name is a generateName prefix.
     pub name_rule: fn(&str, bool) -> Vec<String>,
     /// Validation of the kind's own fields.
@@ -351,6 +353,14 @@ impl Resource {
     pub fn stamp_subresource_update(&self, new: &mut Object, old: &Object, now: i64) {
         if let Some(stamp) = self.stamp {
             stamp(new, old, &schema::time::now_rfc3339(now));
+        }
+    }
+
+    /// Fills in the times that a create (`old` is None) or an update of the object itself leaves to the server; `now` is in
+    /// seconds since 1970. Goes before [`Resource::prepare_update`]: a time that is kept is no change.
+    pub fn stamp_times(&self, new: &mut Object, old: Option<&Object>, now: i64) {
+        if let Some(times) = self.times {
+            times(new, old, &schema::time::now_rfc3339(now));
         }
     }
 

@@ -96,6 +96,7 @@ pub(crate) async fn create_object(
     if generated {
         object.set_name(&generate_name(&prefix, host::random()));
     }
+    resource.stamp_times(&mut object, None, context.now);
     resource.prepare_create(&mut object);
     requester::enter(&context.user, resource, &mut object);
     flow::enter_status(context, resource, &mut object);

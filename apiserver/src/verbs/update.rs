@@ -195,6 +195,7 @@ impl Door<'_> {
         managed::track(context, resource, self.owner, old, &mut new).await;
         self.mutate(&mut new, old).await?;
         if self.is_of_object() {
+            resource.stamp_times(&mut new, Some(old), context.now);
             resource.prepare_update(&mut new, old);
         } else {
             resource.prepare_subresource_update(self.subresource, &mut new, old);

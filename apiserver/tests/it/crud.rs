@@ -233,3 +233,26 @@ async fn a_restarted_server_serves_what_the_store_has() {
         .await;
     assert_eq!(events.line().await, "ADDED b");
 }
+
+#[tokio::test]
+async fn a_taint_of_a_device_keeps_the_time_when_it_came() {
+    const SLICES: &str = "/apis/resource.k8s.io/v1/resourceslices";
+    let server = Server::start().await;
+    let slice = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceSlice", "metadata": {"name": "s"},
+        "spec": {"driver": "d.example.com", "nodeName": "n", "pool": {"name": "p", "generation": 1, "resourceSliceCount": 1},
+            "devices": [{"name": "a", "taints": [{"key": "k", "effect": "NoExecute"}]}]}});
+    let created = server.post(SLICES, slice.clone()).await.ok();
+    let since =
+        |slice: &serde_json::Value| slice["spec"]["devices"][0]["taints"][0]["timeAdded"].clone();
+    assert!(since(&created).is_string(), "{created}");
+    let again = server.put(&format!("{SLICES}/s"), slice.clone()).await.ok();
+    assert_eq!(since(&again), since(&created));
+    assert_eq!(
+        again["metadata"]["generation"], 1,
+        "publishing it again is no change"
+    );
+    let mut said = slice;
+    said["spec"]["devices"][0]["taints"][0]["timeAdded"] = "2026-01-01T00:00:00Z".into();
+    let said = server.put(&format!("{SLICES}/s"), said).await.ok();
+    assert_eq!(since(&said), "2026-01-01T00:00:00Z");
+}

@@ -3,6 +3,7 @@
 
 pub(crate) mod admission;
 pub(crate) mod batch;
+pub(crate) mod device_taints;
 mod label_keys;
 pub(crate) mod network;
 pub(crate) mod pod;

@@ -49,6 +49,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         field_selectors: &["spec.nodeName", "spec.driver"],
         columns: table::devices::SLICE,
         cells: table::devices::slice,
+        times: Some(defaults::device_taints::stamp),
         check: validate::devices::slice,
         check_update: validate::devices::slice_update,
         ..CLUSTER
