@@ -50,8 +50,8 @@ pub(super) static KINDS: &[BuiltIn] = &[
         columns: table::devices::SLICE,
         cells: table::devices::slice,
         times: Some(defaults::device_taints::stamp),
-        check: validate::devices::slice,
-        check_update: validate::devices::slice_update,
+        check: validate::slice::slice,
+        check_update: validate::slice::slice_update,
         ..CLUSTER
     },
 ];

@@ -70,7 +70,7 @@ fn device_name(of: &Value, path: &Path, errors: &mut ErrorList) {
 }
 
 /// Subdomains with slashes between them.
-fn pool(name: &str, path: &Path, errors: &mut ErrorList) {
+pub(super) fn pool(name: &str, path: &Path, errors: &mut ErrorList) {
     if name.is_empty() {
         errors.push(FieldError::required(path, ""));
         return;

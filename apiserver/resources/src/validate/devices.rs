@@ -22,8 +22,7 @@ pub(crate) fn claim_template(object: &Object, errors: &mut ErrorList) {
     claim_spec(spec(object).at("spec"), &path, errors);
 }
 
-/// Kubernetes' limits of a slice and of a claim.
-const DEVICES_MAX: usize = 128;
+/// Kubernetes' limits of a claim.
 const REQUESTS_MAX: usize = 32;
 const ALTERNATIVES_MAX: usize = 8;
 const SELECTORS_MAX: usize = 32;
@@ -109,16 +108,20 @@ pub(super) fn bounded(
 
 /// The name of a driver, as that of a driver of volumes.
 pub(super) fn driver(parent: &Value, path: &Path, errors: &mut ErrorList) {
-    const BYTES_MAX: usize = 63;
     if !require(parent, "driver", path, errors) {
         return;
     }
-    let (name, path) = (parent.text("driver"), path.child("driver"));
+    driver_name(parent.text("driver"), &path.child("driver"), errors);
+}
+
+/// The same of a name that is there.
+pub(super) fn driver_name(name: &str, path: &Path, errors: &mut ErrorList) {
+    const BYTES_MAX: usize = 63;
     if name.len() > BYTES_MAX {
-        errors.push(FieldError::too_long(&path, BYTES_MAX));
+        errors.push(FieldError::too_long(path, BYTES_MAX));
     }
     let details = names::is_dns1123_subdomain(&name.to_lowercase());
-    complain(details, &path, name, errors);
+    complain(details, path, name, errors);
 }
 
 /// Whether there is a name.
@@ -353,47 +356,4 @@ pub(crate) fn claim_status(subresource: &str, new: &Object, old: &Object, errors
         }
         (true, _) => {}
     }
-}
-
-/// ResourceSlice.
-pub(crate) fn slice(object: &Object, errors: &mut ErrorList) {
-    let (spec, path) = (spec(object), Path::new("spec"));
-    driver(spec, &path, errors);
-    require(spec.at("pool"), "name", &path.child("pool"), errors);
-    let chosen = [
-        spec.has("nodeName"),
-        spec.has("nodeSelector"),
-        spec.flag("allNodes"),
-        spec.flag("perDeviceNodeSelection"),
-    ];
-    if chosen.iter().filter(|chosen| **chosen).count() != 1 {
-        let detail = "exactly one of `nodeName`, `nodeSelector`, `allNodes`, `perDeviceNodeSelection` is required";
-        errors.push(FieldError::invalid(&path, Value::Null, detail));
-    }
-    if bounded(spec, "devices", DEVICES_MAX, &path, errors) {
-        for (path, device) in items(spec, "devices", &path) {
-            super::device::sharing(device, &path, errors);
-            super::allocation::binding_conditions(device, &path, errors);
-        }
-    }
-}
-
-/// Driver, node and pool of a slice stay.
-pub(crate) fn slice_update(new: &Object, old: &Object, errors: &mut ErrorList) {
-    let path = Path::new("spec");
-    for field in ["driver", "nodeName"] {
-        immutable(
-            spec(new).at(field),
-            spec(old).at(field),
-            &path.child(field),
-            errors,
-        );
-    }
-    let name = path.child("pool").child("name");
-    immutable(
-        spec(new).at("pool").at("name"),
-        spec(old).at("pool").at("name"),
-        &name,
-        errors,
-    );
 }
