@@ -18,6 +18,7 @@ pub mod quota;
 mod convert;
 mod defaults;
 mod field_selector;
+mod gates;
 mod groups;
 mod look;
 mod pod;

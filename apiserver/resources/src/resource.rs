@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::builtin::SCALE;
 use crate::custom::{self, Custom};
-use crate::{field_selector, meta, scale, table, validate};
+use crate::{field_selector, gates, meta, scale, table, validate};
 
 /// Text of an entry: of the program, or that of a definition that came at run time.
 pub type Text = Cow<'static, str>;
@@ -302,6 +302,7 @@ impl Resource {
         for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
             object.metadata_mut().remove(field);
         }
+        self.drop_disabled(object, None);
         (self.on_create)(object);
         if self.custom.is_some() {
             if self.has_status() {
@@ -317,9 +318,16 @@ impl Resource {
         if self.has_status() {
             copy_field(new, old, "status");
         }
+        self.drop_disabled(new, Some(old));
         (self.on_update)(new, old);
         meta::carry_over(new, old);
         self.carry_generation(new, old);
+    }
+
+    fn drop_disabled(&self, new: &mut Object, old: Option<&Object>) {
+        if self.custom.is_none() {
+            gates::drop_disabled(&self.group, &self.kind, new, old);
+        }
     }
 
     /// An update through the status subresource: everything but status and the client-owned metadata stays.

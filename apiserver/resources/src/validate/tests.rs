@@ -904,3 +904,14 @@ fn a_claim_is_reserved_where_it_has_devices() {
         ]
     );
 }
+
+#[test]
+fn a_pod_gets_no_field_of_a_feature_that_is_off() {
+    let told = || container(json!({"lifecycle": {"stopSignal": "SIGINT"}}));
+    let at = "/spec/containers/0/lifecycle";
+    let old = created(told());
+    assert_eq!(old.value().pointer(at), None);
+    let mut new = Object::new(told()).unwrap();
+    resource(&new).prepare_update(&mut new, &old);
+    assert_eq!(new.value().pointer(at), None);
+}
