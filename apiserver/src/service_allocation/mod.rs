@@ -6,7 +6,7 @@ mod addresses;
 mod families;
 mod range;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use bytes::Bytes;
@@ -82,20 +82,20 @@ fn named_ports(service: &Object) -> Vec<(u16, String)> {
         .unwrap_or_default();
     ports
         .iter()
-        .filter_map(|port| {
-            let number = port
-                .get("nodePort")
-                .and_then(Value::as_u64)
-                .and_then(|port| u16::try_from(port).ok())
-                .filter(|port| *port != 0)?;
-            let protocol = port
-                .get("protocol")
-                .and_then(Value::as_str)
-                .unwrap_or("TCP");
-            Some((number, protocol.to_owned()))
-        })
+        .filter_map(|port| Some((on_node(port)?, protocol(port).to_owned())))
         .chain(health_port(service).map(|port| (port, "TCP".to_owned())))
         .collect()
+}
+
+/// The port of nodes that a port of a Service names.
+fn on_node(port: &Value) -> Option<u16> {
+    let number = port.get("nodePort").and_then(Value::as_u64)?;
+    u16::try_from(number).ok().filter(|number| *number != 0)
+}
+
+fn protocol(port: &Value) -> &str {
+    let protocol = port.get("protocol").and_then(Value::as_str);
+    protocol.unwrap_or("TCP")
 }
 
 fn health_port(service: &Object) -> Option<u16> {
@@ -203,7 +203,7 @@ impl Plan {
         let mut extra = Extra::default();
         settle_families(ranges, service, None)?;
         settle_addresses(ranges, &taken, service, None)?;
-        settle_ports(server.config.node_ports, &taken, &[], service)?;
+        settle_ports(server.config.node_ports, &taken, None, service)?;
         for address in held(service) {
             extra.claim(address_key(address), &owner(service));
         }
@@ -337,13 +337,15 @@ fn settle_addresses(
     Ok(())
 }
 
-/// Fills in node ports; `own` are those that the Service holds already.
+/// Fills in node ports; `own` are those that a Service which is there holds already. In a new one, ports with one number and
+/// different protocols, such as those of DNS, share the port of nodes that is chosen or named for the first, as in Kubernetes.
 fn settle_ports(
     (first, last): (u16, u16),
     taken: &Taken,
-    own: &[(u16, String)],
+    own: Option<&[(u16, String)]>,
     service: &mut Object,
 ) -> ApiResult<()> {
+    let (is_new, own) = (own.is_none(), own.unwrap_or_default());
     for (index, (port, protocol)) in named_ports(service).into_iter().enumerate() {
         if own.contains(&(port, protocol.clone())) {
             continue;
@@ -375,15 +377,34 @@ fn settle_ports(
         used.insert(port);
         Ok(port)
     };
+    let mut held: BTreeSet<(u16, String)> = named_ports(service).into_iter().collect();
     if wants_ports(service)
         && let Some(ports) = service
             .get_mut(&["spec", "ports"])
             .and_then(Value::as_array_mut)
     {
-        for port in ports {
-            if port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) == 0 {
-                port["nodePort"] = pick()?.into();
+        let number = |port: &Value| port.get("port").and_then(Value::as_u64);
+        let mut of_number: BTreeMap<Option<u64>, u16> = BTreeMap::new();
+        for port in &*ports {
+            if let Some(on_node) = on_node(port) {
+                of_number.entry(number(port)).or_insert(on_node);
             }
+        }
+        for port in ports {
+            if port.get("nodePort").and_then(Value::as_u64).unwrap_or(0) != 0 {
+                continue;
+            }
+            let of_first = of_number.get(&number(port)).copied();
+            let shared = of_first
+                .map(|on_node| (on_node, protocol(port).to_owned()))
+                .filter(|pair| is_new && !taken.ports.contains(pair) && !held.contains(pair));
+            let chosen = match shared {
+                Some(pair) => pair,
+                None => (pick()?, protocol(port).to_owned()),
+            };
+            of_number.entry(number(port)).or_insert(chosen.0);
+            port["nodePort"] = chosen.0.into();
+            held.insert(chosen);
         }
     }
     if wants_health_port(service) && health_port(service).is_none() {
@@ -416,7 +437,7 @@ pub(crate) async fn for_update(
     if !is_settled {
         settle_addresses(&ranges(server)?, &taken, new, Some(old))?;
     }
-    settle_ports(server.config.node_ports, &taken, &old_ports, new)?;
+    settle_ports(server.config.node_ports, &taken, Some(&old_ports), new)?;
     let mut extra = Extra::default();
     let (before, after) = (held(old), held(new));
     for address in before.iter().filter(|address| !after.contains(address)) {
@@ -650,5 +671,33 @@ mod tests {
         plain.set(&["spec", "type"], "ClusterIP");
         carry_over(&mut plain, &old);
         assert!(named_ports(&plain).is_empty());
+    }
+
+    #[test]
+    fn ports_of_one_number_share_a_port_of_nodes_in_a_new_service() {
+        let taken = |ports: &[(u16, &str)]| Taken {
+            addresses: BTreeSet::new(),
+            ports: ports.iter().map(|(n, p)| (*n, (*p).to_owned())).collect(),
+        };
+        let settled = |ports: Value, taken: Taken, own: Option<&[(u16, String)]>| {
+            let spec = json!({"type": "NodePort", "ports": ports});
+            let mut service = Object::new(json!({"spec": spec})).unwrap();
+            settle_ports((30_000, 30_009), &taken, own, &mut service).unwrap();
+            let ports = named_ports(&service);
+            ports.into_iter().map(|port| port.0).collect::<Vec<_>>()
+        };
+        let dns = || json!([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP"}, {"port": 80, "protocol": "TCP"}]);
+        let found = settled(dns(), taken(&[]), None);
+        assert!(found[0] == found[1] && found[1] != found[2], "{found:?}");
+        let found = settled(dns(), taken(&[]), Some(&[]));
+        assert_ne!(found[0], found[1], "an update chooses each");
+
+        let named = || json!([{"port": 53, "protocol": "UDP"}, {"port": 53, "protocol": "TCP", "nodePort": 30_005}]);
+        assert_eq!(settled(named(), taken(&[]), None), [30_005, 30_005]);
+        let found = settled(named(), taken(&[(30_005, "UDP")]), None);
+        assert_ne!(found[0], 30_005, "another service has it");
+        let twice = json!([{"port": 53, "protocol": "TCP"}, {"port": 53, "protocol": "TCP"}]);
+        let found = settled(twice, taken(&[]), None);
+        assert_ne!(found[0], found[1]);
     }
 }

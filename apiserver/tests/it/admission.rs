@@ -168,6 +168,35 @@ async fn services_have_the_families_of_the_cluster() {
 }
 
 #[tokio::test]
+async fn a_port_of_nodes_is_one_services_for_each_protocol() {
+    let server = Server::start().await;
+    let port =
+        |protocol: &str| json!({"name": protocol.to_lowercase(), "port": 53, "protocol": protocol});
+    let dns = json!({"type": "NodePort", "ports": [port("TCP"), port("UDP")]});
+    let made = server.post(SERVICES, service("dns", dns)).await.ok();
+    let shared = made["spec"]["ports"][0]["nodePort"].clone();
+    assert_eq!(made["spec"]["ports"][1]["nodePort"], shared, "{made}");
+
+    let asking = |protocol: &str| {
+        let mut port = port(protocol);
+        port["nodePort"] = shared.clone();
+        json!({"type": "NodePort", "ports": [port]})
+    };
+    let other = server.post(SERVICES, service("sctp", asking("SCTP"))).await;
+    assert_eq!(other.ok()["spec"]["ports"][0]["nodePort"], shared);
+    for protocol in ["TCP", "UDP", "SCTP"] {
+        let taken = server
+            .post(SERVICES, service("late", asking(protocol)))
+            .await;
+        let text = taken.refused().2;
+        assert!(
+            text.contains("provided port is already allocated"),
+            "{text}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn service_addresses_are_unique_and_come_back() {
     let server = Server::start().await;
     // So many at once that some certainly draw the same port and have to draw again.
