@@ -52,6 +52,8 @@ pub(crate) struct BuiltIn {
     pub(crate) defaults: fn(&mut Object),
     /// What a create does besides the generic rules; the usual body drops status.
     pub(crate) on_create: fn(&mut Object),
+    /// What follows from another generated name, after `on_create`; second argument: the name before.
+    pub(crate) on_rename: fn(&mut Object, &str),
     /// What an update (new, old) does besides the generic rules.
     pub(crate) on_update: fn(&mut Object, &Object),
     /// What an update through a subresource (name, new, old) does besides the generic rules.
@@ -97,6 +99,7 @@ pub(crate) const NAMESPACED: BuiltIn = BuiltIn {
     cells: table::name_created,
     defaults: no_defaults,
     on_create: defaults::prepare::drop_status,
+    on_rename: |_, _| {},
     on_update: |_, _| {},
     on_subresource_update: |_, _, _| {},
     stamp: None,
@@ -175,6 +178,7 @@ impl From<&BuiltIn> for Resource {
             cells: entry.cells,
             defaults: entry.defaults,
             on_create: entry.on_create,
+            on_rename: entry.on_rename,
             on_update: entry.on_update,
             on_subresource_update: entry.on_subresource_update,
             stamp: entry.stamp,

@@ -191,6 +191,8 @@ pub struct Resource {
     pub defaults: fn(&mut Object),
     /// What a create does besides the generic rules; the usual body drops status.
     pub on_create: fn(&mut Object),
+    /// What follows from another generated name, after `on_create`; second argument: the name before.
+    pub on_rename: fn(&mut Object, &str),
     /// What an update (new, old) does besides the generic rules.
     pub on_update: fn(&mut Object, &Object),
     /// What an update through a subresource (name, new, old) does besides the generic rules.
@@ -311,6 +313,13 @@ impl Resource {
         } else if self.has_status() {
             object.set_default(&["status"], Value::Object(serde_json::Map::new()));
         }
+    }
+
+    /// Gives a prepared object that is not stored yet another name, because the one that was generated for it is taken.
+    pub fn rename(&self, object: &mut Object, name: &str) {
+        let before = object.name().to_owned();
+        object.set_name(name);
+        (self.on_rename)(object, &before);
     }
 
     /// Keeps status and generation from the old object and bumps generation when the intent changed.

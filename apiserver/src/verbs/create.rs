@@ -138,7 +138,7 @@ pub(crate) async fn create_object(
                     object.name(),
                 ));
             }
-            object.set_name(&generate_name(&prefix, host::random()));
+            resource.rename(&mut object, &generate_name(&prefix, host::random()));
         }
         let server = &context.server;
         let mut extra = plan.fill(server, &mut object)?;

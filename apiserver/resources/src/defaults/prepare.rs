@@ -404,6 +404,22 @@ pub(crate) fn job_create(object: &mut Object) {
     });
 }
 
+/// The labels that have the name. What a client wrote there itself is not the name that was drawn.
+pub(crate) fn job_rename(object: &mut Object, before: &str) {
+    let name = object.name().to_owned();
+    with_map(
+        object,
+        &["spec", "template", "metadata", "labels"],
+        |labels| {
+            for key in ["batch.kubernetes.io/job-name", "job-name"] {
+                if labels.text(key) == before {
+                    labels.insert(key.to_owned(), name.as_str().into());
+                }
+            }
+        },
+    );
+}
+
 /// Deployments take status, but no labels, through `status`.
 pub(crate) fn deployment_subresource(subresource: &str, new: &mut Object, old: &Object) {
     if subresource == "status" {

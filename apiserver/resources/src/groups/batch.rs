@@ -34,6 +34,7 @@ pub(super) static KINDS: &[BuiltIn] = &[
         cells: table::batch::job,
         defaults: defaults::batch::job,
         on_create: defaults::prepare::job_create,
+        on_rename: defaults::prepare::job_rename,
         check: validate::batch::job,
         check_update: validate::batch::job_update,
         check_subresource_update: validate::batch::job_subresource,

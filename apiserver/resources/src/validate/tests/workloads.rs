@@ -556,3 +556,28 @@ fn a_template_inside_an_object_has_metadata() {
     );
     assert_eq!(claims["spec"]["metadata"], json!({}));
 }
+
+#[test]
+fn the_labels_of_a_job_have_the_name_that_was_free() {
+    let job = |labels: Value| {
+        created(
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "a-1", "generateName": "a-"},
+            "spec": {"template": {"metadata": {"labels": labels},
+                "spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "i"}]}}}}),
+        )
+    };
+    let renamed = |labels: Value| {
+        let mut job = job(labels);
+        resource(&job).rename(&mut job, "a-2");
+        assert_eq!(job.name(), "a-2");
+        let labels = job.get(&["spec", "template", "metadata", "labels"]);
+        ["batch.kubernetes.io/job-name", "job-name"]
+            .map(|key| labels.unwrap()[key].as_str().unwrap().to_owned())
+    };
+    assert_eq!(renamed(json!({})), ["a-2", "a-2"]);
+    assert_eq!(renamed(json!({"job-name": "mine"})), ["a-2", "mine"]);
+    let mut map =
+        created(json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}}));
+    resource(&map).rename(&mut map, "b");
+    assert_eq!(map.name(), "b");
+}
