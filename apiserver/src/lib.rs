@@ -23,6 +23,7 @@ mod body;
 mod bootstrap;
 mod cache;
 mod chance;
+mod claim_rights;
 mod client_certificate;
 mod clock;
 mod codec;

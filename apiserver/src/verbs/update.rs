@@ -11,6 +11,7 @@ use schema::field::{FieldError, Path};
 use std::borrow::Cow;
 
 use crate::admission::{self, Admission, Charge, Look, Operation};
+use crate::claim_rights;
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::definitions;
@@ -212,11 +213,14 @@ impl Door<'_> {
         } else {
             extra
         };
-        let errors = if self.is_of_object() {
+        let mut errors = if self.is_of_object() {
             resource.validate_update(&new, old)
         } else {
             resource.validate_subresource_update(self.subresource, &new, old)
         };
+        if claim_rights::concerns(resource, self.subresource) {
+            errors.extend(claim_rights::refusals(context, &new, old).await);
+        }
         if !errors.is_empty() {
             return Err(ApiError::invalid(
                 &resource.group,

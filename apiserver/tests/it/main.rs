@@ -6,6 +6,7 @@ mod audit;
 mod authentication;
 mod authorization;
 mod bad_input;
+mod claim_rights;
 mod client_certificate;
 mod conformance;
 mod connections;
