@@ -11,6 +11,7 @@
 //!                                                            └──────── world/cache ◄── watch ───┘
 //! ```
 
+mod account_secret;
 mod account_tokens;
 mod admission;
 mod aggregation;

@@ -242,7 +242,15 @@ async fn token_review(context: &Context, review: &Object) -> ApiResult<Value> {
             Ok((user, good_for)) => {
                 json!({ "authenticated": true, "user": user.to_user_info(), "audiences": good_for })
             }
-            Err(_) => json!({ "user": {}, "error": "[invalid bearer token, unknown]" }),
+            Err(error) => {
+                // Where the server could not find out, it is not the token's fault.
+                let why = (error.code == 401).then(|| {
+                    authenticate::refusal_of(&context.server, token, &audiences, context.now)
+                });
+                let why = why.flatten();
+                let why = why.as_deref().unwrap_or("unknown");
+                json!({ "user": {}, "error": format!("[invalid bearer token, {why}]") })
+            }
         },
     )
 }

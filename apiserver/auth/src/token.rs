@@ -5,17 +5,20 @@
 //! of the claims ([`Claims::bound`]).
 
 mod claims;
+mod legacy;
 mod public_key;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::Jwk;
 use jsonwebtoken::{Algorithm, EncodingKey};
-use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::user::service_account_username;
 pub use claims::{Binding, Claims, Reference};
+pub use legacy::{SecretClaims, may_be_of_secret};
 pub use public_key::PublicKey;
 
 /// Clocks of clients and servers may differ by this much.
@@ -54,13 +57,23 @@ pub enum Error {
     Expired,
     #[error("service account token is not valid yet")]
     NotYetValid,
-    #[error("token audiences {audiences:?} is invalid for the target audiences {targets:?}")]
+    #[error(
+        "token audiences {} is invalid for the target audiences {}",
+        quoted(.audiences),
+        quoted(.targets)
+    )]
     Audience {
         audiences: Vec<String>,
         targets: Vec<String>,
     },
     #[error("sub claim does not match the service account")]
     Subject,
+}
+
+/// A list as Go prints it with `%q`.
+fn quoted(texts: &[String]) -> String {
+    let texts: Vec<String> = texts.iter().map(|text| format!("{text:?}")).collect();
+    format!("[{}]", texts.join(" "))
 }
 
 /// What a token is to say; the caller has looked up the objects.
@@ -131,9 +144,13 @@ impl Signer {
             nbf: now,
             sub: service_account_username(&request.namespace, &request.service_account.name),
         };
+        self.sign(&claims)
+    }
+
+    fn sign(&self, claims: &impl Serialize) -> Result<String, Error> {
         let header = json!({"alg": "ES256", "kid": self.public.id});
         let encode = |part: &[u8]| URL_SAFE_NO_PAD.encode(part);
-        let payload = serde_json::to_vec(&claims).map_err(|_| Error::Sign)?;
+        let payload = serde_json::to_vec(claims).map_err(|_| Error::Sign)?;
         let message = format!(
             "{}.{}",
             encode(header.to_string().as_bytes()),
@@ -210,7 +227,7 @@ impl Verifier {
     /// Checks form, algorithm, key, signature, issuer, time and audience. A token must be for at least one of
     /// `audiences`; those it is for are left in the claims.
     pub fn verify(&self, token: &str, audiences: &[String], now: i64) -> Result<Claims, Error> {
-        let claims = self.verify_signature(token)?;
+        let claims: Claims = self.verify_signature(token)?;
         if !self.issuers.contains(&claims.iss) {
             return Err(Error::Issuer);
         }
@@ -246,7 +263,7 @@ impl Verifier {
         })
     }
 
-    fn verify_signature(&self, token: &str) -> Result<Claims, Error> {
+    fn verify_signature<T: DeserializeOwned>(&self, token: &str) -> Result<T, Error> {
         if token.len() > TOKEN_BYTES_MAX {
             return Err(Error::Malformed);
         }
@@ -281,17 +298,7 @@ impl Verifier {
     /// True when the token names one of our issuers, without any check: tells whose token it claims to be, so
     /// that other authenticators can be asked about other tokens.
     pub fn may_be_ours(&self, token: &str) -> bool {
-        #[derive(Deserialize)]
-        struct Issuer {
-            iss: String,
-        }
-        let payload = token
-            .split('.')
-            .nth(1)
-            .filter(|_| token.len() <= TOKEN_BYTES_MAX);
-        payload
-            .and_then(|payload| decode_part::<Issuer>(payload).ok())
-            .is_some_and(|claims| self.issuers.contains(&claims.iss))
+        has_issuer(token, |issuer| self.issuers.iter().any(|own| own == issuer))
     }
 
     /// The document at `/openid/v1/jwks` (`application/jwk-set+json`).
@@ -312,7 +319,22 @@ impl Verifier {
     }
 }
 
-fn decode_part<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, Error> {
+/// What the token says about its issuer, without any check.
+fn has_issuer(token: &str, is_wanted: impl Fn(&str) -> bool) -> bool {
+    #[derive(Deserialize)]
+    struct Issuer {
+        iss: String,
+    }
+    let payload = token
+        .split('.')
+        .nth(1)
+        .filter(|_| token.len() <= TOKEN_BYTES_MAX);
+    payload
+        .and_then(|payload| decode_part::<Issuer>(payload).ok())
+        .is_some_and(|claims| is_wanted(&claims.iss))
+}
+
+fn decode_part<T: DeserializeOwned>(part: &str) -> Result<T, Error> {
     let bytes = URL_SAFE_NO_PAD.decode(part).map_err(|_| Error::Malformed)?;
     serde_json::from_slice(&bytes).map_err(|_| Error::Malformed)
 }
@@ -472,7 +494,7 @@ mod tests {
         );
         assert_eq!(
             verify(&["other".into()], NOW).unwrap_err().to_string(),
-            r#"token audiences ["api", "vault"] is invalid for the target audiences ["other"]"#
+            r#"token audiences ["api" "vault"] is invalid for the target audiences ["other"]"#
         );
         for now in [i64::MIN, i64::MAX] {
             assert!(verify(&api(), now).is_err());

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use auth::bearer::{self, WebSocketToken};
 use auth::bootstrap_token::{self, BootstrapToken};
 use auth::static_tokens::StaticTokens;
+use auth::token::{self, Error};
 use auth::user::GROUP_MASTERS;
 use auth::{User, impersonation};
 use http::{Extensions, HeaderMap, header};
@@ -20,6 +21,7 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::ApiServer;
+use crate::account_secret;
 use crate::client_certificate::{PeerCertificate, Trust};
 use crate::config::Config;
 use crate::held::Held;
@@ -253,6 +255,9 @@ async fn user_of_account_token(
     let verified = keys.verifier.verify(token, audiences, now);
     let claims = match verified {
         Ok(claims) => claims,
+        Err(_) if !keys.verifier.may_be_ours(token) && token::may_be_of_secret(token) => {
+            return Box::pin(user_of_secret(server, token, audiences, now)).await;
+        }
         // Somebody else may know it, and says why not.
         Err(_) if !keys.verifier.may_be_ours(token) => {
             tracing::debug!("a token that is not of a service account");
@@ -271,24 +276,11 @@ async fn user_of_account_token(
                     .map(|entry| entry.object())
                     .is_some_and(|object| object.uid() == reference.uid)
         };
-        if !alive() {
-            // A fresh token may name what this member has not seen yet.
-            let caught_up = server.world.wait_most_recent(&*server.store);
-            let in_time =
-                tokio::time::timeout_at(Instant::now() + crate::world::REVISION_WAIT, caught_up)
-                    .await;
-            if !matches!(in_time, Ok(Ok(_))) {
-                // Not the token's fault: clients that hear 401 give up.
-                return Err(ApiError::unavailable(
-                    "the server cannot check the token now, please try again later",
-                ));
-            }
-            if !alive() {
-                return Err(refuse(&format!(
-                    "token bound to {resource} {namespace}/{} that is gone",
-                    reference.name
-                )));
-            }
+        if !is_so(server, alive).await? {
+            return Err(refuse(&format!(
+                "token bound to {resource} {namespace}/{} that is gone",
+                reference.name
+            )));
         }
     }
     let good_for = claims
@@ -298,6 +290,71 @@ async fn user_of_account_token(
         .cloned()
         .collect();
     Ok((claims.user(), good_for))
+}
+
+/// The owner of a token that lives in a Secret, which has to hold it still.
+async fn user_of_secret(
+    server: &ApiServer,
+    token: &str,
+    audiences: &[String],
+    now: i64,
+) -> ApiResult<(User, Vec<String>)> {
+    let verified = server.account_tokens.now().verifier.verify_of_secret(token);
+    let claims = verified.map_err(|error| refuse(&error))?;
+    server.world.wait_loaded().await?;
+    let object = |plural: &str, name: &str| {
+        let entry = server.world.get("", plural, &claims.namespace, name);
+        entry.map(|entry| entry.object())
+    };
+    let is_held = || {
+        let secret = object("secrets", &claims.secret);
+        let account = object("serviceaccounts", &claims.account);
+        secret.is_some_and(|secret| account_secret::holds(&secret, token))
+            && account.is_some_and(|account| {
+                account.uid() == claims.account_uid && account.deletion_timestamp().is_none()
+            })
+    };
+    if !is_so(server, is_held).await? {
+        return Err(refuse(&"token has been invalidated"));
+    }
+    let good_for = meant_for_us(server, audiences)?;
+    account_secret::note_use(server, &claims, now).await;
+    Ok((claims.user(), good_for))
+}
+
+/// Whether the caches show that something is so, if not now then when they show all that was acknowledged before: a fresh
+/// token may name what this member has not seen yet.
+async fn is_so(server: &ApiServer, shown: impl Fn() -> bool + Send) -> ApiResult<bool> {
+    if shown() {
+        return Ok(true);
+    }
+    let caught_up = server.world.wait_most_recent(&*server.store);
+    let in_time =
+        tokio::time::timeout_at(Instant::now() + crate::world::REVISION_WAIT, caught_up).await;
+    if !matches!(in_time, Ok(Ok(_))) {
+        // Not the token's fault: clients that hear 401 give up.
+        return Err(ApiError::unavailable(
+            "the server cannot check the token now, please try again later",
+        ));
+    }
+    Ok(shown())
+}
+
+/// Why a token of a service account is refused, where its owner may know.
+pub(crate) fn refusal_of(
+    server: &ApiServer,
+    token: &str,
+    audiences: &[String],
+    now: i64,
+) -> Option<String> {
+    let keys = server.account_tokens.now();
+    match keys.verifier.verify(token, audiences, now) {
+        Err(error @ (Error::Audience { .. } | Error::Expired | Error::NotYetValid)) => {
+            Some(error.to_string())
+        }
+        Err(_) => None,
+        Ok(_) => Some("service account token has been invalidated".to_owned()),
+    }
 }
 
 /// The audiences of a token that has none of its own: it is meant for this server, and good for nobody else.

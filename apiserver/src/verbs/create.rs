@@ -6,6 +6,7 @@ use http::StatusCode;
 use resources::Resource;
 use schema::Object;
 
+use crate::account_secret;
 use crate::admission::{self, Admission, Look, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
@@ -123,6 +124,7 @@ pub(crate) async fn create_object(
         false => Look::Cached,
     };
     let mut collisions = 0;
+    let mut has_token = false;
     for _ in 0..attempts {
         // What each attempt has to fill in anew is kept without it; all else is taken as it is, and a name that is taken
         // gives way to another one.
@@ -139,6 +141,12 @@ pub(crate) async fn create_object(
                 ));
             }
             resource.rename(&mut object, &generate_name(&prefix, host::random()));
+            if has_token {
+                account_secret::empty(&mut object);
+            }
+        }
+        if !dry_run {
+            has_token |= account_secret::fill(context, resource, &mut object).await?;
         }
         let server = &context.server;
         let mut extra = plan.fill(server, &mut object)?;

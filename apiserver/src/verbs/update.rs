@@ -10,6 +10,7 @@ use schema::Object;
 use schema::field::{FieldError, Path};
 use std::borrow::Cow;
 
+use crate::account_secret;
 use crate::admission::{self, Admission, Charge, Look, Operation};
 use crate::claim_rights;
 use crate::context::Context;
@@ -198,6 +199,9 @@ impl Door<'_> {
         if self.is_of_object() {
             resource.stamp_times(&mut new, Some(old), context.now);
             resource.prepare_update(&mut new, old);
+            if !self.dry_run && old.get_bool(&["immutable"]) != Some(true) {
+                account_secret::fill(context, resource, &mut new).await?;
+            }
         } else {
             resource.prepare_subresource_update(self.subresource, &mut new, old);
             resource.stamp_subresource_update(&mut new, old, context.now);

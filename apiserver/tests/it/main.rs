@@ -1,5 +1,6 @@
 //! In-process tests of the API: requests through the router, the store in memory.
 
+mod account_secrets;
 mod admission;
 mod apply;
 mod audit;
