@@ -5,6 +5,7 @@
 //! the result before the same key is looked at again. Few controllers need an answer from the server in the middle
 //! (namespace deletion, garbage collection) or a state of their own (node lifecycle): they are tasks with a pure core.
 
+mod account_secret;
 mod bootstrap_signer;
 mod certificate_approval;
 mod certificate_cleaner;
@@ -62,6 +63,7 @@ pub use world::{Caches, World};
 pub static CONTROLLERS: &[Controller] = &[
     namespace::CONTROLLER,
     service_account::CONTROLLER,
+    account_secret::CONTROLLER,
     root_ca::CONTROLLER,
     replica_set::CONTROLLER,
     replication_controller::CONTROLLER,

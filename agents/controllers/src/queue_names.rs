@@ -18,6 +18,7 @@ fn queue_name(controller: &'static str) -> &'static str {
     match controller {
         "namespace-controller" => "namespace",
         "serviceaccount-controller" => "serviceaccount",
+        "serviceaccount-token-controller" => "serviceaccount_tokens_secret",
         "root-ca-certificate-publisher-controller" => "root_ca_cert_publisher",
         "replicaset-controller" => "replicaset",
         "replication-controller" => "replicationmanager",

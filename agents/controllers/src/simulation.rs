@@ -157,7 +157,7 @@ impl Simulation {
                 ..
             } => {
                 let object = self.get(&resource.kind, &name);
-                if object.is_some_and(|object| object["metadata"]["uid"] == uid) {
+                if object.is_some_and(|object| uid.is_empty() || object["metadata"]["uid"] == uid) {
                     return Err(conflict());
                 }
             }

@@ -81,6 +81,7 @@ pub(crate) fn world_of(documents: &[Value]) -> World {
         ip_addresses: cache(documents, "IPAddress"),
         signing_requests: cache(documents, "CertificateSigningRequest"),
         bootstrap_tokens: cache(documents, "Secret"),
+        account_secrets: cache(documents, "Secret"),
         cluster_infos: cache(documents, "ConfigMap"),
         route_tables: cache(documents, "ConfigMap"),
         route_roles: cache(documents, "Role"),

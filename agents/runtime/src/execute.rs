@@ -90,8 +90,9 @@ fn perform<'a>(
                 uid,
             } => match client.get(&resource, &namespace, &name).await {
                 Ok(object)
-                    if object.pointer("/metadata/uid").and_then(Value::as_str)
-                        == Some(uid.as_str()) =>
+                    if uid.is_empty()
+                        || object.pointer("/metadata/uid").and_then(Value::as_str)
+                            == Some(uid.as_str()) =>
                 {
                     return Err(ApiError {
                         code: 409,

@@ -39,7 +39,7 @@ pub enum Op {
         namespace: String,
         /// Name.
         name: String,
-        /// The incarnation that should be gone.
+        /// The incarnation that should be gone; any, where it is empty.
         uid: String,
     },
     /// Creates an object.
