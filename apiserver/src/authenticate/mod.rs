@@ -2,9 +2,11 @@
 //! token, or nobody. In this order; one that fails does not keep the others from being asked.
 //!
 //! - `request_header`: names in headers, from proxies that are trusted
+//! - `secret_token`: tokens that live in Secrets
 //! - `token_webhook`: tokens that a webhook knows
 
 mod request_header;
+mod secret_token;
 mod token_webhook;
 
 use std::sync::Arc;
@@ -21,7 +23,6 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::ApiServer;
-use crate::account_secret;
 use crate::client_certificate::{PeerCertificate, Trust};
 use crate::config::Config;
 use crate::held::Held;
@@ -256,7 +257,7 @@ async fn user_of_account_token(
     let claims = match verified {
         Ok(claims) => claims,
         Err(_) if !keys.verifier.may_be_ours(token) && token::may_be_of_secret(token) => {
-            return Box::pin(user_of_secret(server, token, audiences, now)).await;
+            return Box::pin(secret_token::user_of(server, token, audiences, now)).await;
         }
         // Somebody else may know it, and says why not.
         Err(_) if !keys.verifier.may_be_ours(token) => {
@@ -289,36 +290,6 @@ async fn user_of_account_token(
         .filter(|audience| audiences.contains(audience))
         .cloned()
         .collect();
-    Ok((claims.user(), good_for))
-}
-
-/// The owner of a token that lives in a Secret, which has to hold it still.
-async fn user_of_secret(
-    server: &ApiServer,
-    token: &str,
-    audiences: &[String],
-    now: i64,
-) -> ApiResult<(User, Vec<String>)> {
-    let verified = server.account_tokens.now().verifier.verify_of_secret(token);
-    let claims = verified.map_err(|error| refuse(&error))?;
-    server.world.wait_loaded().await?;
-    let object = |plural: &str, name: &str| {
-        let entry = server.world.get("", plural, &claims.namespace, name);
-        entry.map(|entry| entry.object())
-    };
-    let is_held = || {
-        let secret = object("secrets", &claims.secret);
-        let account = object("serviceaccounts", &claims.account);
-        secret.is_some_and(|secret| account_secret::holds(&secret, token))
-            && account.is_some_and(|account| {
-                account.uid() == claims.account_uid && account.deletion_timestamp().is_none()
-            })
-    };
-    if !is_so(server, is_held).await? {
-        return Err(refuse(&"token has been invalidated"));
-    }
-    let good_for = meant_for_us(server, audiences)?;
-    account_secret::note_use(server, &claims, now).await;
     Ok((claims.user(), good_for))
 }
 
