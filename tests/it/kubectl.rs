@@ -12,6 +12,7 @@ fn a_users_day() {
     let cluster = Cluster::start(3, Runtime::Hollow);
     looking_around(&cluster);
     working_with_objects(&cluster);
+    tokens_that_do_not_expire(&cluster);
     a_deployment_lives(&cluster);
     sets_live(&cluster);
     kubectl_behaviours(&cluster);
@@ -160,6 +161,32 @@ fn looking_around(cluster: &Cluster) {
         !unknown.success && unknown.stderr.contains("unknown field \"dta\""),
         "{unknown}"
     );
+}
+
+/// A Secret has a token and the authority as long as its account lives.
+fn tokens_that_do_not_expire(cluster: &Cluster) {
+    let k = cluster.kubectl();
+    k.ok("create serviceaccount clerk");
+    let secret = r#"{"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token",
+        "metadata": {"name": "clerk", "annotations": {"kubernetes.io/service-account.name": "clerk"}}}"#;
+    k.ok_with("create -f -", secret);
+    let token = k.ok("get secret clerk -o go-template={{.data.token|base64decode}}");
+    let review = format!(
+        r#"{{"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {{"token": "{token}"}}}}"#
+    );
+    let owner = "create -f - -o jsonpath={.status.user.username}";
+    assert_eq!(
+        k.ok_with(owner, &review),
+        "system:serviceaccount:default:clerk"
+    );
+    let authority = r"get secret clerk -o jsonpath={.data.ca\.crt}";
+    // The head of a certificate in PEM, in base64.
+    k.until(authority, |pem| {
+        pem.starts_with("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t")
+    });
+    k.ok("delete serviceaccount clerk");
+    k.until("get secret clerk --ignore-not-found -o name", str::is_empty);
+    assert_eq!(k.ok_with(owner, &review), "");
 }
 
 fn working_with_objects(cluster: &Cluster) {
