@@ -18,6 +18,8 @@ const ACCOUNT: &str = "kubernetes.io/service-account.name";
 const ACCOUNT_UID: &str = "kubernetes.io/service-account.uid";
 /// The day on which the token was last shown to a server.
 const LAST_USED: &str = "kubernetes.io/legacy-token-last-used";
+/// The ConfigMap in `kube-system` that says since when that is written down.
+pub(crate) const TRACKING: &str = "kube-apiserver-legacy-service-account-token-tracking";
 /// Kubernetes' cleaner puts it on Secrets whose tokens count no more.
 const INVALID_SINCE: &str = "kubernetes.io/legacy-token-invalid-since";
 
@@ -92,13 +94,19 @@ pub(crate) fn holds(secret: &Object, token: &str) -> bool {
             .is_ok_and(|held| held == token.as_bytes())
 }
 
+/// The day of a time, in UTC: `2026-01-31`.
+pub(crate) fn day(unix_seconds: i64) -> String {
+    let mut time = schema::time::now_rfc3339(unix_seconds);
+    time.truncate(time.find('T').unwrap_or(time.len()));
+    time
+}
+
 /// Writes down on the Secret that its token was used today, as far as that is possible: the token counts all the same.
 pub(crate) async fn note_use(server: &ApiServer, claims: &SecretClaims, now: i64) {
-    let time = schema::time::now_rfc3339(now);
-    let today = time.split('T').next().unwrap_or_default();
+    let today = day(now);
     let (namespace, name) = (claims.namespace.as_str(), claims.secret.as_str());
     let entry = server.world.get("", "secrets", namespace, name);
-    if entry.is_none_or(|entry| entry.object().label(LAST_USED) == Some(today)) {
+    if entry.is_none_or(|entry| entry.object().label(LAST_USED) == Some(&*today)) {
         return;
     }
     let Some(resource) = resources::find("", "v1", "secrets") else {
@@ -106,7 +114,7 @@ pub(crate) async fn note_use(server: &ApiServer, claims: &SecretClaims, now: i64
     };
     let mut decide = |old: &Object| {
         let mut new = old.clone();
-        new.set_label(LAST_USED, today);
+        new.set_label(LAST_USED, &today);
         Ok(match new == *old {
             true => Step::Keep(new),
             false => Step::Write(new, Extra::default()),
@@ -135,6 +143,12 @@ mod tests {
         let annotations = json!({ACCOUNT: "bot"});
         let metadata = json!({"name": "t", "namespace": "ns", "annotations": annotations});
         Object::new(json!({"metadata": metadata, "type": TYPE})).unwrap()
+    }
+
+    #[test]
+    fn a_day_is_a_label() {
+        assert_eq!(day(0), "1970-01-01");
+        assert_eq!(day(1_800_000_000), "2027-01-15");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The objects that every cluster has, made at start and repaired where rights are missing: namespaces, roles and
-//! bindings, priority classes, flow schemas and priority levels, the `kubernetes` Service and ServiceCIDR, and what extension servers need to authenticate clients.
+//! bindings, priority classes, flow schemas and priority levels, the `kubernetes` Service and ServiceCIDR, what extension
+//! servers need to authenticate clients, and the day since which the use of tokens in Secrets is known.
 //! After that this task keeps aggregated cluster roles up to date.
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use schema::Object;
 use serde_json::{Value, json};
 
 use crate::ApiServer;
+use crate::account_secret;
 use crate::authorities;
 use crate::context::Context;
 use crate::managed::{self, Owner, Versions};
@@ -109,6 +111,7 @@ async fn ensure_all(server: &Arc<ApiServer>) -> ApiResult<()> {
         ensure(server, resource, object).await?;
     }
     tell_authorities(server).await?;
+    track_secret_tokens(server).await?;
     let services = resources::find("", "v1", "services").ok_or_else(ApiError::no_such_resource)?;
     let ranges = service_allocation::own_ranges(server)?;
     ensure_service_range(server, &ranges).await?;
@@ -200,6 +203,19 @@ pub(crate) async fn tell_authorities(server: &Arc<ApiServer>) -> ApiResult<()> {
     let config_maps = resources::find("", "v1", "configmaps");
     let config_maps = config_maps.ok_or_else(ApiError::no_such_resource)?;
     ensure(server, config_maps, server.authorities.config_map()?).await
+}
+
+/// Says since which day the use of tokens in Secrets is written down: before it, silence means nothing.
+async fn track_secret_tokens(server: &Arc<ApiServer>) -> ApiResult<()> {
+    let config_maps = resources::find("", "v1", "configmaps");
+    let config_maps = config_maps.ok_or_else(ApiError::no_such_resource)?;
+    let since = account_secret::day(crate::clock::unix_seconds());
+    let tracking = json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": { "name": account_secret::TRACKING, "namespace": "kube-system" },
+        "data": { "since": since }
+    });
+    ensure(server, config_maps, object(tracking)?).await
 }
 
 fn object(value: Value) -> ApiResult<Object> {

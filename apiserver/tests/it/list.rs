@@ -52,7 +52,13 @@ async fn lists_have_the_shape_of_kubernetes() {
     let all = server.get("/api/v1/configmaps").await.ok();
     assert_eq!(
         names(&all),
-        ["m00", "m01", "m02", "extension-apiserver-authentication"]
+        [
+            "m00",
+            "m01",
+            "m02",
+            "extension-apiserver-authentication",
+            "kube-apiserver-legacy-service-account-token-tracking"
+        ]
     );
     let empty = server
         .get("/apis/apps/v1/namespaces/default/deployments")
