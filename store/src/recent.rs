@@ -3,13 +3,11 @@
 //! Most keys that are written are written again soon: a lease, a status, a pod on its way to a node. Each value here is the
 //! one that the state has, so nothing is decided by whether a key is here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kv::{Broken, Data, Event, EventId, KeyRange, KeyValue, Visit, Write};
-
-use crate::host::HashMap;
 
 /// So many bytes are held: a thousand pods, or the leases of ten thousand nodes.
 const BYTES: usize = 4 << 20;
@@ -25,7 +23,7 @@ const OVERHEAD: usize = 192;
 /// See the module head.
 #[derive(Default)]
 pub(crate) struct Recent {
-    held: HashMap<Arc<[u8]>, Held>,
+    held: BTreeMap<Arc<[u8]>, Held>,
     /// Writes in order, with their keys. What was written again or deleted since stands here as well.
     turns: VecDeque<(u64, Arc<[u8]>)>,
     turn: u64,
