@@ -157,12 +157,11 @@ async fn a_set_that_is_deleted_and_made_anew_in_the_middle_has_its_pods_once() {
                 .delete(&REPLICA_SETS, "default", "a", &how)
                 .await
                 .unwrap();
-            let before = scene.ever().len();
-            if propagation == Propagation::Background {
+            let made = if propagation == Propagation::Background {
                 // Its name is free at once.
                 let made = scene.create(&REPLICA_SETS, body.clone()).await;
                 scene.lead("second", Terms::default());
-                scene.settled(&[(&uid(&made), 20)]).await;
+                made
             } else {
                 scene.lead("second", Terms::default());
                 let sets = &scene.cluster.sets;
@@ -170,9 +169,10 @@ async fn a_set_that_is_deleted_and_made_anew_in_the_middle_has_its_pods_once() {
                     sets.get("default", "a").is_none().then_some(())
                 };
                 scene.until("the set to go", sets, gone).await;
-                let made = scene.create(&REPLICA_SETS, body.clone()).await;
-                scene.settled(&[(&uid(&made), 20)]).await;
-            }
+                scene.create(&REPLICA_SETS, body.clone()).await
+            };
+            let uid = uid(&made);
+            scene.settled(&[(&uid, 20)]).await;
             scene
                 .until("no others", &scene.cluster.pods, |pods| {
                     (pods.len() == 20).then_some(())
@@ -180,12 +180,12 @@ async fn a_set_that_is_deleted_and_made_anew_in_the_middle_has_its_pods_once() {
                 .await;
             scene.rests().await;
             // Nobody's pods are adopted, those of the one that is gone go.
-            let kept = if propagation == Propagation::Orphan {
-                before
-            } else {
-                0
-            };
-            assert_eq!(scene.ever().len(), before + 20 - kept);
+            let ever = scene.ever();
+            let own = ever.iter().filter(|pod| pod.controllers.contains(&uid));
+            assert_eq!(own.count(), 20);
+            if propagation == Propagation::Orphan {
+                assert_eq!(ever.len(), 20);
+            }
         })
         .await;
     }
