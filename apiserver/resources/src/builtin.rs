@@ -74,7 +74,8 @@ pub(crate) struct BuiltIn {
     pub(crate) advise: fn(&Object) -> Vec<String>,
 }
 
-/// Of kinds whose fields have none.
+/// Of kinds whose fields have none. It is known by its address, so there is to be one of it.
+#[inline(never)]
 pub(crate) fn no_defaults(_: &mut Object) {}
 
 /// The neutral entry of a namespaced kind.

@@ -127,8 +127,8 @@ pub struct FieldError {
     pub detail: String,
 }
 
-/// Stands for a value that is not shown.
-const OMITTED: &str = "<value omitted>";
+/// Stands for a value that is not shown. No text of a client is that: some checks show `<value omitted>` in so many words.
+const OMITTED: &str = "\0omitted";
 
 /// What validators return.
 pub type ErrorList = Vec<FieldError>;
