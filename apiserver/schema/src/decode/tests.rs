@@ -304,7 +304,9 @@ fn every_type_accepts_its_own_empty_object() {
         .filter(|t| t.form == Form::Object)
     {
         let decoded = json(Some(ty), b"{}", FieldValidation::Strict).unwrap();
-        assert_eq!(decoded.value, json!({}), "{}", ty.name);
+        let mut written = Map::new();
+        super::write_unset(ty, &mut written);
+        assert_eq!(decoded.value, Value::Object(written), "{}", ty.name);
     }
     assert!(type_named("core.Pod").is_some());
 }
