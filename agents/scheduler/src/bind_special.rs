@@ -157,8 +157,9 @@ async fn delete_once(client: &Client, claim: &DeviceClaim) -> Result<(), ApiErro
         bounded(client.update(&RESOURCE_CLAIMS, namespace, name, &body)).await?;
     }
     let this = DeleteParams::uid(claim.uid.as_str());
-    let deleted = client.delete(&RESOURCE_CLAIMS, namespace, name, &this);
-    bounded(deleted).await.map(drop)
+    bounded(client.delete(&RESOURCE_CLAIMS, namespace, name, &this))
+        .await
+        .map(drop)
 }
 
 /// The claim without what would keep it from being deleted; `None` where nothing does.

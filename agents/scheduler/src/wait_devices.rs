@@ -202,7 +202,10 @@ mod tests {
         let mut before = object.clone();
         before["metadata"]["resourceVersion"] = json!("4");
         before["status"] = json!({});
-        assert_eq!(looked(Some(&before)).unwrap(), [written.clone()]);
+        assert_eq!(
+            looked(Some(&before)).unwrap(),
+            std::slice::from_ref(&written)
+        );
         let mut after = claim("c", &[("attached", "True")]);
         after["metadata"]["resourceVersion"] = json!("6");
         let now = looked(Some(&after)).unwrap();

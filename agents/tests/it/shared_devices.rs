@@ -39,8 +39,11 @@ async fn claiming(cluster: &Cluster, name: &str, memory: Option<&str>) {
     let claim = json!({"apiVersion": "resource.k8s.io/v1", "kind": "ResourceClaim",
         "metadata": {"name": name, "namespace": "default"},
         "spec": {"devices": {"requests": [{"name": "r", "exactly": exactly}]}}});
-    let made = cluster.client.create(&RESOURCE_CLAIMS, "default", &claim);
-    made.await.unwrap();
+    let client = &cluster.client;
+    client
+        .create(&RESOURCE_CLAIMS, "default", &claim)
+        .await
+        .unwrap();
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
         "spec": {"terminationGracePeriodSeconds": 1, "resourceClaims": [{"name": "gpu", "resourceClaimName": name}],
             "containers": [{"name": "c", "image": "i", "resources": {"claims": [{"name": "gpu"}]}}]}});

@@ -33,6 +33,9 @@ async fn let_jane(server: &Server, name: &str, resource: &str, verb: &str, names
         .post(&format!("{RBAC}/clusterrolebindings"), binding)
         .await
         .ok();
+    // A read of now brings the caches up to it.
+    let bindings = server.get(&format!("{RBAC}/clusterrolebindings")).await;
+    bindings.ok();
 }
 
 #[tokio::test]

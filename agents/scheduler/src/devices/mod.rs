@@ -135,7 +135,7 @@ impl Devices {
         now.iter().for_each(|a| self.taken.take(a));
         before.iter().for_each(|a| self.taken.give_back(a));
         if let (Some(new), Some(_)) = (new, now)
-            && let Some(promised) = self.promised.keep(&new.uid)
+            && let Some(promised) = self.promised.keep(&extended::promised_as(&new))
         {
             self.taken.give_back(&promised);
         }
@@ -406,6 +406,33 @@ mod tests {
         free["metadata"]["resourceVersion"] = json!("4");
         known.set_claim(("default".into(), "c".into()), Some(compiled(&free)));
         assert!(known.taken.is_empty());
+    }
+
+    #[test]
+    fn a_share_of_a_claim_that_is_made_for_a_pod_counts_once_too() {
+        let mut written = allocated("made", "n", "a", &["p"]);
+        let metadata = &mut written["metadata"];
+        metadata["annotations"] = json!({extended::ANNOTATION: "true"});
+        metadata["ownerReferences"] = json!([{"uid": "p", "controller": true}]);
+        let result = &mut written["status"]["allocation"]["devices"]["results"][0];
+        result["shareID"] = json!("s");
+        result["consumedCapacity"] = json!({"memory": "3"});
+        let allocation = written["status"]["allocation"].clone();
+        let mut plan = plan(&claim("c"), "a");
+        let unmade = DeviceClaim {
+            uid: extended::promised_as(&compiled(&written)).into_owned(),
+            ..(*plan.steps[0].claim).clone()
+        };
+        assert_ne!(unmade.uid, compiled(&written).uid);
+        plan.steps[0].claim = Arc::new(unmade);
+        plan.steps[0].gets = Some((allocation.clone(), Allocation::compile(&allocation)));
+        let mut known = devices(&[]);
+        known.promise(&plan);
+        let made = compiled(&written);
+        known.set_claim(made.key(), Some(made));
+        assert_eq!(known.taken.shares.consumed(&id("a"), "memory"), 3_000);
+        assert!(known.settle(&plan));
+        assert_eq!(known.taken.shares.consumed(&id("a"), "memory"), 3_000);
     }
 
     #[test]

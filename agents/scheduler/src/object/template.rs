@@ -1,6 +1,7 @@
 //! What pods of one owner have alike: nearly all that a template says. It is there once for all of them.
 
 use super::{AffinityTerm, HostPort, SpreadConstraint, Toleration};
+use crate::devices::extended::Asking;
 use crate::resources::Resources;
 use crate::selector::{Labels, NodeSelectorTerm};
 use std::cell::RefCell;
@@ -51,6 +52,8 @@ pub struct Template {
     pub preferred_affinity: Vec<(i64, AffinityTerm)>,
     /// Topology spread constraints.
     pub spread: Vec<SpreadConstraint>,
+    /// Containers that ask for extended resources, for which devices may stand.
+    pub extended: Vec<Asking>,
 }
 
 impl Template {
@@ -85,6 +88,7 @@ impl Template {
             + self.anti_affinity.len()
             + self.preferred_affinity.len()
             + self.spread.len()
+            + self.extended.len()
     }
 }
 

@@ -12,7 +12,6 @@ use crate::devices::extended::PREFIX;
 use crate::object::{Node, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 
 pub(super) const FILTER: Filter = Filter {
     name: "NodeResourcesFit",

@@ -8,7 +8,7 @@ use super::{Error, Reference, Signer, Verifier, has_issuer};
 use crate::user::{User, service_account_username};
 
 /// The issuer of all of them, in every cluster.
-pub const ISSUER: &str = "kubernetes/serviceaccount";
+pub(super) const ISSUER: &str = "kubernetes/serviceaccount";
 
 /// The payload of such a token.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +138,8 @@ mod tests {
             verifier.verify_of_secret(&by_foreign),
             Err(Error::UnknownKey)
         );
-        let broken: [(fn(&mut SecretClaims), Error); 4] = [
+        type Breaks = fn(&mut SecretClaims);
+        let broken: [(Breaks, Error); 4] = [
             (|claims| claims.iss = "https://api".into(), Error::Issuer),
             (|claims| claims.account = "admin".into(), Error::Subject),
             (|claims| claims.secret = String::new(), Error::Subject),

@@ -7,7 +7,6 @@ use schema::quantity::Quantity;
 use serde_json::Value;
 
 use super::devices::bounded;
-use super::items;
 use crate::look::Look;
 
 /// So many values can be asked for.

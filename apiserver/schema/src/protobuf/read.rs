@@ -90,6 +90,7 @@ pub(super) fn message(
 ) -> Result<Map<String, Value>, ProtobufError> {
     let mut object = Map::new();
     members(ty, &ty.message, bytes, depth, &mut object)?;
+    decode::write_unset(ty, &mut object);
     Ok(object)
 }
 
@@ -155,6 +156,7 @@ fn field(
             let value = match earlier {
                 Some((ty, Value::Object(mut whole))) => {
                     members(ty, &ty.message, wire.bytes(name)?, depth, &mut whole)?;
+                    decode::write_unset(ty, &mut whole);
                     Value::Object(whole)
                 }
                 _ => element(of, name, wire, depth)?,

@@ -89,10 +89,11 @@ async fn a_quota_captures_the_life_of_services_and_their_ports() {
     let server = Server::start().await;
     let hard = json!({"services": "10", "services.nodeports": "1", "services.loadbalancers": "1"});
     quota(&server, "q", hard, json!([])).await;
+    // The API's own Service is one of them.
     uses(
         &server,
         "q",
-        json!({"services": "0", "services.nodeports": "0"}),
+        json!({"services": "1", "services.nodeports": "0"}),
     )
     .await;
     let service = |name: &str, kind: &str| {
@@ -111,7 +112,7 @@ async fn a_quota_captures_the_life_of_services_and_their_ports() {
     balanced["spec"]["allocateLoadBalancerNodePorts"] = true.into();
     let refused = server.post(SERVICES, balanced).await;
     assert_eq!(refused.refused().0, 403);
-    let used = json!({"services": "2", "services.nodeports": "1", "services.loadbalancers": "0"});
+    let used = json!({"services": "3", "services.nodeports": "1", "services.loadbalancers": "0"});
     uses(&server, "q", used).await;
     for name in ["plain", "open"] {
         let deleted = server
@@ -122,7 +123,7 @@ async fn a_quota_captures_the_life_of_services_and_their_ports() {
     uses(
         &server,
         "q",
-        json!({"services": "0", "services.nodeports": "0"}),
+        json!({"services": "1", "services.nodeports": "0"}),
     )
     .await;
 }

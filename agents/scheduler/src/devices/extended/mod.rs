@@ -160,6 +160,19 @@ impl<'a> Extended<'a> {
     }
 }
 
+/// The uid under which a pod is promised its claim before there is one.
+fn unmade_uid(pod_uid: &str) -> String {
+    format!("{UNMADE} of {pod_uid}")
+}
+
+/// The uid under which the devices of a claim were promised.
+pub(super) fn promised_as(claim: &DeviceClaim) -> Cow<'_, str> {
+    let owner = claim.controller_uid.as_ref().filter(|_| claim.extended);
+    owner.map_or(Cow::Borrowed(&*claim.uid), |pod| {
+        Cow::Owned(unmade_uid(pod))
+    })
+}
+
 fn special(pod: &Pod, wanted: &[(&str, &str)]) -> SpecialClaim {
     let Requests { requests, mappings } = requests::requests(&pod.extended, wanted);
     let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": pod.name, "uid": pod.uid, "controller": true});
@@ -173,7 +186,7 @@ fn special(pod: &Pod, wanted: &[(&str, &str)]) -> SpecialClaim {
     });
     let claim = DeviceClaim {
         name: UNMADE.into(),
-        uid: format!("{UNMADE} of {}", pod.uid),
+        uid: unmade_uid(&pod.uid),
         ..DeviceClaim::compile(&body)
     };
     SpecialClaim {
