@@ -3,17 +3,15 @@
 //! The time runs from when the taint was added, as in Kubernetes; where nobody has said when, from when this controller first saw it.
 //! Taints stand in ResourceSlices. DeviceTaintRules, which add to them, are off in Kubernetes 1.36 unless somebody turns them on.
 
+use crate::driven_out::{Words, drive_out};
 use crate::manager::{Body, Controller};
-use crate::patches;
 use crate::resource_claim::claims_of;
 use crate::world::{Caches, World};
-use agent_runtime::events::reference;
 use agent_runtime::kinds::{Pod, ResourceClaim, ResourceSlice, Taint, Toleration};
-use agent_runtime::plan::{Op, Plan, Report};
-use agent_runtime::resource_ref::PODS;
+use agent_runtime::plan::Plan;
 use agent_runtime::timestamp::{self, Micros};
-use agent_runtime::{Cache, EventType, Key, PatchType, Queue};
-use serde_json::{Value, json};
+use agent_runtime::{Cache, Key, Queue};
+use serde_json::Value;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -231,32 +229,12 @@ fn tolerated_for(
 }
 
 fn evict(pod: &Pod, now: Micros) -> Plan {
-    let condition = patches::condition(
-        "DisruptionTarget",
-        "True",
-        "DeletionByDeviceTaintManager",
-        "Device Taint manager: deleting due to NoExecute taint",
-        now,
-    );
-    let mark = Op::Patch {
-        resource: PODS,
-        namespace: pod.metadata.namespace.clone(),
-        name: pod.metadata.name.clone(),
-        subresource: Some("status"),
-        form: PatchType::Strategic,
-        body: json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}),
+    const WORDS: Words = Words {
+        reason: "DeletionByDeviceTaintManager",
+        message: "Device Taint manager: deleting due to NoExecute taint",
+        event: "DeviceTaintManagerEviction",
     };
-    let report = Report {
-        regarding: reference(&PODS, &pod.metadata),
-        kind: EventType::Normal,
-        reason: "DeviceTaintManagerEviction",
-        message: "Marking for deletion".to_owned(),
-    };
-    Plan::of(vec![
-        Op::Event(Box::new(report)),
-        mark,
-        Op::delete(&PODS, &pod.metadata),
-    ])
+    drive_out(pod, &WORDS, "Marking for deletion".to_owned(), now)
 }
 
 #[cfg(test)]

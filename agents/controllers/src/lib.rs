@@ -17,6 +17,7 @@ mod deployment;
 mod device_taint_eviction;
 mod discovery;
 mod disruption;
+mod driven_out;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;

@@ -4,16 +4,13 @@
 //! Kubernetes. When the taint was added, by the clock of who did, does not count: it would drive out at once whom a machine with
 //! another clock has tainted, or who has just come. Another leader begins anew.
 
+use crate::driven_out::{Words, drive_out};
 use crate::manager::{Body, Controller};
-use crate::patches;
 use crate::world::{Caches, World};
-use agent_runtime::events::reference;
 use agent_runtime::kinds::{Pod, Taint};
-use agent_runtime::plan::{Op, Plan, Report};
-use agent_runtime::resource_ref::PODS;
+use agent_runtime::plan::Plan;
 use agent_runtime::timestamp::Micros;
-use agent_runtime::{EventType, Key, PatchType, Queue};
-use serde_json::json;
+use agent_runtime::{Key, Queue};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -112,36 +109,16 @@ fn left(pod: &Pod, taints: &[Taint], ages: &[Duration]) -> Option<Duration> {
 }
 
 fn evict(pod: &Pod, now: Micros) -> Plan {
-    let message = format!(
+    const WORDS: Words = Words {
+        reason: "DeletionByTaintManager",
+        message: "Taint manager: deleting due to NoExecute taint",
+        event: "TaintManagerEviction",
+    };
+    let note = format!(
         "Marking for deletion Pod {}/{}",
         pod.metadata.namespace, pod.metadata.name
     );
-    let condition = patches::condition(
-        "DisruptionTarget",
-        "True",
-        "DeletionByTaintManager",
-        "Taint manager: deleting due to NoExecute taint",
-        now,
-    );
-    let mark = Op::Patch {
-        resource: PODS,
-        namespace: pod.metadata.namespace.clone(),
-        name: pod.metadata.name.clone(),
-        subresource: Some("status"),
-        form: PatchType::Strategic,
-        body: json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}),
-    };
-    let report = Report {
-        regarding: reference(&PODS, &pod.metadata),
-        kind: EventType::Normal,
-        reason: "TaintManagerEviction",
-        message,
-    };
-    Plan::of(vec![
-        Op::Event(Box::new(report)),
-        mark,
-        Op::delete(&PODS, &pod.metadata),
-    ])
+    drive_out(pod, &WORDS, note, now)
 }
 
 #[cfg(test)]
