@@ -75,6 +75,7 @@ mod service_allocation;
 mod spdy;
 mod status;
 mod subresources;
+mod told;
 mod tree;
 mod trees;
 mod usage;

@@ -3,6 +3,7 @@
 
 pub(crate) mod binding;
 mod eviction;
+mod log;
 mod proxy;
 pub(crate) mod scale;
 mod streams;

@@ -3,12 +3,13 @@
 use auth::Attributes;
 use axum::body::Body;
 use axum::response::Response;
-use http::{Extensions, HeaderValue, Method, StatusCode, header};
+use http::{Extensions, Method, StatusCode};
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
 use serde_json::Value;
 
+use super::log;
 use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::Expected;
@@ -65,9 +66,7 @@ pub(super) async fn connect(
         if action == "log" {
             // Nothing has been written by a pod that runs nowhere.
             let mut response = Response::new(Body::empty());
-            response
-                .headers_mut()
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+            *response.status_mut() = StatusCode::NO_CONTENT;
             return Ok(response);
         }
         return Err(ApiError::bad_request(format!(
@@ -76,7 +75,7 @@ pub(super) async fn connect(
     };
     let path = agent_path(action, namespace, name, &container, query);
     if action == "log" {
-        return log(context, &address, &path).await;
+        return log::serve(context, &address, &path, extensions).await;
     }
     if action == "portforward" && port_forward::is_requested(&context.headers) {
         let path = format!("/portForward/{namespace}/{name}");
@@ -307,27 +306,6 @@ fn node_of(context: &Context, pod: &Object) -> ApiResult<Option<NodeAddress>> {
             "no preferred addresses found; known addresses: [] (node {name})"
         ))
     })
-}
-
-async fn log(context: &Context, address: &NodeAddress, path: &str) -> ApiResult<Response> {
-    let answer = context.server.kubelets.get(address, path).await?;
-    let (parts, body) = answer.into_parts();
-    if parts.status != StatusCode::OK {
-        let text = crate::body::read_answer(Body::new(body))
-            .await
-            .unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).trim().to_owned();
-        return Err(ApiError::from_node(parts.status.as_u16(), text));
-    }
-    let mut response = Response::new(Body::new(body));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain"));
-    response.headers_mut().insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("no-cache, private"),
-    );
-    Ok(response)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Status, scale, binding, eviction, tokens, reviews.
 
 mod bindings;
+mod log;
 pub(crate) mod proxy;
 
 use http::Method;
