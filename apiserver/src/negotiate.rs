@@ -13,7 +13,7 @@ use schema::protobuf::ProtobufError;
 use serde_json::{Value, json};
 
 use crate::decode;
-use crate::status::{ApiError, ApiResult};
+use crate::status::{self, ApiError, ApiResult};
 
 pub(crate) const JSON: &str = "application/json";
 pub(crate) const YAML: &str = "application/yaml";
@@ -344,10 +344,11 @@ pub(crate) fn encode(output: &Output, value: &Value) -> ApiResult<Bytes> {
             return encoded.map(Bytes::from).map_err(fails);
         }
     }
-    let encoded = if output.pretty {
-        serde_json::to_vec_pretty(value)
-    } else {
-        serde_json::to_vec(value)
+    let encoded = match (status::in_order(value), output.pretty) {
+        (Some(status), true) => serde_json::to_vec_pretty(&status),
+        (Some(status), false) => serde_json::to_vec(&status),
+        (None, true) => serde_json::to_vec_pretty(value),
+        (None, false) => serde_json::to_vec(value),
     };
     let mut encoded = encoded.expect("a JSON value always encodes");
     encoded.push(b'\n');

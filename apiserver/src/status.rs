@@ -5,7 +5,29 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 use schema::field::FieldError;
+use serde::{Serialize, Serializer};
 use serde_json::{Value, json};
+
+/// The fields of a Status, of its details and of a cause in them, in the order of Kubernetes' types.
+const STATUS_FIELDS: &[&str] = &[
+    "kind",
+    "apiVersion",
+    "metadata",
+    "status",
+    "message",
+    "reason",
+    "details",
+    "code",
+];
+const DETAILS_FIELDS: &[&str] = &[
+    "name",
+    "group",
+    "kind",
+    "uid",
+    "causes",
+    "retryAfterSeconds",
+];
+const CAUSE_FIELDS: &[&str] = &["reason", "message", "field"];
 
 /// What a failed request answers. Built by the constructors below; turned into bytes by [`ApiError::to_status`].
 #[derive(Clone, Debug)]
@@ -306,7 +328,7 @@ impl ApiError {
         ApiError::new(
             413,
             "RequestEntityTooLarge",
-            format!("limit is {limit_bytes}"),
+            format!("Request entity too large: limit is {limit_bytes}"),
         )
     }
 
@@ -485,6 +507,46 @@ impl From<kv::StoreError> for ApiError {
     }
 }
 
+/// A Status that is written with its fields in Kubernetes' order: people read it. None for anything else.
+pub(crate) fn in_order(value: &Value) -> Option<InOrder<'_>> {
+    let is = |field: &str, text: &str| value.get(field).and_then(Value::as_str) == Some(text);
+    (is("kind", "Status") && is("apiVersion", "v1")).then_some(InOrder {
+        value,
+        fields: STATUS_FIELDS,
+    })
+}
+
+/// A value whose known fields come first, in their order. The others follow as they are.
+pub(crate) struct InOrder<'a> {
+    value: &'a Value,
+    fields: &'static [&'static str],
+}
+
+impl Serialize for InOrder<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let map = match self.value {
+            Value::Object(map) => map,
+            Value::Array(items) => {
+                let fields = self.fields;
+                return serializer.collect_seq(items.iter().map(|value| InOrder { value, fields }));
+            }
+            other => return other.serialize(serializer),
+        };
+        let known = self.fields.iter().copied();
+        let known = known.filter_map(|name| map.get(name).map(|value| (name, value)));
+        let others = map.iter().map(|(name, value)| (name.as_str(), value));
+        let others = others.filter(|(name, _)| !self.fields.contains(name));
+        serializer.collect_map(known.chain(others).map(|(name, value)| {
+            let fields: &'static [&'static str] = match name {
+                "details" => DETAILS_FIELDS,
+                "causes" => CAUSE_FIELDS,
+                _ => &[],
+            };
+            (name, InOrder { value, fields })
+        }))
+    }
+}
+
 /// Go's `%q` for names: what Kubernetes prints around them.
 pub(crate) fn quoted(text: &str) -> String {
     schema::field::go_quote(text)
@@ -517,5 +579,32 @@ mod tests {
             "ResourceVersionTooLarge"
         );
         assert_eq!(ApiError::too_old(1, 5).code, 410);
+    }
+
+    #[test]
+    fn a_status_is_written_in_the_order_of_its_type() {
+        let error = FieldError::invalid(&schema::field::Path::new("a"), "x", "no");
+        let status = ApiError::invalid("apps", "Deployment", "d", &[error]).to_status();
+        assert_eq!(
+            serde_json::to_string(&in_order(&status).unwrap()).unwrap(),
+            concat!(
+                r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","#,
+                r#""message":"Deployment.apps \"d\" is invalid: a: Invalid value: \"x\": no","reason":"Invalid","#,
+                r#""details":{"name":"d","group":"apps","kind":"Deployment","causes":["#,
+                r#"{"reason":"FieldValueInvalid","message":"Invalid value: \"x\": no","field":"a"}]},"code":422}"#
+            )
+        );
+        let odd = json!({"zone": 1, "apiVersion": "v1", "kind": "Status", "details": "none"});
+        assert_eq!(
+            serde_json::to_string(&in_order(&odd).unwrap()).unwrap(),
+            r#"{"kind":"Status","apiVersion":"v1","details":"none","zone":1}"#
+        );
+        for other in [
+            json!({"apiVersion": "v1", "kind": "Pod", "status": {}}),
+            json!({"apiVersion": "example.com/v1", "kind": "Status"}),
+            json!([]),
+        ] {
+            assert!(in_order(&other).is_none(), "{other}");
+        }
     }
 }

@@ -31,7 +31,7 @@ use crate::packed::Room;
 use crate::protobuf::Written;
 use crate::read_version::WatchOptions;
 use crate::selection::Selection;
-use crate::status::{ApiError, ApiResult};
+use crate::status::{self, ApiError, ApiResult};
 use crate::websocket;
 use crate::world::REVISION_WAIT;
 
@@ -596,7 +596,11 @@ fn has_protobuf(output: &Output, resource: &Resource) -> ApiResult<()> {
 
 fn write_value(encoding: Encoding, frame: &mut BytesMut, kind: &str, object: &Value) {
     if encoding != Encoding::Protobuf {
-        write_event(frame, kind, object.to_string().as_bytes());
+        let text = match status::in_order(object) {
+            Some(status) => serde_json::to_string(&status).unwrap_or_default(),
+            None => object.to_string(),
+        };
+        write_event(frame, kind, text.as_bytes());
         return;
     }
     match schema::protobuf::encode_any(object) {
