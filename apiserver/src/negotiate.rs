@@ -139,22 +139,43 @@ impl Offer {
     };
 }
 
-/// Picks the first clause of Accept that this server can answer.
+/// The clauses of Accept, best first: by the quality that the client gives them, and wildcards after what is named.
+fn clauses(accept: &str) -> Vec<&str> {
+    let mut clauses: Vec<&str> = accept.split(',').collect();
+    let quality = |clause: &str| {
+        let mut parameters = clause.split(';').skip(1).map(str::trim);
+        let said = parameters.find_map(|parameter| parameter.strip_prefix("q="));
+        said.and_then(|said| said.parse().ok()).unwrap_or(1.0_f64)
+    };
+    let wildcards = |clause: &str| clause.matches('*').count();
+    if clauses.len() > 1 {
+        clauses.sort_by(|a, b| {
+            let by_quality = quality(b).total_cmp(&quality(a));
+            by_quality.then_with(|| wildcards(a).cmp(&wildcards(b)))
+        });
+    }
+    clauses
+}
+
+/// What the rows of a Table hold besides their cells.
+fn include(query: &crate::request::Query) -> ApiResult<Include> {
+    match query.get("includeObject") {
+        None | Some("" | "Metadata") => Ok(Include::Metadata),
+        Some("None") => Ok(Include::None),
+        Some("Object") => Ok(Include::Object),
+        Some(other) => Err(ApiError::bad_request(format!(
+            "Unable to convert to Table as requested: includeObject: Invalid value: {}: must be 'Metadata', 'Object', 'None', or empty",
+            status::quoted(other)
+        ))),
+    }
+}
+
+/// Picks the best clause of Accept that this server can answer.
 pub(crate) fn output(
     headers: &HeaderMap,
     query: &crate::request::Query,
     offer: Offer,
 ) -> ApiResult<Output> {
-    let include = match query.get("includeObject") {
-        None | Some("" | "Metadata") => Include::Metadata,
-        Some("None") => Include::None,
-        Some("Object") => Include::Object,
-        Some(other) => {
-            return Err(ApiError::bad_request(format!(
-                "unrecognized includeObject value: {other:?}, supported values: \"None\", \"Metadata\", \"Object\""
-            )));
-        }
-    };
     let pretty = match query.get("pretty") {
         Some(_) => query.flag("pretty"),
         None => headers
@@ -185,7 +206,7 @@ pub(crate) fn output(
             ..Output::PLAIN
         });
     }
-    for clause in accept.split(',') {
+    for clause in clauses(&accept) {
         let mut parts = clause.split(';').map(str::trim);
         let media = parts.next().unwrap_or_default();
         let parameter = |name: &str| {
@@ -213,7 +234,10 @@ pub(crate) fn output(
         let form = match parameter("as") {
             None => Form::Object,
             Some(_) if !offer.other_forms => continue,
-            Some("Table") => Form::Table { version, include },
+            Some("Table") => Form::Table {
+                version,
+                include: include(query)?,
+            },
             Some(kind @ ("PartialObjectMetadata" | "PartialObjectMetadataList")) => {
                 let of_list = kind.ends_with("List");
                 Form::Partial { version, of_list }
@@ -292,7 +316,7 @@ pub(crate) fn table(
         .map(|object| {
             let mut row = json!({ "cells": resources::table(resource, object, now) });
             match include {
-                Include::None => {}
+                Include::None => row["object"] = Value::Null,
                 Include::Metadata => row["object"] = partial(object, version),
                 Include::Object => row["object"] = object.value().clone(),
             }
@@ -490,9 +514,41 @@ mod tests {
                 Ok((Encoding::Json, Form::Object)),
             ),
             (&["application/json;as=table"][..], Err(406)),
+            // What is wanted most comes first, and a wildcard is wanted less than a name.
+            (
+                &["application/json;q=0.5,application/yaml"][..],
+                Ok((Encoding::Yaml, Form::Object)),
+            ),
+            (
+                &["application/yaml; q=0.1, application/json;q=0.9"][..],
+                Ok((Encoding::Json, Form::Object)),
+            ),
+            (
+                &["*/*,application/yaml"][..],
+                Ok((Encoding::Yaml, Form::Object)),
+            ),
+            (
+                &["text/html,application/xml;q=0.9,*/*;q=0.8"][..],
+                Ok((Encoding::Json, Form::Object)),
+            ),
         ] {
             assert_eq!(of(values), expected, "{values:?}");
         }
+    }
+
+    #[test]
+    fn what_rows_hold_is_checked_where_there_are_rows() {
+        let of = |accept: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            let query = Query::parse(Some("includeObject=all"));
+            output(&headers, &query, Offer::EVERYTHING).map_err(|error| error.message)
+        };
+        assert!(of(JSON).is_ok());
+        assert_eq!(
+            of("application/json;as=Table;g=meta.k8s.io;v=v1").unwrap_err(),
+            "Unable to convert to Table as requested: includeObject: Invalid value: \"all\": must be 'Metadata', 'Object', 'None', or empty"
+        );
     }
 
     #[test]
