@@ -534,6 +534,8 @@ impl Resource {
             kind: SCALE.kind.into(),
             columns: table::workload::SCALE.iter().map(Column::of_text).collect(),
             cells: table::workload::scale,
+            // Its cells are not those of the custom resource under it.
+            custom: None,
             ..self.clone()
         }
     }

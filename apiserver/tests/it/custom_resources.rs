@@ -338,6 +338,17 @@ async fn status_and_scale_have_their_own_doors() {
         (&json!("Scale"), &json!(2))
     );
     assert_eq!(scale["status"], json!({"replicas": 1, "selector": "a=b"}));
+    let request = server
+        .request(Method::GET, &format!("{uri}/scale?includeObject=None"))
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Default::default())
+        .unwrap();
+    let table = server.read(request).await.ok();
+    let row = &table["rows"][0];
+    assert_eq!(row["cells"][1], scale["spec"]["replicas"]);
+    assert_eq!(row["cells"][2], 1);
+    // A row that holds no object says so.
+    assert_eq!(row.get("object"), Some(&Value::Null));
     server
         .patch(
             &format!("{uri}/scale"),
