@@ -58,87 +58,105 @@ pub(crate) fn parse_uint(text: &str) -> Result<u64, String> {
     Err(format!("strconv.ParseUint: parsing {text:?}: {why}"))
 }
 
-pub(crate) fn list_options_error(error: FieldError) -> ApiError {
-    ApiError::invalid("meta.k8s.io", "ListOptions", "", &[error])
+/// Refuses options of which something is wrong: all of it is told at once.
+fn refuse_any(errors: &[FieldError]) -> ApiResult<()> {
+    match errors {
+        [] => Ok(()),
+        errors => Err(ApiError::invalid("meta.k8s.io", "ListOptions", "", errors)),
+    }
 }
 
-fn forbidden(field: &str, text: &str) -> ApiError {
-    list_options_error(FieldError::forbidden(&Path::new(field), text))
+fn forbidden(field: &str, text: &str) -> FieldError {
+    FieldError::forbidden(&Path::new(field), text)
 }
 
-fn check_match(query: &Query, version: Option<i64>) -> ApiResult<Option<&str>> {
-    let Some(wanted) = query
-        .get("resourceVersionMatch")
-        .filter(|text| !text.is_empty())
-    else {
-        return Ok(None);
-    };
+/// The value of an option; an empty one says nothing.
+fn filled<'a>(query: &'a Query, name: &str) -> Option<&'a str> {
+    query.get(name).filter(|text| !text.is_empty())
+}
+
+/// What is wrong with the match rule of a read, by Kubernetes' rules for lists.
+fn match_errors(query: &Query) -> Vec<FieldError> {
     let field = "resourceVersionMatch";
-    if query.get("continue").is_some_and(|token| !token.is_empty()) {
-        return Err(forbidden(
-            field,
-            "resourceVersionMatch is forbidden when continue is provided",
-        ));
+    let Some(wanted) = filled(query, field) else {
+        return Vec::new();
+    };
+    let version = filled(query, "resourceVersion");
+    let mut errors = Vec::new();
+    if version.is_none() {
+        let text = "resourceVersionMatch is forbidden unless resourceVersion is provided";
+        errors.push(forbidden(field, text));
     }
-    if version.is_none() && !query.flag("sendInitialEvents") {
-        return Err(forbidden(
-            field,
-            "resourceVersionMatch is forbidden unless resourceVersion is provided",
-        ));
+    if filled(query, "continue").is_some() {
+        let text = "resourceVersionMatch is forbidden when continue is provided";
+        errors.push(forbidden(field, text));
     }
-    match (wanted, version) {
-        ("Exact", Some(0)) => Err(forbidden(
-            field,
-            "resourceVersionMatch \"Exact\" is forbidden for resourceVersion \"0\"",
-        )),
-        ("Exact" | "NotOlderThan", _) => Ok(Some(wanted)),
-        _ => Err(list_options_error(FieldError::not_supported(
-            &Path::new(field),
-            wanted,
-            &["Exact", "NotOlderThan", ""],
-        ))),
+    if !matches!(wanted, "Exact" | "NotOlderThan") {
+        let known = &["Exact", "NotOlderThan", ""];
+        errors.push(FieldError::not_supported(&Path::new(field), wanted, known));
     }
+    if (wanted, version) == ("Exact", Some("0")) {
+        let text = "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"";
+        errors.push(forbidden(field, text));
+    }
+    errors
+}
+
+/// What is wrong with the match rule and the initial events of a watch.
+fn watch_errors(query: &Query) -> Vec<FieldError> {
+    let field = "resourceVersionMatch";
+    let wanted = filled(query, field);
+    let asks_initial = filled(query, "sendInitialEvents").is_some();
+    let mut errors = Vec::new();
+    if asks_initial && wanted != Some("NotOlderThan") {
+        let text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan";
+        errors.push(forbidden(field, text));
+    }
+    let Some(wanted) = wanted else { return errors };
+    if !asks_initial {
+        let text =
+            "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+        errors.push(forbidden(field, text));
+    }
+    if wanted != "NotOlderThan" {
+        let known = &["NotOlderThan"];
+        errors.push(FieldError::not_supported(&Path::new(field), wanted, known));
+    }
+    if filled(query, "continue").is_some() {
+        let text = "resourceVersionMatch is forbidden when continue is provided";
+        errors.push(forbidden(field, text));
+    }
+    errors
 }
 
 /// The version at which a single object is asked for as it was. Kubernetes looks at no other `resourceVersionMatch` there.
 pub(crate) fn exact_version(query: &Query, version: Option<i64>) -> ApiResult<Option<i64>> {
     match query.get("resourceVersionMatch") {
-        Some("Exact") => check_match(query, version).map(|_| version),
+        Some("Exact") => refuse_any(&match_errors(query)).map(|()| version),
         _ => Ok(None),
     }
 }
 
 impl ListOptions {
     pub(crate) fn from_query(query: &Query) -> ApiResult<ListOptions> {
-        if query.get("sendInitialEvents").is_some() {
-            return Err(forbidden(
-                "sendInitialEvents",
-                "sendInitialEvents is forbidden for list",
-            ));
-        }
         let limit = number(query, "limit")?.unwrap_or(0).max(0);
         // A list does not use it, but what is no number is refused before anybody looks at the rest.
         number(query, "timeoutSeconds")?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
-        let token = query.get("continue").filter(|token| !token.is_empty());
+        let mut errors = match_errors(query);
+        if query.get("sendInitialEvents").is_some() {
+            let text = "sendInitialEvents is forbidden for list";
+            errors.push(forbidden("sendInitialEvents", text));
+        }
+        refuse_any(&errors)?;
         let version_text = query.get("resourceVersion").unwrap_or_default();
-        if let Some(token) = token {
-            check_match(query, None).or_else(|error| {
-                if query
-                    .get("resourceVersionMatch")
-                    .is_some_and(|m| !m.is_empty())
-                {
-                    Err(error)
-                } else {
-                    Ok(None)
-                }
-            })?;
+        if let Some(token) = filled(query, "continue") {
+            let (version, start) = decode_token(token)?;
             if !version_text.is_empty() && version_text != "0" {
                 return Err(ApiError::bad_request(
                     "specifying resource version is not allowed when using continue",
                 ));
             }
-            let (version, start) = decode_token(token)?;
             let at = if version < 0 {
                 ReadAt::MostRecent
             } else {
@@ -151,17 +169,10 @@ impl ListOptions {
                 continued: true,
             });
         }
-        let version = parse_version(query.get("resourceVersion")).map_err(|error| {
-            let is_exact = limit > 0 || query.get("resourceVersionMatch") == Some("Exact");
-            match is_exact {
-                // Such a list is read from the storage itself, which has another way to say it.
-                true => {
-                    ApiError::bad_request(format!("invalid resource version: {}", error.message))
-                }
-                false => error,
-            }
+        let version = parse_version(Some(version_text)).map_err(|error| {
+            ApiError::bad_request(format!("invalid resource version: {}", error.message))
         })?;
-        let wanted = check_match(query, version)?;
+        let wanted = filled(query, "resourceVersionMatch");
         let at = match (version, wanted) {
             (None, _) => ReadAt::MostRecent,
             (Some(0), _) if planted(Bug::VersionZeroIsStale) => ReadAt::NotOlderThan(0),
@@ -192,34 +203,15 @@ pub(crate) struct WatchOptions {
 
 impl WatchOptions {
     pub(crate) fn from_query(query: &Query) -> ApiResult<WatchOptions> {
-        let version = parse_version(query.get("resourceVersion"))?;
-        let wanted = query
-            .get("resourceVersionMatch")
-            .filter(|text| !text.is_empty());
-        let asked = query
-            .get("sendInitialEvents")
-            .is_some_and(|text| !text.is_empty());
-        match (asked, wanted) {
-            (true, Some("NotOlderThan")) | (false, None) => {}
-            (true, _) => {
-                return Err(forbidden(
-                    "resourceVersionMatch",
-                    "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
-                ));
-            }
-            (false, Some(_)) => {
-                return Err(forbidden(
-                    "resourceVersionMatch",
-                    "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided",
-                ));
-            }
-        }
         let timeout_seconds =
             number(query, "timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
+        refuse_any(&watch_errors(query))?;
+        let version = parse_version(query.get("resourceVersion"))?;
+        let asks_initial = filled(query, "sendInitialEvents").is_some();
         Ok(WatchOptions {
             version,
             bookmarks: query.flag("allowWatchBookmarks"),
-            initial_events: asked && query.flag("sendInitialEvents"),
+            initial_events: asks_initial && query.flag("sendInitialEvents"),
             timeout_seconds: timeout_seconds.filter(|seconds| *seconds > 0),
         })
     }
@@ -251,7 +243,11 @@ pub(crate) fn encode_token(version: i64, start: &str) -> String {
 }
 
 pub(crate) fn decode_token(token: &str) -> ApiResult<(i64, String)> {
-    let refuse = |why: &str| ApiError::bad_request(format!("continue key is not valid: {why}"));
+    let refuse = |why: &str| {
+        ApiError::bad_request(format!(
+            "invalid continue token: continue key is not valid: {why}"
+        ))
+    };
     let bytes = URL_SAFE_NO_PAD
         .decode(token.trim_end_matches('='))
         .or_else(|_| STANDARD.decode(token))
@@ -306,10 +302,10 @@ mod tests {
             ("resourceVersion=0&resourceVersionMatch=Exact", Err(422)),
             ("resourceVersionMatch=Exact", Err(422)),
             ("resourceVersion=7&resourceVersionMatch=Maybe", Err(422)),
-            ("resourceVersion=-1", Err(422)),
-            ("resourceVersion=abc", Err(422)),
+            ("resourceVersion=-1", Err(400)),
+            ("resourceVersion=abc", Err(400)),
             ("resourceVersion=abc&limit=5", Err(400)),
-            ("resourceVersion=18446744073709551616", Err(422)),
+            ("resourceVersion=18446744073709551616", Err(400)),
             ("limit=9223372036854775808", Err(400)),
             ("timeoutSeconds=abc", Err(400)),
             ("continue=nonsense", Err(400)),
@@ -320,16 +316,46 @@ mod tests {
     }
 
     #[test]
-    fn a_version_that_is_none_is_named_alone() {
+    fn what_is_wrong_is_told_in_kubernetes_words() {
+        let told = |error: ApiError| (error.code, error.message);
         let refused = |query: &str| {
-            let error = ListOptions::from_query(&Query::parse(Some(query))).unwrap_err();
-            (error.code, error.message)
+            let query = Query::parse(Some(query));
+            told(ListOptions::from_query(&query).unwrap_err())
+        };
+        let watch = |query: &str| {
+            let query = Query::parse(Some(query));
+            told(WatchOptions::from_query(&query).unwrap_err())
         };
         let text = r#"resourceVersion: Invalid value: "abc": strconv.ParseUint: parsing "abc": invalid syntax"#;
-        assert_eq!(refused("resourceVersion=abc"), (422, text.to_owned()));
+        for query in ["resourceVersion=abc", "resourceVersion=abc&limit=5"] {
+            let of_list = format!("invalid resource version: {text}");
+            assert_eq!(refused(query), (400, of_list), "{query}");
+            assert_eq!(watch(query), (422, text.to_owned()), "{query}");
+        }
+        let invalid = |text: &str| {
+            (
+                422,
+                format!("ListOptions.meta.k8s.io \"\" is invalid: {text}"),
+            )
+        };
         assert_eq!(
-            refused("resourceVersion=abc&limit=5"),
-            (400, format!("invalid resource version: {text}"))
+            refused("resourceVersion=0&resourceVersionMatch=Exact"),
+            invalid(
+                r#"resourceVersionMatch: Forbidden: resourceVersionMatch "exact" is forbidden for resourceVersion "0""#
+            )
+        );
+        // All at once, and before the version is read.
+        assert_eq!(
+            refused("resourceVersion=abc&resourceVersionMatch=exact&sendInitialEvents=true"),
+            invalid(
+                r#"[resourceVersionMatch: Unsupported value: "exact": supported values: "Exact", "NotOlderThan", "", sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list]"#
+            )
+        );
+        assert_eq!(
+            watch("resourceVersionMatch=Exact"),
+            invalid(
+                r#"[resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided, resourceVersionMatch: Unsupported value: "Exact": supported values: "NotOlderThan"]"#
+            )
         );
     }
 
