@@ -87,7 +87,7 @@ pub(crate) fn object(
             BodyFormat::Json => missing_kind(String::from_utf8_lossy(body)),
             BodyFormat::Yaml | BodyFormat::Protobuf => missing_kind(&value),
         };
-        return Err(refuse(expected, body, format, &text));
+        return Err(refuse_text(expected, body, &text));
     }
     typed(expected, value, || body.clone())
 }
@@ -352,28 +352,45 @@ fn refuse_text(expected: Expected<'_>, body: &Bytes, error: &str) -> ApiError {
     ))
 }
 
-/// The first bytes of a body, as Kubernetes shows them.
+/// The first bytes of a body, as Kubernetes shows them: what begins like JSON as it is, anything else in hexadecimal digits.
 fn summary(body: &[u8]) -> String {
-    const SHOWN: usize = 30;
-    if let Ok(text) = std::str::from_utf8(body) {
-        if text.chars().count() <= SHOWN {
-            return format!("{text:?}");
-        }
-        let head: String = text.chars().take(SHOWN).collect();
-        return format!("{head:?} ...");
+    const SHOWN_BYTES: usize = 30;
+    let head = &body[..body.len().min(SHOWN_BYTES)];
+    let mut shown = match head.first() {
+        None => "<empty>".to_owned(),
+        Some(b'{') => String::from_utf8_lossy(head).into_owned(),
+        Some(_) => head.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
+    if body.len() > SHOWN_BYTES {
+        shown.push_str(" ...");
     }
-    let hex: String = body
-        .iter()
-        .take(SHOWN)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("{hex} ...")
+    shown
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn of_a_body_its_beginning_is_shown() {
+        for (body, shown) in [
+            (&b""[..], "<empty>"),
+            (b"{", "{"),
+            (b"[]", "5b5d"),
+            (b"{\"a\":\"\xff\"}", "{\"a\":\"\u{fffd}\"}"),
+            (
+                b"{\"a\": \"1234567890123456789012\"}",
+                "{\"a\": \"1234567890123456789012\" ...",
+            ),
+            (
+                b"0123456789012345678901234567890",
+                "303132333435363738393031323334353637383930313233343536373839 ...",
+            ),
+        ] {
+            assert_eq!(summary(body), shown);
+        }
+    }
 
     #[test]
     fn what_a_patch_leaves_alone_is_told_from_what_it_changes() {

@@ -46,6 +46,7 @@ pub(super) async fn handle(
         _ if patch::is_apply(context) => apply(context, resource, body).await,
         _ => {
             let dry_run = context.dry_run("PatchOptions", None)?;
+            patch::check_type(context, resource)?;
             let patch = Patch::read(&context.headers, body)?;
             let validation = decode::field_validation(context, "PatchOptions")?;
             let manager = patch::manager(context)?;

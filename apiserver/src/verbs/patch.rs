@@ -50,9 +50,10 @@ impl Patch {
             let decoded = schema::decode::json(None, body, FieldValidation::Warn)
                 .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
             if !decoded.value.is_object() {
-                return Err(ApiError::bad_request(
-                    "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
-                ));
+                return Err(ApiError::bad_request(format!(
+                    "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
+                    schema::object::kind_of(&decoded.value)
+                )));
             }
             Ok(Patch {
                 form: form(decoded.value),
@@ -179,6 +180,15 @@ pub(crate) fn manager(context: &Context) -> ApiResult<String> {
     managed::manager(context, "PatchOptions")
 }
 
+/// 415 for a patch of a type that custom resources do not take.
+pub(crate) fn check_type(context: &Context, resource: &Resource) -> ApiResult<()> {
+    let said = negotiate::media_type(&context.headers);
+    if resource.custom.is_some() && !ACCEPTED_CUSTOM.contains(&said.as_str()) {
+        return Err(ApiError::unsupported_media(ACCEPTED_CUSTOM));
+    }
+    Ok(())
+}
+
 pub(crate) async fn patch(
     context: &Context,
     resource: &Resource,
@@ -189,9 +199,7 @@ pub(crate) async fn patch(
         return apply::apply(context, resource, subresource, &body).await;
     }
     let dry_run = context.dry_run("PatchOptions", None)?;
-    if resource.custom.is_some() && negotiate::media_type(&context.headers) == STRATEGIC_PATCH {
-        return Err(ApiError::unsupported_media(ACCEPTED_CUSTOM));
-    }
+    check_type(context, resource)?;
     let patch = Patch::read(&context.headers, &body)?;
     let manager = manager(context)?;
     let validation = decode::field_validation(context, "PatchOptions")?;

@@ -322,11 +322,11 @@ async fn what_is_wrong_with_a_body_is_said_in_kubernetes_words() {
     for (body, text) in [
         (
             "{\"kind\":\"ConfigMap\"",
-            r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ("{\"kind\":\"ConfigMap\"")"#,
+            r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input ({"kind":"ConfigMap")"#,
         ),
         (
             "[]",
-            r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" } ("[]")"#,
+            r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" } (5b5d)"#,
         ),
         (
             "{\"metadata\":{\"name\":\"a\"},\"data\":{\"a\":1}}",

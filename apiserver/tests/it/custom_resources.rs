@@ -141,7 +141,7 @@ async fn objects_say_what_they_are() {
     let kindless = r#"{"apiVersion":"example.com/v1","metadata":{"name":"a"}}"#;
     let versionless = r#"{"kind":"Widget","metadata":{"name":"a"}}"#;
     let text = format!(
-        "Widget in version \"v1\" cannot be handled as a Widget: Object 'Kind' is missing in '{kindless}'"
+        "the object provided is unrecognized (must be of type Widget): Object 'Kind' is missing in '{kindless}' ({{\"apiVersion\":\"example.com/v1\" ...)"
     );
     let refused = send(&server, Method::POST, WIDGETS, json, kindless).await;
     assert_eq!(refused.refused(), (400, "BadRequest", &*text));
@@ -237,6 +237,16 @@ async fn every_patch_but_the_strategic_one() {
         labelled["metadata"]["generation"], 3,
         "labels are no intent"
     );
+    for (uri, kind) in [
+        (uri.clone(), "json"),
+        (format!("{uri}/scale"), "strategic-merge-patch+json"),
+    ] {
+        let refused = server.patch(&uri, kind, json!({})).await;
+        assert_eq!(
+            refused.refused().2,
+            "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+        );
+    }
     let strategic = server
         .patch(&uri, "strategic-merge-patch+json", json!({}))
         .await;

@@ -16,6 +16,13 @@ const MEASUREMENTS_MAX: usize = 100;
 pub fn apply(original: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     let patch = decode::json(None, patch, FieldValidation::Ignore)
         .map_err(|e| PatchError::BadRequest(format!("error decoding patch: {e}")))?;
+    // Kubernetes reads the operations with a type of its own before it applies them.
+    if !patch.value.is_array() {
+        return Err(PatchError::BadRequest(format!(
+            "error decoding patch: json: cannot unmarshal {} into Go value of type []handlers.jsonPatchOp",
+            crate::object::kind_of(&patch.value)
+        )));
+    }
     apply_value(original, &patch.value)
 }
 
@@ -314,6 +321,17 @@ fn remove(document: &mut Value, pointer: &str, operation: &str) -> Result<Value,
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_is_no_list_of_operations_is_refused() {
+        for (patch, found) in [("{}", "object"), ("\"a\"", "string"), ("1", "number")] {
+            let text = format!(
+                "error decoding patch: json: cannot unmarshal {found} into Go value of type []handlers.jsonPatchOp"
+            );
+            let refused = apply(&json!({}), patch.as_bytes());
+            assert_eq!(refused, Err(PatchError::BadRequest(text)), "{patch}");
+        }
+    }
 
     #[test]
     fn operations() {
