@@ -136,6 +136,17 @@ pub(crate) fn double(number: Number) -> Value {
     }
 }
 
+/// All numbers of an object without types as Go has them after a round trip, so that its clients can read a whole number
+/// as an integer however it was written.
+pub fn settle_numbers(value: &mut Value) {
+    match value {
+        Value::Number(number) if number.is_f64() => *value = double(number.clone()),
+        Value::Array(items) => items.iter_mut().for_each(settle_numbers),
+        Value::Object(fields) => fields.values_mut().for_each(settle_numbers),
+        _ => {}
+    }
+}
+
 /// Checks a value that did not come as text: the result of a patch.
 pub fn value<'a>(
     schema: impl Into<Schema<'a>>,

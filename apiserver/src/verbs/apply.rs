@@ -57,7 +57,10 @@ impl Configuration {
                 context.warn(problem);
             }
         }
-        let value = decoded.value;
+        let mut value = decoded.value;
+        if expected.custom.is_some() {
+            schema::decode::settle_numbers(&mut value);
+        }
         check_kind(expected, &value)?;
         let entries = value.pointer("/metadata/managedFields");
         if entries.is_some_and(|entries| !entries.is_null()) {

@@ -17,6 +17,7 @@ pub(super) fn checked(schema: &Structural, value: &mut Value, problems: &mut Pro
         )));
     }
     let unknown = schema.prune(value);
+    super::settle_numbers(value);
     let mut lost = Problems {
         muted: problems.muted,
         ..Problems::default()

@@ -323,6 +323,25 @@ proptest! {
 }
 
 #[test]
+fn whole_numbers_of_custom_resources_have_no_fraction() {
+    let schema = crate::Structural::compile(&json!({"type": "object",
+        "x-kubernetes-preserve-unknown-fields": true}))
+    .unwrap();
+    for (written, kept) in [
+        ("1.0", "1"),
+        ("1e2", "100"),
+        ("-3.0", "-3"),
+        ("1.5", "1.5"),
+        ("7", "7"),
+        ("[{\"b\":2.0}]", "[{\"b\":2}]"),
+    ] {
+        let body = format!(r#"{{"a":{written}}}"#);
+        let decoded = json(&schema, body.as_bytes(), FieldValidation::Ignore).unwrap();
+        assert_eq!(decoded.value.to_string(), format!(r#"{{"a":{kept}}}"#));
+    }
+}
+
+#[test]
 fn custom_resources_are_pruned_and_their_metadata_is_typed() {
     let schema = crate::Structural::compile(&json!({"type": "object", "properties": {"spec": {
         "type": "object", "properties": {
