@@ -253,7 +253,7 @@ pub fn labels(map: &Value, path: &Path, errors: &mut ErrorList) {
         label_name(key, path, errors);
         let value = text_or_empty(value);
         for message in names::is_valid_label_value(value) {
-            errors.push(FieldError::invalid(&path.key(key), value, message));
+            errors.push(FieldError::invalid(path, value, message));
         }
     }
 }
@@ -303,7 +303,7 @@ fn owner_references(list: &[Value], path: &Path, errors: &mut ErrorList) {
                 errors.push(FieldError::invalid(
                     &path.child(field),
                     "",
-                    format!("{field} must not be empty"),
+                    "must not be empty",
                 ));
             }
         }
@@ -343,9 +343,37 @@ pub(crate) fn own_finalizers(new: &Object, old: Option<&Object>, errors: &mut Er
     }
 }
 
+fn is_standard_finalizer(name: &str) -> bool {
+    matches!(name, "kubernetes" | "orphan" | "foregroundDeletion")
+}
+
+/// What Kubernetes advises about the finalizers that a custom resource did not have before, in the order of their letters.
+pub(crate) fn finalizer_warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
+    let before = old.map(Object::finalizers).unwrap_or_default();
+    let now = new.finalizers().into_iter();
+    let added: BTreeSet<&str> = now.filter(|name| !before.contains(name)).collect();
+    let mut warnings = Vec::new();
+    for name in added {
+        let quoted = schema::field::go_quote(name);
+        let mut texts = names::is_qualified_name(name);
+        if !name.contains('/') && !is_standard_finalizer(name) {
+            let form = match name.contains('.') {
+                true => "name including a path (/)",
+                false => "name",
+            };
+            texts.push(format!(
+                "prefer a domain-qualified finalizer {form} to avoid accidental conflicts with other finalizer writers"
+            ));
+        }
+        let texts = texts.into_iter();
+        warnings.extend(texts.map(|text| format!("metadata.finalizers: {quoted}: {text}")));
+    }
+    warnings
+}
+
 /// A finalizer that has no slash has to be one of Kubernetes'.
 pub(crate) fn standard_or_qualified(name: &str, path: &Path, errors: &mut ErrorList) {
-    if !name.contains('/') && !matches!(name, "kubernetes" | "orphan" | "foregroundDeletion") {
+    if !name.contains('/') && !is_standard_finalizer(name) {
         let detail = "name is neither a standard finalizer name nor is it fully qualified";
         errors.push(FieldError::invalid(path, name, detail));
     }

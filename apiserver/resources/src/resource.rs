@@ -465,7 +465,7 @@ impl Resource {
     /// Texts for `Warning` headers of a create.
     pub fn warnings(&self, object: &Object) -> Vec<String> {
         let mut warnings = match self.custom {
-            Some(_) => Vec::new(),
+            Some(_) => meta::finalizer_warnings(object, None),
             None => validate::warnings::of_creation(object),
         };
         warnings.extend((self.advise)(object));
@@ -485,6 +485,7 @@ impl Resource {
             _ => (self.advise)(new),
         };
         if let Some(custom) = &self.custom {
+            warnings.extend(meta::finalizer_warnings(new, Some(old)));
             warnings.extend(custom.judge(new, Some(old)).warnings);
         }
         warnings

@@ -16,8 +16,13 @@ const DNS1123_SUBDOMAIN_FMT: &str =
     r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*";
 const QUALIFIED_NAME_FMT: &str = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]";
 
-/// "must be no more than N bytes".
-pub fn max_len_error(bytes_max: usize) -> String {
+/// "must be no more than N characters", as Kubernetes says it of names: ASCII is all that they may have.
+pub fn max_len_error(length_max: usize) -> String {
+    format!("must be no more than {length_max} characters")
+}
+
+/// The same of keys and values of labels, for which Kubernetes has other words.
+fn max_bytes_error(bytes_max: usize) -> String {
     format!("must be no more than {bytes_max} bytes")
 }
 
@@ -66,9 +71,13 @@ pub fn is_dns1123_label(text: &str) -> Vec<String> {
 
 /// A DNS name: `example.com`. The names of most objects.
 pub fn is_dns1123_subdomain(text: &str) -> Vec<String> {
+    subdomain_errors(text, max_len_error)
+}
+
+fn subdomain_errors(text: &str, too_long: fn(usize) -> String) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > DNS1123_SUBDOMAIN_LENGTH_MAX {
-        errors.push(max_len_error(DNS1123_SUBDOMAIN_LENGTH_MAX));
+        errors.push(too_long(DNS1123_SUBDOMAIN_LENGTH_MAX));
     }
     if !matches_dns1123_subdomain(text) {
         errors.push(regex_error(
@@ -145,7 +154,7 @@ pub fn is_qualified_name(text: &str) -> Vec<String> {
             if prefix.is_empty() {
                 errors.push(format!("prefix part {}", empty_error()));
             } else {
-                let of_prefix = is_dns1123_subdomain(prefix);
+                let of_prefix = subdomain_errors(prefix, max_bytes_error);
                 errors.extend(of_prefix.into_iter().map(|e| format!("prefix part {e}")));
             }
             name
@@ -153,7 +162,7 @@ pub fn is_qualified_name(text: &str) -> Vec<String> {
         Some(_) => {
             let text = qualified_name_error();
             errors.push(format!(
-                "a qualified name {text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
+                "a valid label key {text} with an optional DNS subdomain prefix and '/' (e.g. 'example.com/MyName')"
             ));
             return errors;
         }
@@ -163,7 +172,7 @@ pub fn is_qualified_name(text: &str) -> Vec<String> {
     } else if name.len() > QUALIFIED_NAME_LENGTH_MAX {
         errors.push(format!(
             "name part {}",
-            max_len_error(QUALIFIED_NAME_LENGTH_MAX)
+            max_bytes_error(QUALIFIED_NAME_LENGTH_MAX)
         ));
     }
     if !matches_qualified_name(name) {
@@ -176,7 +185,7 @@ pub fn is_qualified_name(text: &str) -> Vec<String> {
 pub fn is_valid_label_value(text: &str) -> Vec<String> {
     let mut errors = Vec::new();
     if text.len() > LABEL_VALUE_LENGTH_MAX {
-        errors.push(max_len_error(LABEL_VALUE_LENGTH_MAX));
+        errors.push(max_bytes_error(LABEL_VALUE_LENGTH_MAX));
     }
     if !text.is_empty() && !matches_qualified_name(text) {
         errors.push(regex_error(
@@ -607,8 +616,21 @@ mod tests {
         );
         assert_eq!(
             is_dns1123_label(&"a".repeat(64)),
+            ["must be no more than 63 characters"]
+        );
+        let long = "a".repeat(254);
+        assert_eq!(
+            is_qualified_name(&format!("{long}/{long}")),
+            [
+                "prefix part must be no more than 253 bytes",
+                "name part must be no more than 63 bytes"
+            ]
+        );
+        assert_eq!(
+            is_valid_label_value(&long),
             ["must be no more than 63 bytes"]
         );
+        assert!(is_qualified_name("a/b/c")[0].starts_with("a valid label key must consist of"));
     }
 
     #[test]

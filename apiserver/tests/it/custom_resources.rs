@@ -628,3 +628,26 @@ async fn a_server_that_starts_knows_what_is_there() {
     server.post(WIDGETS, widget("b", json!({}))).await.ok();
     assert_eq!(events.line().await, "ADDED b");
 }
+
+#[tokio::test]
+async fn finalizers_without_a_domain_are_advised_against() {
+    let server = start(full()).await;
+    let mut object = widget("a", json!({"size": 1}));
+    object["metadata"]["finalizers"] = json!(["foo", "a.b", "example.com/c", "orphan"]);
+    let created = server.post(WIDGETS, object).await;
+    let advice = |name: &str, form: &str| {
+        format!(
+            "299 - \"metadata.finalizers: \\\"{name}\\\": prefer a domain-qualified finalizer {form} to avoid accidental conflicts with other finalizer writers\""
+        )
+    };
+    let foo = advice("foo", "name");
+    assert_eq!(
+        warnings(&created),
+        [advice("a.b", "name including a path (/)"), foo]
+    );
+    // Those that the object had before are not mentioned again.
+    let uri = format!("{WIDGETS}/a");
+    let more = json!({"metadata": {"finalizers": ["foo", "a.b", "bar"]}});
+    let patched = server.patch(&uri, MERGE, more).await;
+    assert_eq!(warnings(&patched), [advice("bar", "name")]);
+}

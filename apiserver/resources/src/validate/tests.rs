@@ -147,7 +147,7 @@ fn metadata() {
     );
     assert_eq!(
         errors[2],
-        "metadata.ownerReferences.uid: Invalid value: \"\": uid must not be empty"
+        "metadata.ownerReferences.uid: Invalid value: \"\": must not be empty"
     );
     let map = || json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
     assert_eq!(

@@ -501,7 +501,7 @@ fn cron_jobs_are_refused_in_words() {
     assert_eq!(
         cron(&long, json!({})),
         [format!(
-            "metadata.name: Invalid value: \"{long}\": must be no more than 52 bytes"
+            "metadata.name: Invalid value: \"{long}\": must be no more than 52 characters"
         )]
     );
     assert_eq!(
