@@ -350,17 +350,9 @@ fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<(
         "" | "0" if resource.unconditional_update => Ok(()),
         "" | "0" => {
             let path = Path::new("metadata").child("resourceVersion");
-            let error = FieldError::invalid(
-                &path,
-                new.resource_version(),
-                "must be specified for an update",
-            );
-            Err(ApiError::invalid(
-                group,
-                &resource.kind,
-                old.name(),
-                &[error],
-            ))
+            let error = FieldError::invalid(&path, 0, "must be specified for an update");
+            // Kubernetes' storage knows no kinds: it names the resource.
+            Err(ApiError::invalid(group, plural, old.name(), &[error]))
         }
         version if version == old.resource_version() || planted(Bug::UpdatesAnyVersion) => Ok(()),
         version => match parse_uint(version) {

@@ -651,3 +651,13 @@ async fn finalizers_without_a_domain_are_advised_against() {
     let patched = server.patch(&uri, MERGE, more).await;
     assert_eq!(warnings(&patched), [advice("bar", "name")]);
 }
+
+#[tokio::test]
+async fn an_update_has_to_name_the_version_that_it_changes() {
+    let server = start(full()).await;
+    let object = || widget("a", json!({"size": 1}));
+    server.post(WIDGETS, object()).await.ok();
+    let refused = server.put(&format!("{WIDGETS}/a"), object()).await;
+    let text = "widgets.example.com \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update";
+    assert_eq!(refused.refused(), (422, "Invalid", text));
+}
