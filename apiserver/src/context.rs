@@ -121,9 +121,9 @@ impl Context {
         {
             asked.extend(list.iter().filter_map(Value::as_str).map(str::to_owned));
         }
-        if let Some(other) = asked.iter().find(|value| *value != "All") {
+        if asked.iter().any(|value| value != "All") {
             let path = schema::field::Path::new("dryRun");
-            let error = schema::field::FieldError::not_supported(&path, other.clone(), &["All"]);
+            let error = schema::field::FieldError::not_supported(&path, asked, &["All"]);
             return Err(ApiError::invalid("meta.k8s.io", options_kind, "", &[error]));
         }
         Ok(!asked.is_empty())

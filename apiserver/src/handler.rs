@@ -721,6 +721,14 @@ async fn serve(
 /// A future has room for the largest of the futures that it may wait for, and it is moved a few times before it is first
 /// polled. So what needs much room is boxed, each by itself: a request moves and allocates what its own work needs.
 async fn work(context: &Context, route: Route, body: Bytes) -> ApiResult<Response> {
+    let is_of_objects = matches!(
+        route,
+        Route::Subresource(..) | Route::Read(_) | Route::Write(_)
+    );
+    // A list has the name that its selector asks for, which may be any.
+    if is_of_objects && !context.info.is_collection() {
+        check_name(&context.info.name)?;
+    }
     match route {
         Route::NotFound | Route::Connect(_) => not_found(context),
         Route::Page => Box::pin(page(context))
@@ -770,6 +778,19 @@ async fn write(context: &Context, resource: &Resource, body: Bytes) -> ApiResult
     }
 }
 
+/// 400 for a name in a path that no object can have.
+fn check_name(name: &str) -> ApiResult<()> {
+    let messages = schema::names::is_valid_path_segment_name(name);
+    if messages.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::bad_request(format!(
+        "Name parameter invalid: {}: {}",
+        crate::status::quoted(name),
+        messages.join(";")
+    )))
+}
+
 fn not_allowed() -> ApiError {
     ApiError::method_not_allowed("the server does not allow this method on the requested resource")
 }
@@ -797,10 +818,14 @@ fn is_of_own_group(path: &str) -> bool {
 pub(crate) fn page_not_found() -> Response {
     let mut response = Response::new(Body::from("404 page not found\n"));
     *response.status_mut() = StatusCode::NOT_FOUND;
-    response.headers_mut().insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (header::CACHE_CONTROL, "no-cache, private"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ] {
+        let value = HeaderValue::from_static(value);
+        response.headers_mut().insert(name, value);
+    }
     response
 }
 

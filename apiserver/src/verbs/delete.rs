@@ -213,6 +213,8 @@ fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
     };
     match value.get("kind").and_then(Value::as_str) {
         None | Some("" | "DeleteOptions") if value.is_object() => Ok(value),
+        // Some clients write their lack of options so, and Kubernetes takes it.
+        None if value.is_null() => Ok(Value::Object(serde_json::Map::new())),
         _ => Err(refuse(&"the object provided is not DeleteOptions")),
     }
 }

@@ -45,6 +45,8 @@ async fn unknown_paths_are_not_found() {
             (404, "404 page not found\n"),
             "{uri}"
         );
+        assert_eq!(answer.headers["cache-control"], "no-cache, private");
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
     }
     for (method, uri) in [
         (Method::PUT, PODS.to_owned()),
@@ -296,6 +298,21 @@ async fn queries_are_checked() {
             code,
             "{query}"
         );
+    }
+    let dry = format!("{MAPS}?dryRun=All&dryRun=some");
+    assert_eq!(
+        server.post(&dry, config_map("a", "1")).await.refused().2,
+        "CreateOptions.meta.k8s.io \"\" is invalid: dryRun: Unsupported value: [\"All\",\"some\"]: supported values: \"All\""
+    );
+    for (name, text) in [
+        ("%2e%2e", r#"Name parameter invalid: "..": may not be '..'"#),
+        (
+            "a%2Fb",
+            r#"Name parameter invalid: "a/b": may not contain '/'"#,
+        ),
+    ] {
+        let refused = server.get(&format!("{MAPS}/{name}")).await;
+        assert_eq!(refused.refused(), (400, "BadRequest", text));
     }
     for name in [
         "..",

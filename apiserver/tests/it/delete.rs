@@ -1,8 +1,21 @@
 //! Deletion: grace, finalizers, preconditions, collections, namespaces.
 
+use http::Method;
 use serde_json::json;
 
 use crate::server::{MAPS, PODS, Server, config_map, pod};
+
+#[tokio::test]
+async fn options_that_are_null_are_none() {
+    let server = Server::start().await;
+    server.post(MAPS, config_map("a", "1")).await.ok();
+    let request = server
+        .request(Method::DELETE, &format!("{MAPS}/a"))
+        .header("content-type", "application/json")
+        .body("null".into())
+        .unwrap();
+    assert_eq!(server.read(request).await.ok()["status"], "Success");
+}
 
 #[tokio::test]
 async fn pods_leave_with_grace() {
