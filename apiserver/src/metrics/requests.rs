@@ -210,7 +210,7 @@ impl Requests {
             bodies: histograms(
                 "apiserver_request_body_size_bytes",
                 "Bytes of the bodies of writes.",
-                &["resource", "verb"],
+                &["group", "resource", "verb"],
                 &linear_buckets(5e4, 1e5, 31).expect("positive bounds"),
             ),
             open,
@@ -290,8 +290,8 @@ impl Requests {
             "deletecollection" => "delete_collection",
             _ => return,
         };
-        let resource = resource.group_resource();
-        let bodies = self.bodies.with_label_values(&[&*resource, verb]);
+        let labels = [&*resource.group, &*resource.plural, verb];
+        let bodies = self.bodies.with_label_values(&labels);
         bodies.observe(bytes as f64);
     }
 
@@ -475,9 +475,9 @@ mod tests {
             format!(
                 "apiserver_response_sizes_sum{{component=\"apiserver\",{of},verb=\"LIST\",version=\"v1\"}} 1234"
             ),
-            "apiserver_request_body_size_bytes_bucket{resource=\"deployments.apps\",verb=\"create\",le=\"50000\"} 0".to_owned(),
-            "apiserver_request_body_size_bytes_sum{resource=\"deployments.apps\",verb=\"create\"} 60000".to_owned(),
-            "apiserver_request_body_size_bytes_count{resource=\"pods\",verb=\"delete_collection\"} 1".to_owned(),
+            "apiserver_request_body_size_bytes_bucket{group=\"apps\",resource=\"deployments\",verb=\"create\",le=\"50000\"} 0".to_owned(),
+            "apiserver_request_body_size_bytes_sum{group=\"apps\",resource=\"deployments\",verb=\"create\"} 60000".to_owned(),
+            "apiserver_request_body_size_bytes_count{group=\"\",resource=\"pods\",verb=\"delete_collection\"} 1".to_owned(),
             format!(
                 "apiserver_longrunning_requests{{component=\"apiserver\",{of},verb=\"WATCH\",version=\"v1\"}} 1"
             ),

@@ -290,7 +290,7 @@ async fn what_policies_decide_is_counted() {
         assert!(metrics.contains(&series), "{series}");
     }
     let bodies =
-        "apiserver_request_body_size_bytes_count{resource=\"configmaps\",verb=\"create\"} ";
+        "apiserver_request_body_size_bytes_count{group=\"\",resource=\"configmaps\",verb=\"create\"} ";
     assert!(metrics.contains(bodies));
 }
 
