@@ -547,7 +547,7 @@ fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiRe
         // A backend may know methods that are no verbs: who may use any verb may use them.
         let any_verb = info.is_proxied() && info.verb.is_empty();
         if !any_verb && !subresource.verbs.contains(&info.verb) {
-            return Err(not_allowed());
+            return Err(not_served(&resource, info.verb));
         }
         return Ok(if subresources::is_connect(subresource.name) {
             Route::Connect(resource)
@@ -556,7 +556,7 @@ fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiRe
         });
     }
     if !resource.allows(info.verb) {
-        return Err(not_allowed());
+        return Err(not_served(&resource, info.verb));
     }
     let needs_namespace = resource.namespaced && info.namespace.is_empty();
     match (info.verb, info.name.is_empty()) {
@@ -566,7 +566,7 @@ fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiRe
         ("create", true) | ("deletecollection", _) if !needs_namespace => {
             Ok(Route::Write(resource))
         }
-        _ => Err(not_allowed()),
+        _ => Err(not_served(&resource, info.verb)),
     }
 }
 
@@ -789,6 +789,14 @@ fn check_name(name: &str) -> ApiResult<()> {
         crate::status::quoted(name),
         messages.join(";")
     )))
+}
+
+/// A verb that a resource does not have. Custom resources have a handler of their own in Kubernetes, with words of its own.
+fn not_served(resource: &Resource, verb: &str) -> ApiError {
+    match resource.custom {
+        Some(_) => ApiError::method_not_supported(&resource.group, &resource.plural, verb),
+        None => not_allowed(),
+    }
 }
 
 fn not_allowed() -> ApiError {

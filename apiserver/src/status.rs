@@ -282,6 +282,17 @@ impl ApiError {
         ApiError::new(405, "MethodNotAllowed", message).with_details(json!({}))
     }
 
+    /// A verb, empty where the method is none, that a resource does not have.
+    pub(crate) fn method_not_supported(group: &str, plural: &str, verb: &str) -> ApiError {
+        let resource = quoted(&qualified(group, plural));
+        ApiError::new(
+            405,
+            "MethodNotAllowed",
+            format!("{verb} is not supported on resources of kind {resource}"),
+        )
+        .with_details(details(group, plural, ""))
+    }
+
     pub(crate) fn not_acceptable(accepted: &[&str]) -> ApiError {
         ApiError::new(
             406,

@@ -661,3 +661,21 @@ async fn an_update_has_to_name_the_version_that_it_changes() {
     let text = "widgets.example.com \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update";
     assert_eq!(refused.refused(), (422, "Invalid", text));
 }
+
+#[tokio::test]
+async fn verbs_that_custom_resources_lack_are_named() {
+    let server = start(full()).await;
+    for (method, uri, verb) in [
+        (Method::DELETE, format!("{WIDGETS}/a/status"), "delete"),
+        (Method::POST, format!("{WIDGETS}/a/scale"), "create"),
+        (Method::OPTIONS, WIDGETS.to_owned(), ""),
+    ] {
+        let refused = server.call(method, &uri, Value::Null).await;
+        let text = format!("{verb} is not supported on resources of kind \"widgets.example.com\"");
+        assert_eq!(
+            refused.refused(),
+            (405, "MethodNotAllowed", &*text),
+            "{uri}"
+        );
+    }
+}

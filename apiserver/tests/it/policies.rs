@@ -289,8 +289,7 @@ async fn what_policies_decide_is_counted() {
         );
         assert!(metrics.contains(&series), "{series}");
     }
-    let bodies =
-        "apiserver_request_body_size_bytes_count{group=\"\",resource=\"configmaps\",verb=\"create\"} ";
+    let bodies = "apiserver_request_body_size_bytes_count{group=\"\",resource=\"configmaps\",verb=\"create\"} ";
     assert!(metrics.contains(bodies));
 }
 
