@@ -374,8 +374,8 @@ mod tests {
 
     #[test]
     fn of_a_body_its_beginning_is_shown() {
-        for (body, shown) in [
-            (&b""[..], "<empty>"),
+        let cases: [(&[u8], &str); 6] = [
+            (b"", "<empty>"),
             (b"{", "{"),
             (b"[]", "5b5d"),
             (b"{\"a\":\"\xff\"}", "{\"a\":\"\u{fffd}\"}"),
@@ -387,7 +387,8 @@ mod tests {
                 b"0123456789012345678901234567890",
                 "303132333435363738393031323334353637383930313233343536373839 ...",
             ),
-        ] {
+        ];
+        for (body, shown) in cases {
             assert_eq!(summary(body), shown);
         }
     }
