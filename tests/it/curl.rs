@@ -300,9 +300,9 @@ fn what_is_wrong_is_refused_and_said(curl: &Curl) {
     );
     refused(
         curl.get(&format!("{MAPS}?resourceVersion=x")),
-        422,
-        "Invalid",
-        "resourceVersion: Invalid value: \"x\"",
+        400,
+        "BadRequest",
+        "invalid resource version: resourceVersion: Invalid value: \"x\"",
     );
 }
 
