@@ -143,30 +143,58 @@ fn list(
 }
 
 fn misfit(scalar: Scalar, value: &Value) -> Option<String> {
-    let expected = match scalar {
+    let text = match scalar {
         Scalar::Number if value.is_number() => return None,
-        Scalar::Number => {
-            return Some(format!(
-                "expected numeric (int or float), got {}",
-                go_type(value)
-            ));
-        }
         Scalar::String if value.is_string() => return None,
-        Scalar::String => "string",
         Scalar::Bool if value.is_boolean() => return None,
-        Scalar::Bool => "boolean",
         Scalar::Any if !value.is_object() && !value.is_array() => return None,
-        Scalar::Any => return Some(format!("expected any scalar, got &{{{}}}", shown(value))),
+        Scalar::Number => format!("expected numeric (int or float), got {}", go_type(value)),
+        Scalar::String => format!(
+            "expected string, got &value.valueUnstructured{{Value:{}}}",
+            literal(value)
+        ),
+        Scalar::Bool => format!("expected boolean, got &{{{}}}", shown(value)),
+        Scalar::Any => format!("expected any scalar, got &{{{}}}", shown(value)),
     };
-    Some(format!(
-        "expected {expected}, got &value.valueUnstructured{{Value:{value}}}"
-    ))
+    Some(text)
 }
 
+/// A value as Go's `%#v` prints it.
+fn literal(value: &Value) -> String {
+    match value {
+        Value::Null => "interface {}(nil)".to_owned(),
+        Value::String(text) => crate::field::go_quote(text),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(literal).collect();
+            format!("[]interface {{}}{{{}}}", items.join(", "))
+        }
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let fields = fields.map(|(name, value)| {
+                format!("{}:{}", crate::field::go_quote(name), literal(value))
+            });
+            let fields = fields.collect::<Vec<_>>().join(", ");
+            format!("map[string]interface {{}}{{{fields}}}")
+        }
+    }
+}
+
+/// A value as Go's `%v` prints it.
 fn shown(value: &Value) -> String {
     match value {
+        Value::Null => "<nil>".to_owned(),
         Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::Bool(_) | Value::Number(_) => value.to_string(),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(shown).collect();
+            format!("[{}]", items.join(" "))
+        }
+        Value::Object(fields) => {
+            let fields = fields.iter();
+            let fields = fields.map(|(name, value)| format!("{name}:{}", shown(value)));
+            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
+        }
     }
 }
 
@@ -213,9 +241,17 @@ mod tests {
             ),
             (
                 pod(json!({"containers": {}, "hostNetwork": "x"})),
-                "errors:\n  .spec.template.spec.containers: expected list, got &{{}}\n  .spec.template.spec.hostNetwork: expected boolean, got &value.valueUnstructured{Value:\"x\"}",
+                "errors:\n  .spec.template.spec.containers: expected list, got &{map[]}\n  .spec.template.spec.hostNetwork: expected boolean, got &{x}",
             ),
             (spec(json!("x")), ".spec: expected map, got &{x}"),
+            (
+                pod(json!({"restartPolicy": {"b": [1, null], "a": "x"}})),
+                ".spec.template.spec.restartPolicy: expected string, got &value.valueUnstructured{Value:map[string]interface {}{\"a\":\"x\", \"b\":[]interface {}{1, interface {}(nil)}}}",
+            ),
+            (
+                spec(json!([{"b": 1, "a": "x"}, null])),
+                ".spec: expected map, got &{[map[a:x b:1] <nil>]}",
+            ),
         ] {
             assert_eq!(error, expected);
         }
