@@ -441,6 +441,34 @@ async fn mutations_change_what_is_written() {
         text,
         "policy 'whole' with binding 'whole-binding' denied request: error applying patch: invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.template.spec.containers[0].args"
     );
+    let causes = json!([{ "message": text }]);
+    assert_eq!(refused.body["details"]["causes"], causes);
+}
+
+#[tokio::test]
+async fn what_one_policy_changes_brings_no_other_one_in() {
+    let server = Server::start().await;
+    let add = |path: &str| {
+        json!({"failurePolicy": "Fail", "reinvocationPolicy": "Never", "mutations": [{"patchType": "JSONPatch", "jsonPatch": {"expression":
+            format!("[JSONPatch{{op: 'add', path: '{path}', value: 'yes'}}]")}}]})
+    };
+    let with_label = |name: &str, label: &str| {
+        let mut object = map(name, json!({"k": "v"}));
+        object["metadata"]["labels"] = json!({ label: "yes" });
+        object
+    };
+    let mut of_marked = rules("", "configmaps");
+    of_marked["objectSelector"] = json!({"matchLabels": {"marked": "yes"}});
+    mutate_with(&server, "b", of_marked, add("/data/seen")).await;
+    let is_seen = |answer: &Answer| answer.body["data"]["seen"] == "yes";
+    let marked = with_label("one", "marked");
+    until(&server, MAPS, marked, is_seen).await.ok();
+    let marker = add("/metadata/labels/marked");
+    mutate_with(&server, "a", rules("", "configmaps"), marker).await;
+    let is_marked = |answer: &Answer| answer.body["metadata"]["labels"]["marked"] == "yes";
+    let other = with_label("two", "other");
+    let changed = until(&server, MAPS, other, is_marked).await.ok();
+    assert_eq!(changed["data"], json!({"k": "v"}));
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::atom::{Atom, Shape};
+use super::check::check;
 use super::merge::merge;
-use super::operation::{ApplyError, fits};
+use super::operation::ApplyError;
 use crate::structural::Schema;
 
 /// `live` with everything that the configuration says. Values that stand as a whole must not be in it: a policy that sets one
@@ -15,7 +16,15 @@ pub fn overlay<'a>(
     config: &Value,
 ) -> Result<Value, ApplyError> {
     let schema = schema.into();
-    fits(schema, config)?;
+    let misfit = |why: String| {
+        ApplyError::Misfit(format!(
+            "failed to convert patch object to typed object: {why}"
+        ))
+    };
+    check(schema, config).map_err(misfit)?;
+    if let Some(path) = null_in(config, "") {
+        return Err(misfit(format!("{path}: expected a value, got null")));
+    }
     let mut wholes = Vec::new();
     find_wholes(Atom::root(schema), config, 0, "", &mut wholes);
     if !wholes.is_empty() {
@@ -25,6 +34,22 @@ pub fn overlay<'a>(
         )));
     }
     Ok(merge(schema, live, config))
+}
+
+/// Where a null stands. It is no value, and takes nothing away: that is for JSON patches.
+fn null_in(value: &Value, path: &str) -> Option<String> {
+    match value {
+        Value::Null => Some(path.to_owned()),
+        Value::Object(fields) => {
+            let mut fields = fields.iter();
+            fields.find_map(|(key, value)| null_in(value, &format!("{path}.{key}")))
+        }
+        Value::Array(items) => {
+            let mut items = items.iter().enumerate();
+            items.find_map(|(at, value)| null_in(value, &format!("{path}[{at}]")))
+        }
+        _ => None,
+    }
 }
 
 /// The places of values that stand as a whole.
@@ -90,6 +115,19 @@ mod tests {
             error.unwrap_err(),
             "invalid ApplyConfiguration: may not mutate atomic arrays, maps or structs: .spec.containers[0].args"
         );
-        assert!(overlaid(json!({"spec": {"nonsense": 1}})).is_err());
+        let error = overlaid(json!({"spec": {"nonsense": 1}})).unwrap_err();
+        assert_eq!(
+            error,
+            "failed to convert patch object to typed object: .spec.nonsense: field not declared in schema"
+        );
+    }
+
+    #[test]
+    fn a_null_takes_nothing_away() {
+        let error = overlaid(json!({"spec": {"containers": [{"name": "one", "image": null}]}}));
+        assert_eq!(
+            error.unwrap_err(),
+            "failed to convert patch object to typed object: .spec.containers[0].image: expected a value, got null"
+        );
     }
 }

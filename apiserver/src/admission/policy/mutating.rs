@@ -2,18 +2,36 @@
 
 use cel::admission::{Change, MutatingPolicy, Trouble};
 use schema::Object;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::inputs::{Rights, Seen, namespace};
+use super::params::Unfit;
 use super::{Binding, Hooks, InForce, Policy, params};
 use crate::admission::Admission;
-use crate::admission::webhook::{decoded, keep_identity, matching, schema_of, shaped, unshaped};
+use crate::admission::webhook::matching::{self, Shape};
+use crate::admission::webhook::{decoded, keep_identity, schema_of, shaped, unshaped};
 use crate::metrics::BoundPolicy;
-use crate::status::{ApiError, ApiResult};
+use crate::status::{ApiError, ApiResult, quoted};
 
 /// A policy with one of its bindings and one of their parameters.
 type Invocation = (String, String, Value);
+
+/// What is asked in a round, and in which shape it sees the object.
+struct Chosen<'a> {
+    policy: &'a Policy<MutatingPolicy>,
+    binding: &'a Binding,
+    shape: Shape<'a>,
+    params: Value,
+}
+
+/// Why the request is refused, by policies whose failures do that.
+#[derive(Default)]
+struct Refusals {
+    texts: Vec<String>,
+    /// That of the first one.
+    reason: &'static str,
+}
 
 /// What the rounds of one request through the policies have to know of each other.
 pub(in crate::admission) struct Rounds {
@@ -59,89 +77,50 @@ impl Rounds {
         if again && self.left.as_ref() != Some(&*object) {
             self.due.append(&mut self.asked);
         }
+        let hooks = self.hooks.clone();
+        let mut refusals = Refusals::default();
+        let chosen = choose(admission, &hooks, object, &mut refusals).await?;
         let mut changed = false;
-        let mut refused = None;
-        for hook in self.hooks.clone().iter() {
+        for one in &chosen {
             changed |= self
-                .ask(admission, hook, object, again, &mut refused)
+                .invoke(admission, one, object, again, &mut refusals)
                 .await?;
+            params::pause().await;
         }
         self.left = Some(object.clone());
-        match refused {
+        match refusals.error(admission, object) {
             Some(error) => Err(error),
             None => Ok(changed),
         }
     }
 
-    async fn ask(
-        &mut self,
-        admission: &Admission<'_>,
-        hook: &InForce<MutatingPolicy>,
-        object: &mut Object,
-        again: bool,
-        refused: &mut Option<ApiError>,
-    ) -> ApiResult<bool> {
-        let policy = &*hook.policy;
-        if matching::shape(admission, &policy.criteria, Some(object))
-            .await?
-            .is_none()
-        {
-            return Ok(false);
-        }
-        let mut changed = false;
-        for binding in &hook.bindings {
-            let criteria = &binding.criteria;
-            if matching::shape(admission, criteria, Some(object))
-                .await?
-                .is_none()
-            {
-                continue;
-            }
-            let params = match params::collect(admission, policy, binding).await? {
-                Ok(params) => params,
-                Err(unfit) => {
-                    note(admission, policy, binding, object, &unfit.text(), refused);
-                    continue;
-                }
-            };
-            for params in params {
-                changed |= self
-                    .invoke(admission, policy, binding, params, object, again, refused)
-                    .await?;
-                params::pause().await;
-            }
-        }
-        Ok(changed)
-    }
-
-    #[allow(clippy::too_many_arguments)]
     async fn invoke(
         &mut self,
         admission: &Admission<'_>,
-        policy: &Policy<MutatingPolicy>,
-        binding: &Binding,
-        params: Value,
+        chosen: &Chosen<'_>,
         object: &mut Object,
         again: bool,
-        refused: &mut Option<ApiError>,
+        refusals: &mut Refusals,
     ) -> ApiResult<bool> {
-        // A change before may have taken the object out of the policy's reach.
-        let Some(shape) = matching::shape(admission, &policy.criteria, Some(object)).await? else {
-            return Ok(false);
-        };
+        let Chosen {
+            policy,
+            binding,
+            shape,
+            params,
+        } = chosen;
         let rights = Rights::new(admission.context);
         let namespace = namespace(admission);
         let matches = {
-            let seen = Seen::new(admission, Some(&*object), &shape).await?;
+            let seen = Seen::new(admission, Some(&*object), shape).await?;
             policy
                 .compiled
-                .matches(&seen.inputs(&params, &namespace, &rights))
+                .matches(&seen.inputs(params, &namespace, &rights))
         };
         match matches {
             Ok(true) => {}
             Ok(false) => return Ok(false),
             Err(text) => {
-                note(admission, policy, binding, object, &text, refused);
+                refusals.of_work(policy, binding, &text);
                 return Ok(false);
             }
         }
@@ -149,7 +128,7 @@ impl Rounds {
         let key = (
             policy.name.clone(),
             binding.name.clone(),
-            serde_json::json!([metadata.get("namespace"), metadata.get("name")]),
+            json!([metadata.get("namespace"), metadata.get("name")]),
         );
         if again && !self.due.contains(&key) {
             return Ok(false);
@@ -162,13 +141,13 @@ impl Rounds {
         for index in 0..policy.compiled.mutations() {
             let begun = Instant::now();
             let change = {
-                let seen = Seen::new(admission, Some(&*object), &shape).await?;
+                let seen = Seen::new(admission, Some(&*object), shape).await?;
                 policy
                     .compiled
-                    .mutate(index, &seen.inputs(&params, &namespace, &rights))
+                    .mutate(index, &seen.inputs(params, &namespace, &rights))
             };
             let made = match change {
-                Ok(change) => made(admission, &shape, object, change).await,
+                Ok(change) => made(admission, shape, object, change).await,
                 Err(text) => Err(text),
             };
             let trouble = made.as_ref().err().map(|text| Trouble::of(text));
@@ -176,7 +155,7 @@ impl Rounds {
             figures.mutated(asked, trouble, begun.elapsed());
             match made {
                 Ok(new) => *object = new,
-                Err(text) => note(admission, policy, binding, object, &text, refused),
+                Err(text) => refusals.of_work(policy, binding, &text),
             }
         }
         let changed = *object != before;
@@ -188,6 +167,41 @@ impl Rounds {
         }
         Ok(changed)
     }
+}
+
+/// Which policies are asked in this round, in their order. The object as it is when the round begins decides: what one policy
+/// changes brings none of the others in or out, as in Kubernetes.
+async fn choose<'a>(
+    admission: &Admission<'a>,
+    hooks: &'a [InForce<MutatingPolicy>],
+    object: &Object,
+    refusals: &mut Refusals,
+) -> ApiResult<Vec<Chosen<'a>>> {
+    let mut chosen = Vec::new();
+    for hook in hooks {
+        let policy = &*hook.policy;
+        let shape = matching::shape(admission, &policy.criteria, Some(object)).await?;
+        let Some(shape) = shape else {
+            continue;
+        };
+        for binding in &hook.bindings {
+            let binding = &**binding;
+            let fits = matching::shape(admission, &binding.criteria, Some(object)).await?;
+            if fits.is_none() {
+                continue;
+            }
+            match params::collect(admission, policy, binding).await? {
+                Ok(found) => chosen.extend(found.into_iter().map(|params| Chosen {
+                    policy,
+                    binding,
+                    shape: shape.clone(),
+                    params,
+                })),
+                Err(unfit) => refusals.of_settings(policy, binding, &unfit),
+            }
+        }
+    }
+    Ok(chosen)
 }
 
 /// The object with a change.
@@ -224,22 +238,51 @@ async fn made(
     new.map_err(|error| error.message)
 }
 
-/// Notes why a policy could not do its work, where that refuses the request.
-fn note(
-    admission: &Admission<'_>,
-    policy: &Policy<MutatingPolicy>,
-    binding: &Binding,
-    object: &Object,
-    text: &str,
-    refused: &mut Option<ApiError>,
-) {
-    if !policy.fails_closed || refused.is_some() {
-        return;
+impl Refusals {
+    /// A policy or a binding cannot be used.
+    fn of_settings(&mut self, policy: &Policy<MutatingPolicy>, binding: &Binding, unfit: &Unfit) {
+        let head = match unfit {
+            Unfit::Policy(_) => format!("policy {}", quoted(&policy.name)),
+            Unfit::Binding(_) => bound(policy, binding),
+        };
+        self.add(policy, "Forbidden", &head, &unfit.text());
     }
-    let (policy, binding) = (&policy.name, &binding.name);
-    let message = format!("policy '{policy}' with binding '{binding}' denied request: {text}");
-    let mut error = admission.forbid(object, &message);
-    error.message = message.clone();
-    error.reason = "Invalid".into();
-    *refused = Some(error.with_cause("", &message, ""));
+
+    /// A policy could not do its work.
+    fn of_work(&mut self, policy: &Policy<MutatingPolicy>, binding: &Binding, text: &str) {
+        self.add(policy, "Invalid", &bound(policy, binding), text);
+    }
+
+    fn add(
+        &mut self,
+        policy: &Policy<MutatingPolicy>,
+        reason: &'static str,
+        head: &str,
+        text: &str,
+    ) {
+        if !policy.fails_closed {
+            return;
+        }
+        if self.texts.is_empty() {
+            self.reason = reason;
+        }
+        self.texts.push(format!("{head} denied request: {text}"));
+    }
+
+    /// The Status of all of them; none where there are none.
+    fn error(self, admission: &Admission<'_>, object: &Object) -> Option<ApiError> {
+        let message = self.texts.first()?.clone();
+        let mut error = admission.forbid(object, &message);
+        error.message = message;
+        error.reason = self.reason.into();
+        let causes = self.texts.iter();
+        let causes = causes.map(|text| json!({ "message": text })).collect();
+        let details = error.details.get_or_insert_with(|| json!({}));
+        details["causes"] = Value::Array(causes);
+        Some(error)
+    }
+}
+
+fn bound(policy: &Policy<MutatingPolicy>, binding: &Binding) -> String {
+    format!("policy '{}' with binding '{}'", policy.name, binding.name)
 }
