@@ -37,7 +37,7 @@ impl Warnings {
 
     fn add(&self, text: String) {
         let mut warnings = self.lock();
-        if !warnings.contains(&text) {
+        if !text.is_empty() && !warnings.contains(&text) {
             warnings.push(text);
         }
     }

@@ -453,6 +453,13 @@ impl ApiError {
     ) -> ApiError {
         let mut error = ApiError::new(code, "", message);
         error.reason = Cow::Owned(reason.to_owned());
+        let seconds = details
+            .as_ref()
+            .and_then(|details| details.get("retryAfterSeconds"));
+        let seconds = seconds
+            .and_then(Value::as_u64)
+            .filter(|&seconds| seconds > 0);
+        error.retry_after = seconds.and_then(|seconds| u32::try_from(seconds).ok());
         error.details = details;
         error
     }

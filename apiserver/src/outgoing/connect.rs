@@ -186,6 +186,12 @@ fn handshake(error: &io::Error) -> Dial {
                     expected,
                     presented,
                 } => wrong_name(expected, presented),
+                // A certificate that is its own authority, and that is not among those that are trusted.
+                CertificateError::Other(other)
+                    if format!("{other:?}").contains("CaUsedAsEndEntity") =>
+                {
+                    "certificate signed by unknown authority".to_owned()
+                }
                 other => other.to_string(),
             };
             format!("tls: failed to verify certificate: x509: {problem}")

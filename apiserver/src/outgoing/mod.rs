@@ -258,10 +258,21 @@ fn reason(error: &hyper_util::client::legacy::Error) -> String {
         if let Some(dial) = one.downcast_ref::<Dial>() {
             return dial.to_string();
         }
+        if is_end(one) {
+            return "EOF".to_owned();
+        }
         last = one.to_string();
         cause = one.source();
     }
     last
+}
+
+/// Whether the peer hung up rather than answer.
+fn is_end(error: &(dyn std::error::Error + 'static)) -> bool {
+    let of_http = error.downcast_ref::<hyper::Error>();
+    let of_transport = error.downcast_ref::<std::io::Error>();
+    of_http.is_some_and(hyper::Error::is_incomplete_message)
+        || of_transport.is_some_and(|error| error.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
 /// Reads an answer to its end; one that is too large is refused.
@@ -324,40 +335,35 @@ fn of_url(url: &str) -> Result<(Destination, String), String> {
 
 /// What Kubernetes' client says about an answer that is no success.
 pub(crate) fn unexpected(code: u16, body: &[u8]) -> String {
-    // A Status speaks for itself.
+    // A Status of a failure speaks for itself.
     let status: Option<Value> = serde_json::from_slice(body).ok();
-    let message = status
-        .as_ref()
-        .filter(|status| status.get("kind").and_then(Value::as_str) == Some("Status"))
-        .and_then(|status| status.get("message")?.as_str());
+    let message = status.as_ref().and_then(|status| {
+        let is = |key: &str, value: &str| status.get(key).and_then(Value::as_str) == Some(value);
+        let is_failure = is("kind", "Status") && is("status", "Failure");
+        is_failure.then(|| status.get("message")?.as_str())?
+    });
     if let Some(message) = message.filter(|message| !message.is_empty()) {
         return message.to_owned();
     }
     let text = match code {
         400 => "the server rejected our request for an unknown reason",
         401 => "the server has asked for the client to provide credentials",
-        403 => "the server does not allow access to the requested resource",
         404 => "the server could not find the requested resource",
         405 => "the server does not allow this method on the requested resource",
         409 => "the server reported a conflict",
         422 => "the server rejected our request due to an error in our request",
         429 => "the server has received too many requests and has asked us to try again later",
-        500 => {
-            const SHOWN: usize = 2_048;
-            let body = String::from_utf8_lossy(&body[..body.len().min(SHOWN)]);
-            let body = if body.trim().is_empty() {
-                "unknown".to_owned()
-            } else {
-                body.trim().to_owned()
-            };
-            return format!(
-                "an error on the server ({}) has prevented the request from succeeding",
-                quoted(&body)
-            );
-        }
         503 => "the server is currently unable to handle the request",
         504 => {
             "the server was unable to return a response in the time allotted, but may still be processing the request"
+        }
+        // Who is not let in, or not understood, is told why.
+        403 | 406 | 415 => return shown(body),
+        500.. => {
+            return format!(
+                "an error on the server ({}) has prevented the request from succeeding",
+                quoted(&shown(body))
+            );
         }
         code => {
             return format!(
@@ -366,6 +372,16 @@ pub(crate) fn unexpected(code: u16, body: &[u8]) -> String {
         }
     };
     text.to_owned()
+}
+
+/// So much of a body as a message has room for.
+fn shown(body: &[u8]) -> String {
+    const BYTES_MAX: usize = 2_048;
+    let body = String::from_utf8_lossy(&body[..body.len().min(BYTES_MAX)]);
+    match body.trim() {
+        "" => "unknown".to_owned(),
+        text => text.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -395,6 +411,35 @@ mod tests {
         assert_eq!(destination.authority(), "example.com:443");
         assert!(of_url("http://example.com").is_err());
         assert!(of_url("").is_err());
+    }
+
+    #[test]
+    fn what_failed_is_told_as_kubernetes_does() {
+        let failure = br#"{"kind": "Status", "status": "Failure", "message": "no room"}"#;
+        let other = br#"{"kind": "Status", "message": "no room"}"#;
+        for (code, body, text) in [
+            (500, &failure[..], "no room"),
+            (404, &failure[..], "no room"),
+            (
+                404,
+                &other[..],
+                "the server could not find the requested resource",
+            ),
+            (403, b"not you\n", "not you"),
+            (403, b"", "unknown"),
+            (
+                502,
+                b"bad gateway",
+                "an error on the server (\"bad gateway\") has prevented the request from succeeding",
+            ),
+            (
+                302,
+                b"",
+                "the server responded with the status code 302 but did not return more information",
+            ),
+        ] {
+            assert_eq!(unexpected(code, body), text);
+        }
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! The AdmissionReview that a webhook gets, and what its answer says. Pure.
 
 use auth::User;
-use base64::Engine;
+use base64::{DecodeError, Engine};
 use http::StatusCode;
 use resources::Resource;
 use schema::decode::FieldValidation;
@@ -111,21 +111,97 @@ pub(crate) fn read(
             .and_then(Value::as_str)
             .unwrap_or_default()
     };
-    let other = match told("apiVersion") {
-        "admission.k8s.io/v1" => "v1",
-        "admission.k8s.io/v1beta1" => "v1beta1",
-        _ => version,
+    let call = |reason: String| format!("failed to call webhook: {reason}");
+    if !review.is_object() {
+        let kind = schema::object::kind_of(&review);
+        return Err(call(format!(
+            "couldn't get version/kind; json parse error: json: cannot unmarshal {kind} into Go value of type {GO_TYPE}"
+        )));
+    }
+    // What is not said is what was asked for.
+    let other = match (told("apiVersion"), told("kind")) {
+        ("admission.k8s.io/v1", "AdmissionReview" | "") => "v1",
+        ("admission.k8s.io/v1beta1", "AdmissionReview" | "") => "v1beta1",
+        ("", "AdmissionReview" | "") => version,
+        (api_version, kind) => {
+            let asked = format!("admission.k8s.io/{version}");
+            let or = |told: &str, default: &str| match told {
+                "" => quoted(default),
+                told => quoted(told),
+            };
+            return Err(call(format!(
+                "no kind {} is registered for version {} in scheme \"k8s.io/apiserver/pkg/util/webhook/client.go:71\"",
+                or(kind, "AdmissionReview"),
+                or(api_version, &asked)
+            )));
+        }
     };
     if other != version && told("kind") == "AdmissionReview" {
-        return Err(format!(
-            "failed to call webhook: converting ({other}.AdmissionReview) to ({version}.AdmissionReview): unknown conversion"
-        ));
+        return Err(call(format!(
+            "converting ({other}.AdmissionReview) to ({version}.AdmissionReview): unknown conversion"
+        )));
     }
-    verify(&review, (uid, version), mutating)
+    let response = review.get("response").unwrap_or(&Value::Null);
+    if let Some(reason) = mistyped(response) {
+        return Err(call(reason));
+    }
+    let patch = patch_of(response).map_err(call)?;
+    verify(&review, patch, (uid, version), mutating)
         .map_err(|reason| format!("received invalid webhook response: {reason}"))
 }
 
-fn verify(review: &Value, (uid, version): (&str, &str), mutating: bool) -> Result<Verdict, String> {
+/// What Go reads the head of an answer into.
+const GO_TYPE: &str = r#"struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" }"#;
+
+/// Go's text about a field of the response that is not of its type: such an answer says nothing.
+fn mistyped(response: &Value) -> Option<String> {
+    let warnings = response.get("warnings").and_then(Value::as_array);
+    let fields = [
+        ("uid", "types.UID", response["uid"].is_string()),
+        ("allowed", "bool", response["allowed"].is_boolean()),
+        (
+            "patchType",
+            "v1.PatchType",
+            response["patchType"].is_string(),
+        ),
+        ("warnings", "[]string", warnings.is_some()),
+        (
+            "auditAnnotations",
+            "map[string]string",
+            response["auditAnnotations"].is_object(),
+        ),
+    ];
+    let wrong = fields
+        .into_iter()
+        .find(|(field, _, fits)| !fits && !response[*field].is_null());
+    wrong.map(|(field, go, _)| {
+        let kind = schema::object::kind_of(&response[field]);
+        format!(
+            "json: cannot unmarshal {kind} into Go struct field AdmissionResponse.response.{field} of type {go}"
+        )
+    })
+}
+
+/// The patch, which is in base64.
+fn patch_of(response: &Value) -> Result<Vec<u8>, String> {
+    let text = response.get("patch").and_then(Value::as_str);
+    let text = text.unwrap_or_default();
+    let decoded = base64::engine::general_purpose::STANDARD.decode(text);
+    decoded.map_err(|error| {
+        let at = match error {
+            DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
+            _ => text.len(),
+        };
+        format!("illegal base64 data at input byte {at}")
+    })
+}
+
+fn verify(
+    review: &Value,
+    patch: Vec<u8>,
+    (uid, version): (&str, &str),
+    mutating: bool,
+) -> Result<Verdict, String> {
     let text = |value: &Value, field: &str| {
         let text = value.get(field).and_then(Value::as_str);
         text.unwrap_or_default().to_owned()
@@ -136,7 +212,6 @@ fn verify(review: &Value, (uid, version): (&str, &str), mutating: bool) -> Resul
     let (api_version, kind) = (text(review, "apiVersion"), text(review, "kind"));
     // The old version was never checked.
     let is_beta = version == "v1beta1";
-    let patch = text(response, "patch");
     let patch_type = response.get("patchType").filter(|one| !one.is_null());
     if !is_beta {
         let echoed = text(response, "uid");
@@ -177,9 +252,6 @@ fn verify(review: &Value, (uid, version): (&str, &str), mutating: bool) -> Resul
             _ => {}
         }
     }
-    let patch = base64::engine::general_purpose::STANDARD
-        .decode(patch)
-        .map_err(|error| format!("illegal base64 data in response.patch: {error}"))?;
     let patch_type = patch_type.and_then(Value::as_str);
     let warnings = response.get("warnings").and_then(Value::as_array);
     let annotations = response.get("auditAnnotations").and_then(Value::as_object);
@@ -220,7 +292,9 @@ impl Verdict {
         };
         let code = self.result.get("code").and_then(Value::as_u64);
         let code = code.and_then(|code| u16::try_from(code).ok());
-        let code = code.filter(|code| (400..600).contains(code)).unwrap_or(400);
+        let code = code
+            .filter(|code| (400..1_000).contains(code))
+            .unwrap_or(400);
         let details = self.result.get("details").filter(|one| one.is_object());
         ApiError::by_webhook(code, text("reason"), message, details.cloned())
     }
@@ -311,6 +385,45 @@ mod tests {
     }
 
     #[test]
+    fn answers_that_go_could_not_read_are_failed_calls() {
+        let failed = |body: &str| {
+            let read = read(StatusCode::OK, body.as_bytes(), ("u", "v1"), true);
+            let text = read.unwrap_err();
+            let reason = text.strip_prefix("failed to call webhook: ");
+            reason.unwrap_or(&text).to_owned()
+        };
+        let of = |response: &Value| failed(&String::from_utf8(answer(response.clone())).unwrap());
+        let head = "json: cannot unmarshal";
+        let field = "into Go struct field AdmissionResponse.response";
+        assert_eq!(
+            of(&json!({"uid": "u", "allowed": "yes"})),
+            format!("{head} string {field}.allowed of type bool")
+        );
+        assert_eq!(
+            of(&json!({"uid": 1, "allowed": true})),
+            format!("{head} number {field}.uid of type types.UID")
+        );
+        assert_eq!(
+            of(&json!({"uid": "other", "patch": "AA!=", "patchType": "JSONPatch"})),
+            "illegal base64 data at input byte 2"
+        );
+        assert_eq!(
+            failed("[]"),
+            format!(
+                "couldn't get version/kind; json parse error: {head} array into Go value of type {GO_TYPE}"
+            )
+        );
+        let scheme = "in scheme \"k8s.io/apiserver/pkg/util/webhook/client.go:71\"";
+        for (api_version, kind) in [("v1", "Pod"), ("admission.k8s.io/v2", "AdmissionReview")] {
+            let body = json!({"apiVersion": api_version, "kind": kind}).to_string();
+            assert_eq!(
+                failed(&body),
+                format!("no kind \"{kind}\" is registered for version \"{api_version}\" {scheme}")
+            );
+        }
+    }
+
+    #[test]
     fn refusals_carry_what_the_webhook_said() {
         let refused = |status: Value| {
             let verdict = read_ok(
@@ -333,6 +446,11 @@ mod tests {
             refused(json!({"reason": "too green", "code": 200})),
             (400, "too green".to_owned(), format!("{head}: too green"))
         );
+        assert_eq!(refused(json!({"code": 700})).0, 700);
+        let later = json!({"code": 429, "details": {"retryAfterSeconds": 3}});
+        let later = json!({"uid": "u", "allowed": false, "status": later});
+        let later = read_ok(later, false).unwrap().refusal("hook.example.com");
+        assert_eq!(later.retry_after, Some(3));
     }
 
     #[test]
