@@ -520,7 +520,9 @@ fn present<'a>(operand: &Value<'a>, field: &str) -> Result<Option<Value<'a>>, Ev
         Value::Map(map) => Ok(map.field(field)),
         Value::Optional(None) => Ok(None),
         Value::Optional(Some(inner)) => present(inner, field),
-        _ => Err(EvalError::no_overload()),
+        Value::List(_) => Err(EvalError::not_an_index("string")),
+        // What has no fields has not this one either: null and numbers can be asked as maps can.
+        _ => Ok(None),
     }
 }
 
@@ -548,7 +550,7 @@ pub(crate) fn index_of<'a>(operand: &Value<'a>, index: &Value<'a>) -> Result<Val
             map.get(&key)
                 .ok_or_else(|| Missing::Absent(EvalError::no_key(display(index))))
         }
-        _ => Err(Missing::Wrong(EvalError::no_overload())),
+        _ => Err(Missing::Absent(EvalError::no_key(display(index)))),
     }
 }
 
@@ -556,10 +558,7 @@ fn list_item<'a>(list: &List<'a>, index: &Value<'a>) -> Result<Value<'a>, Missin
     let at = match index.key() {
         Some(Key::Number { value, .. }) => value,
         _ => {
-            return Err(Missing::Wrong(EvalError::new(format!(
-                "unsupported index type '{}' in list",
-                index.type_name()
-            ))));
+            return Err(Missing::Wrong(EvalError::not_an_index(index.type_name())));
         }
     };
     let found = usize::try_from(at).ok().and_then(|at| list.get(at));

@@ -42,6 +42,11 @@ impl EvalError {
         EvalError::new(format!("no such key: {key}"))
     }
 
+    /// Lists have numbers only.
+    pub(crate) fn not_an_index(type_name: &str) -> EvalError {
+        EvalError::new(format!("unsupported index type '{type_name}' in list"))
+    }
+
     pub(crate) fn over_limit() -> EvalError {
         EvalError {
             text: "operation cancelled: actual cost limit exceeded".into(),

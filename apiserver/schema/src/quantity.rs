@@ -93,10 +93,11 @@ impl Quantity {
         if !suffix_is_well_formed(suffix) || fraction.contains('.') {
             return Err(QuantityError::Format);
         }
+        // What is wrong with the suffix is said first.
+        let (base, exponent, format) = parse_suffix(suffix)?;
         if whole.is_empty() && fraction.is_empty() {
             return Err(QuantityError::Number);
         }
-        let (base, exponent, format) = parse_suffix(suffix)?;
         let magnitude = scaled(whole, fraction, base, exponent);
         Ok(Quantity {
             nanos: if negative { -magnitude } else { magnitude },
@@ -418,6 +419,7 @@ mod tests {
             ("5é", QuantityError::Format),
             ("-", QuantityError::Number),
             ("Gi", QuantityError::Number),
+            ("nm", QuantityError::Suffix),
             ("1ki", QuantityError::Suffix),
             ("1K", QuantityError::Suffix),
             ("1ee3", QuantityError::Suffix),

@@ -14,7 +14,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     Function {
         name: "path",
         signatures: &["authorizer.(string) path_check"],
-        native: |_, args| change(args, |check, text| check.path = text),
+        native: |_, args| change_to(args, "path", |check, text| check.path = text),
     },
     Function {
         name: "group",
@@ -24,7 +24,7 @@ pub(crate) const FUNCTIONS: &[Function] = &[
     Function {
         name: "resource",
         signatures: &["group_check.(string) resource_check"],
-        native: |_, args| change(args, |check, text| check.resource = text),
+        native: |_, args| change_to(args, "resource", |check, text| check.resource = text),
     },
     Function {
         name: "subresource",
@@ -95,6 +95,16 @@ fn change<'a>(args: &[Value<'a>], change: fn(&mut Check, String)) -> Outcome<'a>
     Ok(Value::Check(Arc::new(check)))
 }
 
+/// The same with a text that has to say something.
+fn change_to<'a>(args: &[Value<'a>], what: &str, make: fn(&mut Check, String)) -> Outcome<'a> {
+    if let [_, Value::String(text)] = args
+        && text.trim().is_empty()
+    {
+        return Err(EvalError::new(format!("{what} must not be empty")));
+    }
+    change(args, make)
+}
+
 fn service_account<'a>(_: &mut Meter<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     let [
         Value::Check(check),
@@ -104,18 +114,11 @@ fn service_account<'a>(_: &mut Meter<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     else {
         return Err(EvalError::no_overload());
     };
-    let complaint = schema::names::is_dns1123_label(namespace)
-        .into_iter()
-        .next();
-    if let Some(complaint) = complaint {
-        return Err(EvalError::new(format!(
-            "Invalid service account namespace: {complaint}"
-        )));
+    if !schema::names::is_dns1123_subdomain(name).is_empty() {
+        return Err(EvalError::new("Invalid service account name"));
     }
-    if let Some(complaint) = schema::names::is_dns1123_subdomain(name).into_iter().next() {
-        return Err(EvalError::new(format!(
-            "Invalid service account name: {complaint}"
-        )));
+    if !schema::names::is_dns1123_label(namespace).is_empty() {
+        return Err(EvalError::new("Invalid service account namespace"));
     }
     let mut check = (**check).clone();
     check.service_account = Some((namespace.to_string(), name.to_string()));

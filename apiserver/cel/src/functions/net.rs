@@ -87,33 +87,54 @@ pub(crate) const FUNCTIONS: &[Function] = &[
 fn parse_ip(text: &str) -> Result<IpAddr, EvalError> {
     let parsed: Result<IpAddr, _> = text.parse();
     match parsed {
-        Ok(IpAddr::V6(ip)) if ip.to_ipv4_mapped().is_some() => Err(EvalError::new(
-            "IP Address '".to_string()
-                + text
-                + "' parse error during conversion from string: IPv4-mapped IPv6 address is not allowed",
-        )),
+        Ok(ip) if is_mapped(ip) => Err(mapped(text)),
         Ok(ip) => Ok(ip),
+        Err(_) if has_zone(text) => Err(EvalError::new(format!(
+            "IP address {text:?} with zone value is not allowed"
+        ))),
         Err(_) => Err(EvalError::new(format!(
-            "IP Address '{text}' parse error during conversion from string: ParseAddr({text:?}): unable to parse IP"
+            "IP Address {text:?} parse error during conversion from string: ParseAddr({text:?}): unable to parse IP"
         ))),
     }
 }
 
+/// An address of IPv4 in the spelling of IPv6.
+fn is_mapped(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
+}
+
+fn mapped(text: &str) -> EvalError {
+    EvalError::new(format!("IPv4-mapped IPv6 address {text:?} is not allowed"))
+}
+
+/// An address that would do but for the interface behind it.
+fn has_zone(text: &str) -> bool {
+    let parts = text.split_once('%');
+    parts.is_some_and(|(ip, zone)| !zone.is_empty() && ip.parse::<Ipv6Addr>().is_ok())
+}
+
 fn parse_cidr(text: &str) -> Result<(IpAddr, u8), EvalError> {
-    let failed = || {
+    // Kubernetes says it twice.
+    const FAILED: &str = "network address parse error during conversion from string";
+    let failed = |why: String| {
         EvalError::new(format!(
-            "network address parse error during conversion from string: netip.ParsePrefix({text:?}): no '/'"
+            "{FAILED}: {FAILED}: netip.ParsePrefix({text:?}): {why}"
         ))
     };
-    let (ip, bits) = text.split_once('/').ok_or_else(failed)?;
-    let ip = parse_ip(ip)?;
+    let parts = text.split_once('/');
+    let (ip, bits) = parts.ok_or_else(|| failed("no '/'".to_owned()))?;
+    let parsed: Result<IpAddr, _> = ip.parse();
+    let parsed = parsed.map_err(|_| failed(format!("ParseAddr({ip:?}): unable to parse IP")))?;
     let plain = bits.chars().all(|c| c.is_ascii_digit()) && (bits == "0" || !bits.starts_with('0'));
-    let bits: u8 = bits.parse().ok().filter(|_| plain).ok_or_else(failed)?;
-    if bits > width(ip) {
-        Err(failed())
-    } else {
-        Ok((ip, bits))
+    let number: Option<u8> = bits.parse().ok().filter(|_| plain);
+    let number = number.ok_or_else(|| failed(format!("bad bits after slash: {bits:?}")))?;
+    if number > width(parsed) {
+        return Err(failed("prefix length out of range".to_owned()));
     }
+    if is_mapped(parsed) {
+        return Err(EvalError::new(format!("{FAILED}: {}", mapped(text))));
+    }
+    Ok((parsed, number))
 }
 
 fn width(ip: IpAddr) -> u8 {
