@@ -131,6 +131,9 @@ impl Context {
 
     /// An answer of one value, as it is.
     pub(crate) fn respond_value(&self, code: StatusCode, value: &Value) -> Response {
+        if value["kind"] == "Status" {
+            self.audit.answer(value);
+        }
         negotiate::respond_value(&self.headers, &self.output, code, value)
     }
 

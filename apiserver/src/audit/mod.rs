@@ -277,6 +277,11 @@ impl Audit {
         }
     }
 
+    /// The answer is a Status, of which an event has more than the code.
+    pub(crate) fn answer(&self, status: &Value) {
+        self.change(|facts| facts.status = Some(event::response_status(status.clone())));
+    }
+
     fn code(&self, code: u16) {
         self.change(|facts| {
             let status = facts.status.get_or_insert_with(|| json!({"metadata": {}}));

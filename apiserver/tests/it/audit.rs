@@ -209,6 +209,22 @@ async fn what_webhooks_say_and_do_is_told() {
 }
 
 #[tokio::test]
+async fn a_status_that_is_the_answer_is_told() {
+    let rules = "rules: [{level: Metadata, verbs: [delete]}]\nomitStages: [RequestReceived]";
+    let (server, told) = start(policy(rules)).await;
+    server.post(MAPS, config_map("a", "1")).await.ok();
+    let options = json!({"apiVersion": "v1", "kind": "DeleteOptions"});
+    let deletion = request(Method::DELETE, &format!("{MAPS}/a"), "one", &options);
+    server.read(deletion).await.ok();
+    let status = told.one("one")["responseStatus"].clone();
+    assert_eq!(
+        (&status["status"], &status["code"]),
+        (&json!("Success"), &json!(200))
+    );
+    assert_eq!(status["details"]["name"], "a");
+}
+
+#[tokio::test]
 async fn refusals_say_who_was_refused_and_why() {
     let (server, told) = start(policy(
         "rules: [{level: Metadata}]\nomitStages: [RequestReceived]",
