@@ -40,6 +40,11 @@ fn rules(parent: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
             }
         }
         resources(&rule.texts("resources"), &path.child("resources"), errors);
+        resource_names(
+            &rule.texts("resourceNames"),
+            &path.child("resourceNames"),
+            errors,
+        );
         optional_one_of(
             rule,
             "scope",
@@ -47,6 +52,19 @@ fn rules(parent: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
             &path,
             errors,
         );
+    }
+}
+
+/// The names in a rule, which only policies have.
+fn resource_names(names: &[&str], path: &Path, errors: &mut ErrorList) {
+    for (at, name) in names.iter().enumerate() {
+        let path = path.index(at);
+        for message in schema::names::is_valid_path_segment_name(name) {
+            errors.push(FieldError::invalid(&path, *name, message));
+        }
+        if names[..at].contains(name) {
+            errors.push(FieldError::duplicate(&path, *name));
+        }
     }
 }
 
@@ -647,6 +665,21 @@ mod tests {
             let all = errors.iter().map(ToString::to_string);
             assert!(all.into_iter().all(|text| text.starts_with(path)));
         }
+    }
+
+    #[test]
+    fn names_in_rules_are_names_and_stand_once() {
+        let mut errors = ErrorList::new();
+        let path = Path::new("resourceNames");
+        resource_names(&["a", "b", "a", "c/d"], &path, &mut errors);
+        let texts: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                "resourceNames[2]: Duplicate value: \"a\"",
+                "resourceNames[3]: Invalid value: \"c/d\": may not contain '/'"
+            ]
+        );
     }
 
     #[test]
