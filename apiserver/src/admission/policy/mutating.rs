@@ -222,7 +222,9 @@ async fn made(
         },
         Change::Apply(mut configuration) => {
             for field in ["apiVersion", "kind"] {
-                configuration[field] = sent.value()[field].clone();
+                if let Some(text) = sent.value().get(field) {
+                    configuration[field] = text.clone();
+                }
             }
             let ty = schema_of(admission, shape);
             schema::apply::overlay(ty, sent.value(), &configuration)
