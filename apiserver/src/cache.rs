@@ -507,22 +507,17 @@ impl Cache {
 
     /// Replaces everything: at start, and after the store compacted what this cache had not read yet.
     pub(crate) fn reset(&self, entries: Vec<Arc<Entry>>, revision: i64) {
+        let changed = entries.iter().map(|entry| entry.revision).max();
+        let tree_bytes: usize = entries.iter().map(|entry| entry.json_len()).sum();
+        let tree = Tree::of(entries);
         let mut state = self.write();
         state.unreadable = Arc::default();
-        let mut tree = Tree::default();
-        let mut changed = 0;
-        let mut tree_bytes = 0;
-        for entry in entries {
-            changed = changed.max(entry.revision);
-            tree_bytes += entry.json_len();
-            tree.insert(entry);
-        }
         state.expire(revision, &self.groups);
         self.packed.store(i64::MIN, Ordering::Relaxed);
         state.tree = tree;
         state.tree_bytes = tree_bytes;
         // A deletion may have come after the last put, so the load's revision is the safe answer.
-        state.changed = if changed == 0 { 0 } else { revision };
+        state.changed = if changed.is_some() { revision } else { 0 };
         let next = state.next();
         drop(state);
         self.wake_all(next);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::codec::{self, Versioned};
 use crate::encryption::Opened;
 use crate::facts::Facts;
-use crate::packed::Packer;
+use crate::packed::{Packer, Room};
 
 /// An object at one revision. Shared by lists, watches, admission and authorization; never changed.
 #[derive(Debug)]
@@ -59,9 +59,12 @@ impl Entry {
     ) -> Option<Entry> {
         let stored = &opened.value;
         let mut encoded = Versioned::splice(stored, revision)?;
+        let mut room = Room::default();
+        // Not a handle of the bytes: the first one would be an allocation more, for as long as the entry lives.
+        let json = encoded.json.read(&mut room);
         let value = match needed {
-            Some(pick) => pick.read(&encoded.json.bytes()),
-            None => serde_json::from_slice(&encoded.json.bytes()),
+            Some(pick) => pick.read(json),
+            None => serde_json::from_slice(json),
         };
         let mut object = Object::new(value.ok()?).ok()?;
         let mut of_custom = None;

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use crate::entry::Entry;
 
 const CHUNK_MAX: usize = 128;
+/// Of a chunk that is filled at once: some may come between.
+const CHUNK_FILLED: usize = CHUNK_MAX * 3 / 4;
 
 type Chunk = Arc<Vec<Arc<Entry>>>;
 
@@ -19,6 +21,31 @@ pub(crate) struct Tree {
 }
 
 impl Tree {
+    /// Of many entries; quickly where they come in the order of their keys.
+    pub(crate) fn of(entries: Vec<Arc<Entry>>) -> Tree {
+        if !entries.is_sorted_by(|one, next| one.key() < next.key()) {
+            let mut tree = Tree::default();
+            for entry in entries {
+                tree.insert(entry);
+            }
+            return tree;
+        }
+        let len = entries.len();
+        let mut chunks = Vec::with_capacity(len.div_ceil(CHUNK_FILLED));
+        let mut rest = entries.into_iter();
+        loop {
+            let chunk: Vec<_> = rest.by_ref().take(CHUNK_FILLED).collect();
+            if chunk.is_empty() {
+                break;
+            }
+            chunks.push(Arc::new(chunk));
+        }
+        Tree {
+            chunks: Arc::new(chunks),
+            len,
+        }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.len
     }
@@ -150,6 +177,26 @@ impl Tree {
 mod tests {
     use super::*;
     use std::collections::BTreeMap;
+
+    #[test]
+    fn many_at_once_are_as_one_after_the_other() {
+        let key = |at: usize| format!("/registry/pods/{at:05}");
+        let entry = |at: usize| Arc::new(Entry::for_test(&key(at), at as i64));
+        for count in [0, 1, CHUNK_FILLED, CHUNK_FILLED + 1, 1_000] {
+            let sorted: Vec<_> = (0..count).map(entry).collect();
+            let turned = sorted.iter().rev().cloned().collect();
+            for mut tree in [Tree::of(sorted), Tree::of(turned)] {
+                assert_eq!(tree.len(), count);
+                let revisions = tree.iter_from("").map(|entry| entry.revision);
+                assert!(revisions.eq(0..count as i64));
+                assert!((0..count).all(|at| tree.get(&key(at)).is_some()));
+                let before = tree.insert(entry(count / 2));
+                assert_eq!((before.is_some(), tree.len()), (count > 0, count.max(1)));
+            }
+        }
+        let twice = Tree::of(vec![entry(1), entry(1)]);
+        assert_eq!(twice.len(), 1);
+    }
 
     proptest::proptest! {
         #[test]

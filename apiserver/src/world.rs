@@ -2,6 +2,8 @@
 //! order, so a reader of several caches (RBAC, admission) sees one consistent past, and one revision tells how far
 //! they all are.
 
+mod load;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -10,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use host::watch;
-use kv::{EventKind, RangeRequest, Store, StoreError, WatchItem, WatchRequest};
+use kv::{EventKind, Store, StoreError, WatchItem, WatchRequest};
 use resources::{Handle, Resource};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -25,10 +27,6 @@ use crate::status::{ApiError, ApiResult};
 pub(crate) const REGISTRY: &str = "/registry/";
 /// The prefix of the definitions of custom resources.
 const DEFINITIONS: &str = "/registry/customresourcedefinitions/";
-/// Keys read at once while loading.
-const LOAD_PAGE: i64 = 2_000;
-/// How far back the history of a fresh server reaches at most.
-const HISTORY_REVISIONS_MAX: i64 = 10_000;
 /// How long a read waits for a revision that this member has not reached, as Kubernetes' watch cache does.
 pub(crate) const REVISION_WAIT: Duration = Duration::from_secs(3);
 
@@ -249,7 +247,11 @@ impl World {
         }
     }
 
-    async fn follow_once(&self, store: &dyn Store, loaded: &mut bool) -> Result<(), StoreError> {
+    async fn follow_once(
+        self: &Arc<Self>,
+        store: &dyn Store,
+        loaded: &mut bool,
+    ) -> Result<(), StoreError> {
         if !*loaded {
             self.load(store).await?;
             *loaded = true;
@@ -369,90 +371,6 @@ impl World {
             let name = &key[DEFINITIONS.len()..];
             self.customs.apply(name, entry.as_ref(), revision);
         }
-    }
-
-    /// Reads all objects as of one revision in the retained past, so that the watch that follows also fills the
-    /// history: clients of a member that restarted resume where they were.
-    async fn load(&self, store: &dyn Store) -> Result<(), StoreError> {
-        let newest = store.read_index().await?;
-        let compacted = store.status().compact_revision;
-        let first_start = self.revision() == 0;
-        let base = if first_start {
-            compacted.max(newest - HISTORY_REVISIONS_MAX).max(1)
-        } else {
-            newest
-        };
-        let base = base.min(newest);
-        let mut entries: BTreeMap<&str, Vec<Arc<Entry>>> = BTreeMap::new();
-        // In which shapes these are shown is known when all definitions are.
-        let mut custom_objects: Vec<customs::Stored> = Vec::new();
-        let mut unreadable: Vec<(String, Unreadable)> = Vec::new();
-        let mut from = REGISTRY.as_bytes().to_vec();
-        let mut end = REGISTRY.as_bytes().to_vec();
-        if let Some(last) = end.last_mut() {
-            *last += 1;
-        }
-        loop {
-            let request = RangeRequest {
-                key: Bytes::from(from.clone()),
-                range_end: Bytes::from(end.clone()),
-                limit: LOAD_PAGE,
-                revision: base,
-                serializable: true,
-                ..RangeRequest::default()
-            };
-            let answer = store.range(request).await?.body;
-            for pair in &answer.kvs {
-                let Ok(key) = std::str::from_utf8(&pair.key) else {
-                    continue;
-                };
-                let built_in = self.built_in_cache_of_key(key);
-                let resource = match (built_in, customs::resource_of(key)) {
-                    (Some(cache), _) => cache.resource(),
-                    (None, Some(resource)) => resource,
-                    (None, None) => continue,
-                };
-                let opened = match self.sealer.open(resource, key, &pair.value) {
-                    Ok(opened) => opened,
-                    Err(error) => {
-                        unreadable.push((key.to_owned(), error));
-                        continue;
-                    }
-                };
-                let Some(cache) = built_in else {
-                    custom_objects.push((key.to_owned(), opened, pair.mod_revision));
-                    continue;
-                };
-                if let Some(entry) = cache.entry(key, &opened, pair.mod_revision) {
-                    entries.entry(&cache.prefix).or_default().push(entry);
-                }
-            }
-            match answer.kvs.last() {
-                Some(last) if answer.more => {
-                    from = last.key.to_vec();
-                    from.push(0);
-                }
-                _ => break,
-            }
-        }
-        for (prefix, cache) in &self.by_prefix {
-            cache.reset(entries.remove(prefix.as_str()).unwrap_or_default(), base);
-        }
-        let definitions = self.list("apiextensions.k8s.io", "customresourcedefinitions", "");
-        self.customs.reload(&definitions, custom_objects, base);
-        for (key, unreadable) in unreadable {
-            if let Some(cache) = self.cache_of_key(&key, base + 1) {
-                cache.lose(&key, base, unreadable);
-            }
-        }
-        self.report_unreadable();
-        self.retry_unreadable();
-        if first_start {
-            self.first.store(newest.max(1), Ordering::Release);
-        }
-        // Not yet `newest`: the watch replays the rest. Readers wait for their own revision, so none sees the past.
-        self.revision.send_replace(base.max(1));
-        Ok(())
     }
 }
 

@@ -242,7 +242,7 @@ impl RangePlan {
         let mut failed = None;
         let mut stopped = false;
         data.scan(&self.range, &mut |kv| {
-            let mut step = || -> Result<ControlFlow<()>, Broken> {
+            let step = || -> Result<ControlFlow<()>, Broken> {
                 while let Some(earlier) = undo.next_if(|(key, ..)| *key < kv.key) {
                     if let Some(old) = before(data, earlier)?
                         && visit(old).is_break()
@@ -254,7 +254,7 @@ impl RangePlan {
                     Some(same) => {
                         Ok(before(data, same)?.map_or(ControlFlow::Continue(()), &mut *visit))
                     }
-                    None => Ok(visit(kv.clone())),
+                    None => Ok(visit(kv)),
                 }
             };
             let flow = step().unwrap_or_else(|broken| {

@@ -300,7 +300,16 @@ impl Replica {
             return self.range_now(&request);
         }
         let replica = self.clone();
-        let read = host::blocking(move || replica.range_now(&request));
+        let read = host::blocking(move || {
+            let catalog = replica.catalog();
+            let db = replica.disk.opened();
+            let data = match request.limit > 0 && request.limit <= INLINE_KEYS {
+                true => db.snapshot(),
+                // So many are read once, as at a start.
+                false => db.scan_snapshot(),
+            };
+            range_of(catalog, data.as_ref(), &request)
+        });
         read.await.map_err(|_| kv::StoreError::Stopped)?
     }
 
@@ -312,17 +321,7 @@ impl Replica {
         let catalog = self.catalog();
         let db = self.disk.opened();
         let data = db.snapshot();
-        let revision = catalog.revision();
-        let plan = RangePlan::new(
-            &Joined {
-                catalog: &catalog,
-                data: data.as_ref(),
-            },
-            request,
-        )?;
-        drop(catalog);
-        let body = plan.run(data.as_ref()).map_err(unreadable)?;
-        Ok(kv::Answer { revision, body })
+        range_of(catalog, data.as_ref(), request)
     }
 
     /// Evaluates a transaction that cannot write. What it reads is read when its catalog has been let go.
@@ -506,6 +505,23 @@ impl Replica {
         self.show(position);
         Ok(())
     }
+}
+
+/// Reads from data that are of the same moment as the catalog, which is let go before that.
+fn range_of(
+    catalog: RwLockReadGuard<'_, Catalog>,
+    data: &dyn kv::Data,
+    request: &kv::RangeRequest,
+) -> kv::StoreResult<kv::RangeResponse> {
+    let revision = catalog.revision();
+    let view = Joined {
+        catalog: &catalog,
+        data,
+    };
+    let plan = RangePlan::new(&view, request)?;
+    drop(catalog);
+    let body = plan.run(data).map_err(unreadable)?;
+    Ok(kv::Answer { revision, body })
 }
 
 /// Of [`Bug::RevisionFromKeys`].

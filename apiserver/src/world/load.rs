@@ -1,0 +1,326 @@
+//! Fills all caches: every object of the store as of one revision is read page by page, while other threads make entries of
+//! the pages before. How much of the store is in memory for that does not depend on how much there is.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use kv::{KeyValue, RangeRequest, Store, StoreError};
+use tokio::task::{JoinError, JoinHandle};
+
+use super::{REGISTRY, World};
+use crate::cache::Cache;
+use crate::customs;
+use crate::encryption::Unreadable;
+use crate::entry::Entry;
+
+/// The first key behind those of [`REGISTRY`].
+const REGISTRY_END: &[u8] = b"/registry0";
+/// What the values of a page are about to come to.
+const PAGE_BYTES: usize = 8 << 20;
+/// Keys of the first page, of whose values nothing is known.
+const KEYS_FIRST: i64 = 500;
+/// Keys of any other.
+const KEYS_MIN: i64 = 50;
+const KEYS_MAX: i64 = 2_000;
+/// Pages of which entries are made while the next one is read.
+const UNDER_WAY: usize = 2;
+/// Between two questions to a store that does not answer.
+const PAUSE: Duration = Duration::from_millis(200);
+/// How far back the history of a fresh server reaches at most.
+const HISTORY_REVISIONS_MAX: i64 = 10_000;
+
+/// Where the next page begins, and how many keys it has at most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Page {
+    from: Vec<u8>,
+    keys: i64,
+}
+
+impl Page {
+    fn first() -> Page {
+        Page {
+            from: REGISTRY.as_bytes().to_vec(),
+            keys: KEYS_FIRST,
+        }
+    }
+
+    /// The one behind these pairs, which is as long if its values are as long as theirs; none behind no pairs.
+    fn behind(pairs: &[KeyValue]) -> Option<Page> {
+        let last = pairs.last()?;
+        let bytes: usize = pairs.iter().map(|pair| pair.value.len()).sum();
+        let fit = PAGE_BYTES / (bytes / pairs.len()).max(1);
+        let keys = i64::try_from(fit).unwrap_or(KEYS_MAX);
+        let mut from = last.key.to_vec();
+        from.push(0);
+        Some(Page {
+            from,
+            keys: keys.clamp(KEYS_MIN, KEYS_MAX),
+        })
+    }
+
+    fn request(&self, revision: i64) -> RangeRequest {
+        RangeRequest {
+            key: Bytes::from(self.from.clone()),
+            range_end: Bytes::from_static(REGISTRY_END),
+            limit: self.keys,
+            revision,
+            serializable: true,
+            ..RangeRequest::default()
+        }
+    }
+}
+
+/// What was made of the pairs of one page, or of some that follow each other.
+#[derive(Default)]
+struct Loaded {
+    /// Objects of built-in kinds that are neighbours, with their cache.
+    runs: Vec<(Arc<Cache>, Vec<Arc<Entry>>)>,
+    /// In which shapes these are shown is known when all definitions are.
+    custom_objects: Vec<customs::Stored>,
+    unreadable: Vec<(String, Unreadable)>,
+}
+
+impl Loaded {
+    fn push(&mut self, cache: &Arc<Cache>, entry: Arc<Entry>) {
+        match self.runs.last_mut() {
+            Some((last, run)) if Arc::ptr_eq(last, cache) => run.push(entry),
+            _ => self.runs.push((cache.clone(), vec![entry])),
+        }
+    }
+
+    /// Adds what comes behind it.
+    fn append(&mut self, next: Loaded) {
+        for (cache, entries) in next.runs {
+            match self.runs.last_mut() {
+                Some((last, run)) if Arc::ptr_eq(last, &cache) => run.extend(entries),
+                _ => self.runs.push((cache, entries)),
+            }
+        }
+        self.custom_objects.extend(next.custom_objects);
+        self.unreadable.extend(next.unreadable);
+    }
+
+    /// The objects of built-in kinds by the prefix of their cache.
+    fn take_entries(&mut self) -> BTreeMap<String, Vec<Arc<Entry>>> {
+        let mut entries: BTreeMap<String, Vec<Arc<Entry>>> = BTreeMap::new();
+        for (cache, mut run) in std::mem::take(&mut self.runs) {
+            let list = entries.entry(cache.prefix.clone()).or_default();
+            list.append(&mut run);
+        }
+        entries
+    }
+}
+
+/// Where the history of a server begins that starts when the store is at this revision.
+fn history_begins(revision: i64, compacted: i64) -> i64 {
+    let begins = compacted.max(revision - HISTORY_REVISIONS_MAX).max(1);
+    begins.min(revision)
+}
+
+impl World {
+    /// Reads all objects as of one revision in the retained past, so that the watch that follows also fills the
+    /// history: clients of a member that restarted resume where they were.
+    pub(super) async fn load(self: &Arc<Self>, store: &dyn Store) -> Result<(), StoreError> {
+        let first_start = self.revision() == 0;
+        let (newest, base, loaded) = match first_start {
+            true => self.read_past(store).await?,
+            false => {
+                let newest = store.read_index().await?;
+                (newest, newest, self.read_all(store, newest).await?)
+            }
+        };
+        self.fill(loaded, base);
+        if first_start {
+            self.first.store(newest.max(1), Ordering::Release);
+        }
+        // Not yet `newest`: the watch replays the rest. Readers wait for their own revision, so none sees the past.
+        self.revision.send_replace(base.max(1));
+        Ok(())
+    }
+
+    /// The newest revision, one before it, and what was there then. What this member has is acknowledged: it is read while
+    /// the store finds a leader and asks it how much there is.
+    async fn read_past(
+        self: &Arc<Self>,
+        store: &dyn Store,
+    ) -> Result<(i64, i64, Loaded), StoreError> {
+        let base = history_begins(store.revision().max(1), store.status().compact_revision);
+        let newest = async { Ok(newest(store).await) };
+        let (newest, loaded) = tokio::try_join!(newest, self.read_all(store, base))?;
+        if newest - base <= 2 * HISTORY_REVISIONS_MAX {
+            return Ok((newest, base, loaded));
+        }
+        // This member was far behind: to replay all of that would take longer than to read it.
+        drop(loaded);
+        let base = history_begins(newest, store.status().compact_revision);
+        Ok((newest, base, self.read_all(store, base).await?))
+    }
+
+    async fn read_all(
+        self: &Arc<Self>,
+        store: &dyn Store,
+        revision: i64,
+    ) -> Result<Loaded, StoreError> {
+        let mut loaded = Loaded::default();
+        let mut under_way = VecDeque::new();
+        let mut next = Some(Page::first());
+        while let Some(page) = next {
+            let answer = store.range(page.request(revision)).await?.body;
+            let pairs = answer.kvs;
+            next = Page::behind(&pairs).filter(|_| answer.more);
+            let world = self.clone();
+            under_way.push_back(host::spawn(host::blocking(move || world.made_of(&pairs))));
+            if under_way.len() > UNDER_WAY
+                && let Some(oldest) = under_way.pop_front()
+            {
+                loaded.append(made(oldest).await?);
+            }
+        }
+        for oldest in under_way {
+            loaded.append(made(oldest).await?);
+        }
+        Ok(loaded)
+    }
+
+    /// What the caches hold of these pairs.
+    fn made_of(&self, pairs: &[KeyValue]) -> Loaded {
+        let mut loaded = Loaded::default();
+        for pair in pairs {
+            let Ok(key) = std::str::from_utf8(&pair.key) else {
+                continue;
+            };
+            let built_in = self.built_in_cache_of_key(key);
+            let resource = match built_in {
+                Some(cache) => Some(cache.resource()),
+                None => customs::resource_of(key),
+            };
+            let Some(resource) = resource else {
+                continue;
+            };
+            let opened = match self.sealer.open(resource, key, &pair.value) {
+                Ok(opened) => opened,
+                Err(error) => {
+                    loaded.unreadable.push((key.to_owned(), error));
+                    continue;
+                }
+            };
+            let Some(cache) = built_in else {
+                let stored = (key.to_owned(), opened, pair.mod_revision);
+                loaded.custom_objects.push(stored);
+                continue;
+            };
+            if let Some(entry) = cache.entry(key, &opened, pair.mod_revision) {
+                loaded.push(cache, entry);
+            }
+        }
+        loaded
+    }
+
+    /// Puts it in the place of all that there was.
+    fn fill(&self, mut loaded: Loaded, base: i64) {
+        let mut entries = loaded.take_entries();
+        for (prefix, cache) in &self.by_prefix {
+            cache.reset(entries.remove(prefix).unwrap_or_default(), base);
+        }
+        let definitions = self.list("apiextensions.k8s.io", "customresourcedefinitions", "");
+        self.customs
+            .reload(&definitions, loaded.custom_objects, base);
+        for (key, unreadable) in loaded.unreadable {
+            if let Some(cache) = self.cache_of_key(&key, base + 1) {
+                cache.lose(&key, base, unreadable);
+            }
+        }
+        self.report_unreadable();
+        self.retry_unreadable();
+    }
+}
+
+/// Asks until there is an answer: what was read meanwhile need not be read again when there is a leader at last.
+async fn newest(store: &dyn Store) -> i64 {
+    loop {
+        match store.read_index().await {
+            Ok(newest) => return newest,
+            Err(error) => tracing::info!(%error, "the caches wait for the store"),
+        }
+        // The store is electing, starting or stopping: there is no condition to wait for but its answer.
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// Waits for what is made of a page.
+async fn made(making: JoinHandle<Result<Loaded, JoinError>>) -> Result<Loaded, StoreError> {
+    match making.await {
+        Ok(Ok(loaded)) => Ok(loaded),
+        Ok(Err(_)) | Err(_) => Err(StoreError::Stopped),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(number: usize, bytes: usize) -> Vec<KeyValue> {
+        let pair = |at: usize| KeyValue {
+            key: Bytes::from(format!("/registry/pods/n/{at:05}")),
+            value: Bytes::from(vec![b'x'; bytes]),
+            ..KeyValue::default()
+        };
+        (0..number).map(pair).collect()
+    }
+
+    #[test]
+    fn a_page_has_as_many_keys_as_fit() {
+        let keys = |number, bytes| Page::behind(&pairs(number, bytes)).unwrap().keys;
+        assert_eq!(keys(500, 8 << 10), 1_024);
+        assert_eq!(keys(3, 1 << 20), KEYS_MIN);
+        assert_eq!(keys(500, 100), KEYS_MAX);
+        assert_eq!(keys(1, 0), KEYS_MAX);
+        assert_eq!(Page::behind(&[]), None);
+    }
+
+    #[test]
+    fn pages_are_of_everything_under_the_registry_and_of_each_key_once() {
+        let mut end = REGISTRY.as_bytes().to_vec();
+        *end.last_mut().unwrap() += 1;
+        assert_eq!(end, REGISTRY_END);
+        let first = Page::first().request(7);
+        assert_eq!((&first.key[..], first.revision), (REGISTRY.as_bytes(), 7));
+        let next = Page::behind(&pairs(2, 10)).unwrap().request(7);
+        assert_eq!(&next.key[..], b"/registry/pods/n/00001\0");
+    }
+
+    #[test]
+    fn history_begins_in_the_retained_past() {
+        for (revision, compacted, begins) in [
+            (1, 0, 1),
+            (50, 0, 1),
+            (50, 20, 20),
+            (30_000, 0, 20_000),
+            (30_000, 25_000, 25_000),
+            (30_000, 30_000, 30_000),
+        ] {
+            assert_eq!(history_begins(revision, compacted), begins, "{revision}");
+        }
+    }
+
+    #[test]
+    fn objects_of_pages_are_one_run_for_each_kind() {
+        let cache = |kind: &str| Arc::new(Cache::new(Vec::new(), format!("/registry/{kind}/")));
+        let (pods, nodes) = (cache("pods"), cache("nodes"));
+        let entry = |key: &str| Arc::new(Entry::for_test(key, 1));
+        let mut loaded = Loaded::default();
+        loaded.push(&nodes, entry("/registry/nodes/a"));
+        loaded.push(&pods, entry("/registry/pods/a"));
+        let mut next = Loaded::default();
+        next.push(&pods, entry("/registry/pods/b"));
+        loaded.append(next);
+        assert_eq!(loaded.runs.len(), 2);
+        let entries = loaded.take_entries();
+        let keys = entries["/registry/pods/"].iter().map(|one| one.key());
+        assert!(keys.eq(["/registry/pods/a", "/registry/pods/b"]));
+        assert_eq!(entries["/registry/nodes/"].len(), 1);
+    }
+}
