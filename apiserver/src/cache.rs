@@ -410,6 +410,11 @@ impl Cache {
     /// Ends the watches of this cache.
     pub(crate) fn close(&self) {
         self.closed.store(true, Ordering::Release);
+        self.rouse();
+    }
+
+    /// Has all watches of this cache look whether they are to end.
+    pub(crate) fn rouse(&self) {
         let next = *self.wake.borrow();
         self.wake_all(next);
     }

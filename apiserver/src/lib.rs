@@ -141,19 +141,27 @@ pub struct ApiServer {
 pub struct Tasks {
     tasks: JoinSet<()>,
     stopping: CancellationToken,
+    world: Arc<world::World>,
 }
 
 impl Tasks {
     /// Ends open watches, then the tasks.
     pub async fn stop(mut self) {
-        self.stopping.cancel();
+        self.end_requests();
         self.tasks.shutdown().await;
+    }
+
+    /// Ends whatever may take long.
+    fn end_requests(&self) {
+        self.stopping.cancel();
+        // Watches look at the token when they are woken, and do not wait for it.
+        self.world.caches().for_each(|cache| cache.rouse());
     }
 }
 
 impl Drop for Tasks {
     fn drop(&mut self) {
-        self.stopping.cancel();
+        self.end_requests();
     }
 }
 
@@ -210,6 +218,7 @@ impl ApiServer {
         Tasks {
             tasks,
             stopping: self.stopping.clone(),
+            world: self.world.clone(),
         }
     }
 

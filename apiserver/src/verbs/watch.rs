@@ -4,6 +4,7 @@
 //! 410 event that tells every client library to list again.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use resources::{Handle, Resource};
 use schema::Object;
 use schema::protobuf::Encoder;
 use serde_json::{Value, json};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use crate::ApiServer;
 use crate::cache::{Cache, Change, FrameOf, Member, Watched};
@@ -117,6 +118,10 @@ struct Watcher {
     member: Member,
     server: Arc<ApiServer>,
     wake: watch::Receiver<u64>,
+    /// Whether there may be changes that it was woken for and has not read.
+    behind: bool,
+    /// For the next bookmark or the end, whichever comes first.
+    timer: Pin<Box<Sleep>>,
     /// Objects that were there at the start, still to be sent as ADDED.
     initial: VecDeque<Arc<Entry>>,
     /// Held until they are sent.
@@ -228,6 +233,8 @@ impl Watcher {
             server: server.clone(),
             by_form,
             wake,
+            behind: true,
+            timer: Box::pin(tokio::time::sleep_until(end)),
             initial,
             initial_bytes: None,
             initial_end,
@@ -295,11 +302,15 @@ impl Watcher {
         }
         self.initial_bytes = None;
         loop {
+            if !self.behind {
+                self.rest().await?;
+            }
             // Before the changes are read: whatever is at or below it is in the ring by then.
             let complete = self.server.world.revision();
-            // This first: a close in between would be looked for and be forgotten.
+            // This first: a close or a stop in between would be looked for and be forgotten.
             self.wake.mark_unchanged();
             let closed = self.cache.is_closed();
+            let stopping = self.stopping.is_cancelled();
             let read = self
                 .cache
                 .changes_for(&self.member, &mut self.cursor, CHANGES_PER_TURN);
@@ -310,6 +321,7 @@ impl Watcher {
                     return Some(frame.freeze());
                 }
                 Ok(changes) if !changes.is_empty() => {
+                    self.behind = closed || stopping || changes.len() == CHANGES_PER_TURN;
                     let changes = match self.changes(changes).await {
                         Ok(changes) => changes,
                         Err(error) => return self.end_with(frame, error),
@@ -324,7 +336,10 @@ impl Watcher {
                         continue;
                     }
                 }
-                Ok(_) => {}
+                Ok(_) => self.behind = false,
+            }
+            if stopping {
+                return None;
             }
             if closed {
                 // The definition changed: the client comes back, and is served as it says now.
@@ -344,12 +359,20 @@ impl Watcher {
                     return Some(frame.freeze());
                 }
             }
-            tokio::select! {
-                biased;
-                () = self.stopping.cancelled() => return None,
-                changed = self.wake.changed() => if changed.is_err() { return None },
-                () = tokio::time::sleep_until(self.next_bookmark.min(self.end)) => {}
-            }
+        }
+    }
+
+    /// Waits for a change, for the end of the cache or of the server, or until it is time for a bookmark or for the end. An
+    /// event costs each watch one wait: the timer stays as it is, and a stop comes as a change does.
+    async fn rest(&mut self) -> Option<()> {
+        let due = self.next_bookmark.min(self.end);
+        if self.timer.deadline() != due {
+            self.timer.as_mut().reset(due);
+        }
+        tokio::select! {
+            biased;
+            changed = self.wake.changed() => changed.ok(),
+            () = self.timer.as_mut() => Some(()),
         }
     }
 
