@@ -184,18 +184,15 @@ fn end_of_object(json: &[u8]) -> usize {
 /// How long the rest of a string is with whose inside a JSON text begins, its closing quote included.
 fn length_of_string(json: &[u8]) -> usize {
     let mut at = 0;
-    while let Some(found) = json[at..]
-        .iter()
-        .position(|byte| matches!(byte, b'"' | b'\\'))
-    {
-        at += found + 1;
-        if json[at - 1] == b'"' {
-            return at;
+    loop {
+        at += schema::letters::plain_len(&json[at..]);
+        match json.get(at) {
+            Some(b'"') => return at + 1,
+            // And whatever is escaped.
+            Some(_) => at = (at + 2).min(json.len()),
+            None => return json.len(),
         }
-        // Whatever is escaped.
-        at = (at + 1).min(json.len());
     }
-    json.len()
 }
 
 #[cfg(test)]

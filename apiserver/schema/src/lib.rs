@@ -9,6 +9,7 @@ pub mod apply;
 pub mod decode;
 pub mod field;
 pub mod jsonpath;
+pub mod letters;
 pub mod names;
 pub mod object;
 pub mod openapi;

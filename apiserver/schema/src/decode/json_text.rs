@@ -10,6 +10,7 @@ use serde_json::map::Entry;
 use serde_json::{Map, Number, Value};
 
 use super::{Expect, Problems, Step, Trail};
+use crate::letters::printable_len;
 
 /// Deeper nesting is refused: far beyond any real object, far below what a stack holds.
 pub const DEPTH_MAX: usize = 512;
@@ -323,10 +324,7 @@ impl<'t> Parser<'t, '_> {
         let mut copied = start;
         loop {
             let rest = &self.text.as_bytes()[self.at..];
-            let plain = rest
-                .iter()
-                .position(|c| matches!(c, b'"' | b'\\' | 0..0x20));
-            self.at += plain.unwrap_or(rest.len());
+            self.at += printable_len(rest);
             match self.peek() {
                 Some(b'"') => {
                     let rest = &self.text[copied..self.at];

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{NOTHING, Pick, WHOLE};
+use crate::letters::printable_len;
 
 /// Objects and lists within each other, as many as `serde_json` reads.
 const DEPTH_MAX: usize = 127;
@@ -158,10 +159,11 @@ impl<'j> Scanner<'j> {
         let mut is_escaped = false;
         loop {
             let rest = &self.text.as_bytes()[self.at..];
-            let plain = rest
-                .iter()
-                .position(|byte| matches!(byte, b'"' | b'\\' | 0..0x20));
-            self.at += plain.ok_or(Refused)? + 1;
+            let plain = printable_len(rest);
+            if plain == rest.len() {
+                return Err(Refused);
+            }
+            self.at += plain + 1;
             match self.text.as_bytes()[self.at - 1] {
                 b'"' => break,
                 b'\\' => {

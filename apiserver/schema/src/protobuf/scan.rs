@@ -3,6 +3,8 @@
 //! What it is given is JSON that was read before, mostly as this server writes it: without space, names and numbers in
 //! their plain spelling. It does not check that once more; what it does not know its way in is [`Odd`], and read by others.
 
+use crate::letters::plain_len;
+
 /// A text that has to be read in the slow and obvious way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Odd;
@@ -205,28 +207,6 @@ impl<'j> Scanner<'j> {
         self.at += len;
         &rest[..len]
     }
-}
-
-/// How many bytes stand before the first quote or backslash; eight are looked at together.
-fn plain_len(bytes: &[u8]) -> usize {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    // The highest bit of each byte that is zero, and maybe of ones behind the first of these.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & (ONES << 7);
-    let (words, _) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let found =
-            zeros(word ^ (ONES * u64::from(b'"'))) | zeros(word ^ (ONES * u64::from(b'\\')));
-        if found != 0 {
-            return index * 8 + (found.trailing_zeros() / 8) as usize;
-        }
-    }
-    let start = words.len() * 8;
-    let tail = bytes[start..].iter();
-    start
-        + tail
-            .take_while(|byte| !matches!(byte, b'"' | b'\\'))
-            .count()
 }
 
 /// Writes what an escaped string says.
