@@ -269,6 +269,16 @@ impl World {
             }
             other => other?,
         };
+        let newest = self.first.load(Ordering::Acquire);
+        if newest - self.revision() > load::REVISIONS_ALONG {
+            match self.catch_up(stream, newest).await? {
+                Some(rest) => stream = rest,
+                None => {
+                    *loaded = false;
+                    return Ok(());
+                }
+            }
+        }
         loop {
             let item = tokio::select! {
                 biased;
@@ -281,18 +291,24 @@ impl World {
                     None => return Err(StoreError::Stopped),
                 },
             };
-            match item {
-                WatchItem::Events { revision, events } => {
-                    self.apply(revision, &events);
-                    self.advance(revision);
-                }
-                WatchItem::Progress { revision } => self.advance(revision),
-                WatchItem::Compacted { .. } => {
-                    *loaded = false;
-                    return Ok(());
-                }
+            if !self.take(item) {
+                *loaded = false;
+                return Ok(());
             }
         }
+    }
+
+    /// Takes in what the watch brings; false where something is missing before it.
+    fn take(&self, item: WatchItem) -> bool {
+        match item {
+            WatchItem::Events { revision, events } => {
+                self.apply(revision, &events);
+                self.advance(revision);
+            }
+            WatchItem::Progress { revision } => self.advance(revision),
+            WatchItem::Compacted { .. } => return false,
+        }
+        true
     }
 
     /// From now on another configuration of encryption holds. What could not be read before is tried again.

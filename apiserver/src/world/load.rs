@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use kv::{KeyValue, RangeRequest, Store, StoreError};
+use futures::StreamExt;
+use kv::{KeyValue, RangeRequest, Store, StoreError, WatchItem, WatchStream};
+use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 
 use super::{REGISTRY, World};
@@ -27,6 +29,10 @@ const KEYS_MIN: i64 = 50;
 const KEYS_MAX: i64 = 2_000;
 /// Pages of which entries are made while the next one is read.
 const UNDER_WAY: usize = 2;
+/// So much history is taken in as it is read, by one task.
+pub(super) const REVISIONS_ALONG: i64 = 64;
+/// Of more, so much is read before it is taken in.
+const ITEMS_AHEAD: usize = 64;
 /// Between two questions to a store that does not answer.
 const PAUSE: Duration = Duration::from_millis(200);
 /// How far back the history of a fresh server reaches at most.
@@ -157,6 +163,37 @@ impl World {
         drop(loaded);
         let base = history_begins(newest, store.status().compact_revision);
         Ok((newest, base, self.read_all(store, base).await?))
+    }
+
+    /// Takes in the history up to a revision, which is read on another task meanwhile; answers the watch behind it. None
+    /// where the history was compacted before it was read.
+    pub(super) async fn catch_up(
+        &self,
+        mut stream: WatchStream,
+        upto: i64,
+    ) -> Result<Option<WatchStream>, StoreError> {
+        let (ahead, mut items) = mpsc::channel(ITEMS_AHEAD);
+        let reading = host::spawn(async move {
+            while let Some(item) = stream.next().await {
+                let is_last = match &item {
+                    WatchItem::Events { revision, .. } | WatchItem::Progress { revision } => {
+                        *revision >= upto
+                    }
+                    WatchItem::Compacted { .. } => true,
+                };
+                if ahead.send(item).await.is_err() || is_last {
+                    break;
+                }
+            }
+            stream
+        });
+        while let Some(item) = items.recv().await {
+            if !self.take(item) {
+                return Ok(None);
+            }
+        }
+        let rest = reading.await.map_err(|_| StoreError::Stopped)?;
+        Ok(Some(rest))
     }
 
     async fn read_all(
