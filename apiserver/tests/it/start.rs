@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::server::{MAPS, Server};
+use crate::server::{MAPS, Server, config_map};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -197,4 +197,43 @@ async fn the_body_of_an_unavailable_write_is_taken() {
     let answer = timeout(DEADLINE, server.read(request)).await;
     assert_eq!(answer.expect("in time").refused().0, 503);
     assert_eq!(sent.load(Ordering::Relaxed), CHUNKS);
+}
+
+/// More objects than are read at once, and more history than is taken in as it is read.
+#[tokio::test]
+async fn all_objects_are_there_after_a_start_and_so_is_what_came_last() {
+    const OBJECTS: usize = 600;
+    const CHANGES: usize = 80;
+    let before = Server::start().await;
+    let make = async |number: usize| {
+        let name = format!("map-{number:04}");
+        before.post(MAPS, config_map(&name, "value")).await.ok();
+        name
+    };
+    for number in 0..OBJECTS {
+        make(number).await;
+    }
+    let now = before.store.read_index().await.unwrap();
+    before.store.compact(now).await.unwrap();
+    let mut last = Vec::new();
+    for number in OBJECTS..OBJECTS + CHANGES {
+        last.push(make(number).await);
+    }
+    before
+        .delete(&format!("{MAPS}/map-0000"), Value::Null)
+        .await
+        .ok();
+
+    let after = Server::over(before.store.clone()).await;
+    let maps = |list: Value| list["items"].as_array().cloned().unwrap_or_default();
+    let there = maps(after.get(MAPS).await.ok());
+    assert_eq!(there, maps(before.get(MAPS).await.ok()));
+    assert!(there.len() >= OBJECTS + CHANGES - 1, "{}", there.len());
+    let mut events = after
+        .watch(&format!("{MAPS}?watch=true&resourceVersion={now}"))
+        .await;
+    for name in last {
+        assert_eq!(events.line().await, format!("ADDED {name}"));
+    }
+    assert_eq!(events.line().await, "DELETED map-0000");
 }
