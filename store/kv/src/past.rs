@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::keys::KeyRange;
 use crate::view::EventId;
@@ -209,16 +209,23 @@ impl History {
         let Some(bounds) = range.bounds() else {
             return Vec::new();
         };
-        let changed = self.by_key.range::<[u8], _>(bounds);
-        let changed = changed.filter_map(|(key, changes)| {
+        // The keys in one piece of memory: nobody keeps one for longer than the others.
+        let (mut keys, mut found) = (BytesMut::new(), Vec::new());
+        for (key, changes) in self.by_key.range::<[u8], _>(bounds) {
             // Most keys have not changed since, and their changes need not be read to know that.
             if changes.last_revision() <= revision {
-                return None;
+                continue;
             }
-            let (first, last) = ends_after(changes.iter(), revision)?;
-            Some((Bytes::copy_from_slice(key), first, last.after))
-        });
-        changed.collect()
+            if let Some((first, last)) = ends_after(changes.iter(), revision) {
+                keys.extend_from_slice(key);
+                found.push((key.len(), first, last.after));
+            }
+        }
+        let mut keys = keys.freeze();
+        let found = found.into_iter();
+        found
+            .map(|(len, first, after)| (keys.split_to(len), first, after))
+            .collect()
     }
 
     pub(crate) fn len(&self) -> usize {
