@@ -154,8 +154,8 @@ impl World {
         store: &dyn Store,
     ) -> Result<(i64, i64, Loaded), StoreError> {
         let base = history_begins(store.revision().max(1), store.status().compact_revision);
-        let newest = async { Ok(newest(store).await) };
-        let (newest, loaded) = tokio::try_join!(newest, self.read_all(store, base))?;
+        let asking = async { Ok::<_, StoreError>(newest_of(store).await) };
+        let (newest, loaded) = tokio::try_join!(asking, self.read_all(store, base))?;
         if newest - base <= 2 * HISTORY_REVISIONS_MAX {
             return Ok((newest, base, loaded));
         }
@@ -276,7 +276,7 @@ impl World {
 }
 
 /// Asks until there is an answer: what was read meanwhile need not be read again when there is a leader at last.
-async fn newest(store: &dyn Store) -> i64 {
+async fn newest_of(store: &dyn Store) -> i64 {
     loop {
         match store.read_index().await {
             Ok(newest) => return newest,
