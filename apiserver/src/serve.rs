@@ -169,7 +169,8 @@ pub async fn serve_tls(
             continue;
         };
         let acceptor = TlsAcceptor::from(tls.borrow().clone());
-        let (front, stop) = (front.clone(), shutdown.clone());
+        // One of its own: it is asked whenever something happens on the connection, and all would meet at one lock.
+        let (front, stop) = (front.clone(), shutdown.child_token());
         connections.spawn(async move {
             let handshake = tokio::select! {
                 handshake = tokio::time::timeout(limits.handshake_timeout, handshake(&acceptor, stream)) => handshake,

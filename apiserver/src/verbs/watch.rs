@@ -244,7 +244,8 @@ impl Watcher {
             end,
             ended: false,
             columns_sent: false,
-            stopping: server.stopping.clone(),
+            // One of its own: it is asked at each event, and all watches would meet at one lock.
+            stopping: server.stopping.child_token(),
             sent_events: server.metrics.sent_to_watches(resource),
             _open: server.metrics.open_watch(&context.info, resource),
             _watched: watched,
