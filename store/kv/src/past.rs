@@ -1,6 +1,7 @@
 //! Which keys changed at which revision since the last compaction.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use bytes::{Bytes, BytesMut};
 
@@ -181,9 +182,12 @@ impl History {
     /// Takes note of a change that is newer than all before it.
     pub fn push(&mut self, key: &[u8], change: Change) {
         self.changes += 1;
-        match self.by_key.get_mut(key) {
-            Some(changes) => changes.push(change),
-            None => drop(self.by_key.insert(key.into(), Changes::One(change))),
+        // One way down the tree: most keys have one change, and to go down costs more than a key.
+        match self.by_key.entry(key.into()) {
+            Entry::Occupied(mut changes) => changes.get_mut().push(change),
+            Entry::Vacant(place) => {
+                place.insert(Changes::One(change));
+            }
         }
     }
 
