@@ -114,6 +114,11 @@ impl Server {
         }
     }
 
+    /// Ends what runs in it. Answers that are under way end by themselves.
+    pub(crate) async fn stop(self) {
+        self._tasks.stop().await;
+    }
+
     /// Sends a request as it is.
     pub(crate) async fn send(&self, request: Request<Body>) -> Response {
         self.front.clone().oneshot(request).await.unwrap()

@@ -296,3 +296,15 @@ async fn tables_can_be_watched() {
         .unwrap();
     assert_eq!(server.read(yaml).await.code, 406);
 }
+
+#[tokio::test]
+async fn a_watch_that_rests_ends_with_the_server() {
+    let server = Server::start().await;
+    let mut events = server.watch(&format!("{MAPS}?watch=true")).await;
+    server.post(MAPS, config_map("a", "value")).await.ok();
+    assert_eq!(events.line().await, "ADDED a");
+    let mut next = Box::pin(events.next());
+    assert!(futures::poll!(&mut next).is_pending());
+    server.stop().await;
+    assert!(next.await.is_none());
+}
