@@ -1,13 +1,13 @@
 //! Applying a configuration: the merged object with its new owners, or why not.
 
-use serde_json::{Map, Value};
+use serde_json::{Value, json};
 
 use super::client_side;
 use super::compare::compare;
 use super::fields::{fields, with_parents};
 use super::managers::{Entry, Managers, UNOWNED, Who, skipped};
 use super::merge::merge_into;
-use super::remove::remove;
+use super::remove::{Emptied, remove};
 use super::set::Set;
 use super::versions::Seen;
 use super::{check, managers};
@@ -120,6 +120,13 @@ struct Operation<'a> {
     who: &'a Who<'a>,
 }
 
+/// What is left of an object.
+struct Pruned {
+    object: Value,
+    /// The same with a null for every field that was emptied, where there is one.
+    shell: Option<Value>,
+}
+
 impl Operation<'_> {
     fn run(&self, force: bool) -> Result<Result<Value, Conflicts>, ApplyError> {
         let mut merged = (self.copy)();
@@ -132,7 +139,8 @@ impl Operation<'_> {
                 manager: BEFORE,
                 ..*self.who
             };
-            let nothing = Value::Object(Map::new());
+            // An object has metadata before anybody writes it.
+            let nothing = json!({"metadata": {}});
             let all = compare(self.schema, &nothing, self.live, &skipped(&before));
             let all = Seen::of(self.schema, (&nothing, self.live), all, &managers, &before);
             managers = managers.update(&nothing, &all, &before);
@@ -155,10 +163,12 @@ impl Operation<'_> {
         if let Schema::Custom(schema) = self.schema {
             schema.default(&mut merged);
         }
-        let mut object = self.prune(merged, &managers, (&last, &last_version))?;
+        let pruned = self.prune(merged, &managers, (&last, &last_version))?;
+        let Pruned { mut object, shell } = pruned;
 
-        let changes = compare(self.schema, self.live, &object, &skipped(self.who));
-        let both = (self.live, &object);
+        let new = shell.as_ref().unwrap_or(&object);
+        let changes = compare(self.schema, self.live, new, &skipped(self.who));
+        let both = (self.live, new);
         let seen = Seen::of(self.schema, both, changes, &managers, self.who);
         if let Some(problem) = &seen.problem {
             return Err(ApplyError::Misfit(format!(
@@ -194,7 +204,11 @@ impl Operation<'_> {
         merged: Value,
         managers: &Managers,
         (last, last_version): (&Set, &str),
-    ) -> Result<Value, ApplyError> {
+    ) -> Result<Pruned, ApplyError> {
+        let whole = |object: Value| Pruned {
+            object,
+            shell: None,
+        };
         let who = self.who;
         let last_version = match who.versions {
             Some(_) => last_version,
@@ -206,12 +220,12 @@ impl Operation<'_> {
         let applies_again =
             |own: &Entry| last_version == who.api_version && last.is_within(&own.set);
         if last.is_empty() || own.is_some_and(applies_again) {
-            return Ok(merged);
+            return Ok(whole(merged));
         }
         let mut owned = managers.owned_by_version(who);
         let of_last = owned.remove(last_version).unwrap_or_default();
         if last.is_within(&of_last) {
-            return Ok(merged);
+            return Ok(whole(merged));
         }
         let failed = |problem: String| {
             ApplyError::Misfit(format!(
@@ -225,7 +239,7 @@ impl Operation<'_> {
         };
         let merged = convert_one(merged, who.api_version, last_version)?;
         let last = with_parents(schema, last.clone());
-        let bare = remove(schema, &merged, &last);
+        let bare = remove(schema, &merged, &last, Emptied::Null);
         // Back comes what others own, what the version at hand names first, ..
         let mut pruned = add_back(schema, &merged, &bare, of_last);
         for (version, owned) in owned {
@@ -239,15 +253,20 @@ impl Operation<'_> {
         // .. and what this manager never had.
         let mut gone = with_parents(schema, fields(schema, &merged));
         gone.subtract(&with_parents(schema, fields(schema, &pruned)));
-        let kept = remove(schema, &merged, &gone.intersection(&last));
-        let kept = convert_one(kept, last_version, who.api_version)?;
-        match self.schema {
+        let gone = gone.intersection(&last);
+        let kept =
+            [Emptied::Gone, Emptied::Null].map(|emptied| remove(schema, &merged, &gone, emptied));
+        let kept = who.converted(kept, last_version, who.api_version);
+        let [kept, shell] = kept.map_err(failed)?;
+        let shell = (shell != kept).then_some(shell);
+        let object = match self.schema {
             // Fields that are always written come back, with nothing in them.
             Schema::BuiltIn(_) => decode::value(self.schema, kept, FieldValidation::Ignore)
                 .map(|decoded| decoded.value)
-                .map_err(|error| ApplyError::Misfit(error.to_string())),
-            Schema::Custom(_) | Schema::Any => Ok(kept),
-        }
+                .map_err(|error| ApplyError::Misfit(error.to_string()))?,
+            Schema::Custom(_) | Schema::Any => kept,
+        };
+        Ok(Pruned { object, shell })
     }
 
     /// With the annotation of client-side apply kept up.
@@ -267,7 +286,7 @@ fn add_back(schema: Schema<'_>, merged: &Value, pruned: &Value, mut owned: Set) 
     kept.add(with_parents(schema, owned));
     let mut gone = with_parents(schema, fields(schema, merged));
     gone.subtract(&kept);
-    remove(schema, merged, &gone)
+    remove(schema, merged, &gone, Emptied::Null)
 }
 
 fn write(object: &mut Value, managers: managers::Managers) {

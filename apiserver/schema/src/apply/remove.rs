@@ -7,13 +7,29 @@ use super::element;
 use super::set::{Place, Set};
 use crate::structural::Schema;
 
-/// The object without what stands at the paths of `gone`, and without what is empty because of it.
-pub(super) fn remove(schema: Schema<'_>, object: &Value, gone: &Set) -> Value {
-    walk(Atom::root(schema), object, gone.root(), 0).unwrap_or_else(|| Value::Object(Map::new()))
+/// What becomes of a field that is empty because of a removal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Emptied {
+    /// It goes too: objects are stored like that.
+    Gone,
+    /// It stays, as a null: whoever owns the field itself still does. Ownership is told from this.
+    Null,
+}
+
+/// The object without what stands at the paths of `gone`.
+pub(super) fn remove(schema: Schema<'_>, object: &Value, gone: &Set, emptied: Emptied) -> Value {
+    walk(Atom::root(schema), object, gone.root(), emptied, 0)
+        .unwrap_or_else(|| Value::Object(Map::new()))
 }
 
 /// None where nothing is left.
-fn walk(atom: Atom<'_>, value: &Value, gone: Place<'_>, depth: usize) -> Option<Value> {
+fn walk(
+    atom: Atom<'_>,
+    value: &Value,
+    gone: Place<'_>,
+    emptied: Emptied,
+    depth: usize,
+) -> Option<Value> {
     if !gone.has_below() {
         return Some(value.clone());
     }
@@ -23,7 +39,10 @@ fn walk(atom: Atom<'_>, value: &Value, gone: Place<'_>, depth: usize) -> Option<
                 let value = match gone.at(&element::field(key)) {
                     None => Some(value.clone()),
                     Some(place) if place.is_member() => None,
-                    Some(place) => walk(atom.member(key).0, value, place, depth + 1),
+                    Some(place) => {
+                        let left = walk(atom.member(key).0, value, place, emptied, depth + 1);
+                        left.or((emptied == Emptied::Null).then_some(Value::Null))
+                    }
                 };
                 Some((key.clone(), value?))
             });
@@ -36,7 +55,7 @@ fn walk(atom: Atom<'_>, value: &Value, gone: Place<'_>, depth: usize) -> Option<
                 match gone.at(&element) {
                     None => Some(value.clone()),
                     Some(place) if place.is_member() => None,
-                    Some(place) => walk(of.item(), value, place, depth + 1),
+                    Some(place) => walk(of.item(), value, place, emptied, depth + 1),
                 }
             });
             let kept: Vec<Value> = kept.collect();
@@ -45,3 +64,6 @@ fn walk(atom: Atom<'_>, value: &Value, gone: Place<'_>, depth: usize) -> Option<
         _ => Some(value.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;
