@@ -6,6 +6,7 @@
 use serde_json::Value;
 
 use super::element;
+use crate::field::go_quote;
 use crate::structural::{Additional, Node, NodeType, Schema};
 use crate::types::{
     Container, Element, Field, Form, ListType, MapType, Type, type_by_id, type_named,
@@ -287,19 +288,24 @@ pub(super) fn item(items: Items<'_>, identity: Identity, item: &Value) -> Result
     }
     let Value::Object(map) = item else {
         return Err(if item.is_null() {
-            "associative list with keys may not have null element".to_owned()
+            "associative list with keys may not have a null element".to_owned()
         } else {
             "associative list with keys may not have non-map elements".to_owned()
         });
     };
     let mut found: Vec<(&str, &Value)> = Vec::with_capacity(2);
     for key in items.keys() {
-        let Some(value) = map.get(key).or_else(|| items.default_of(key)) else {
-            return Err(format!(
-                "associative list with keys has an element that omits key field {key:?} (and doesn't have default value)"
-            ));
-        };
-        found.push((key, value));
+        // An item that leaves a key out is another one than those that have it.
+        if let Some(value) = map.get(key).or_else(|| items.default_of(key)) {
+            found.push((key, value));
+        }
+    }
+    if found.is_empty() && items.keys().next().is_some() {
+        let keys: Vec<String> = items.keys().map(go_quote).collect();
+        return Err(format!(
+            "associative list with keys has an element that omits all key fields [{}] (and doesn't have default values for any key fields)",
+            keys.join(" ")
+        ));
     }
     found.sort_unstable_by_key(|(name, _)| *name);
     Ok(element::keys(found))

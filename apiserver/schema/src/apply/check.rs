@@ -237,7 +237,7 @@ mod tests {
             ),
             (
                 pod(json!({"containers": [{"image": "a"}]})),
-                ".spec.template.spec.containers: element 0: associative list with keys has an element that omits key field \"name\" (and doesn't have default value)",
+                ".spec.template.spec.containers: element 0: associative list with keys has an element that omits all key fields [\"name\"] (and doesn't have default values for any key fields)",
             ),
             (
                 pod(json!({"containers": {}, "hostNetwork": "x"})),
