@@ -40,7 +40,10 @@ fn resource(map: &Map<String, Value>, path: &Path, errors: &mut ErrorList) {
     for key in ["apiVersion", "kind"] {
         let path = path.child(key);
         let text = match map.get(key) {
-            None => "",
+            None => {
+                errors.push(FieldError::required(&path, ""));
+                continue;
+            }
             Some(Value::String(text)) => text,
             Some(other) => {
                 errors.push(FieldError::invalid(
@@ -52,7 +55,7 @@ fn resource(map: &Map<String, Value>, path: &Path, errors: &mut ErrorList) {
             }
         };
         if text.is_empty() {
-            errors.push(FieldError::required(&path, ""));
+            errors.push(FieldError::invalid(&path, "", "must not be empty"));
         } else if key == "apiVersion" && text.matches('/').count() > 1 {
             let detail = format!("unexpected GroupVersion string: {text}");
             errors.push(FieldError::invalid(&path, text, detail));
