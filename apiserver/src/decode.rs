@@ -65,7 +65,7 @@ pub(crate) fn field_validation(
             let error = schema::field::FieldError::not_supported(
                 &path,
                 other,
-                &["Ignore", "Strict", "Warn"],
+                &["", "Ignore", "Strict", "Warn"],
             );
             Err(ApiError::invalid("meta.k8s.io", options_kind, "", &[error]))
         }

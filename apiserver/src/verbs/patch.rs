@@ -8,6 +8,7 @@ use resources::Resource;
 use schema::Object;
 use schema::decode::FieldValidation;
 use schema::field::{FieldError, Path};
+use schema::object::kind_of;
 use serde_json::{Map, Value};
 
 use crate::context::Context;
@@ -35,6 +36,8 @@ pub(crate) struct Patch {
     form: Form,
     /// What is wrong with the text of the patch itself, whatever comes of it: fields that occur twice.
     problems: Vec<String>,
+    /// Why it is no list of operations, which is told where fields are validated; the patch itself says it in other words.
+    misfit: Option<String>,
 }
 
 enum Form {
@@ -52,19 +55,24 @@ impl Patch {
             if !decoded.value.is_object() {
                 return Err(ApiError::bad_request(format!(
                     "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
-                    schema::object::kind_of(&decoded.value)
+                    kind_of(&decoded.value)
                 )));
             }
             Ok(Patch {
                 form: form(decoded.value),
                 problems: decoded.problems,
+                misfit: None,
             })
         };
         match negotiate::media_type(headers).as_str() {
-            JSON_PATCH => Ok(Patch {
-                form: Form::Json(body.clone()),
-                problems: operation_problems(body),
-            }),
+            JSON_PATCH => {
+                let (problems, misfit) = operation_problems(body);
+                Ok(Patch {
+                    form: Form::Json(body.clone()),
+                    problems,
+                    misfit,
+                })
+            }
             MERGE_PATCH => parse(Form::Merge),
             STRATEGIC_PATCH => parse(Form::Strategic),
             _ => Err(ApiError::unsupported_media(ACCEPTED)),
@@ -86,6 +94,16 @@ impl Patch {
     /// What `fieldValidation` tells of the patch itself, before what it tells of the patched object.
     pub(crate) fn problems(&self) -> &[String] {
         &self.problems
+    }
+
+    /// Refuses a JSON patch whose operations have values of other types, where fields are validated.
+    pub(crate) fn check_operations(&self, validation: FieldValidation) -> ApiResult<()> {
+        match &self.misfit {
+            Some(text) if validation != FieldValidation::Ignore => Err(ApiError::bad_request(
+                format!("error decoding patch: json: cannot unmarshal {text}"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// The patched value of `object`, whose type is `expected`. `copy` makes a copy of it.
@@ -121,11 +139,11 @@ impl std::fmt::Display for Patch {
     }
 }
 
-/// Fields of a JSON patch that occur twice, and those that no operation has; none where it cannot be read, which is told
-/// when it is applied.
-fn operation_problems(body: &Bytes) -> Vec<String> {
+/// Fields of a JSON patch that occur twice, and those that no operation has, and why it is no list of operations; none where
+/// it cannot be read, which is told when it is applied.
+fn operation_problems(body: &Bytes) -> (Vec<String>, Option<String>) {
     let Ok(decoded) = schema::decode::json(None, body, FieldValidation::Warn) else {
-        return Vec::new();
+        return (Vec::new(), None);
     };
     let operations = decoded
         .value
@@ -139,15 +157,44 @@ fn operation_problems(body: &Bytes) -> Vec<String> {
             .map(move |name| format!("unknown field \"[{at}].{name}\""))
     });
     let all = decoded.problems.iter().cloned().chain(unknown);
-    all.take(PROBLEMS_MAX)
+    let problems = all
+        .take(PROBLEMS_MAX)
         .map(|problem| format!("json patch {problem}"))
-        .collect()
+        .collect();
+    (problems, misfit(&decoded.value))
+}
+
+/// What Go's decoder says of a value that is no list of operations. A null fits anywhere.
+fn misfit(patch: &Value) -> Option<String> {
+    let into = |value: &Value, place: &str| Some(format!("{} into Go {place}", kind_of(value)));
+    let operations = match patch {
+        Value::Null => return None,
+        Value::Array(operations) => operations,
+        other => return into(other, "value of type []handlers.jsonPatchOp"),
+    };
+    operations.iter().find_map(|operation| match operation {
+        Value::Null => None,
+        Value::Object(fields) => ["op", "path", "from"].into_iter().find_map(|name| {
+            let value = fields.get(name)?;
+            match value {
+                Value::Null | Value::String(_) => None,
+                other => into(
+                    other,
+                    &format!("struct field jsonPatchOp.{name} of type string"),
+                ),
+            }
+        }),
+        other => into(other, "value of type handlers.jsonPatchOp"),
+    })
 }
 
 fn refuse(error: &schema::patch::PatchError) -> ApiError {
     match error {
         schema::patch::PatchError::BadRequest(text) => ApiError::bad_request(text),
-        schema::patch::PatchError::TooLarge(text) => ApiError::too_large_text(text),
+        schema::patch::PatchError::Refused(text) => ApiError::unknown(text),
+        schema::patch::PatchError::TooLarge(text) => {
+            ApiError::too_large_text(format!("Request entity too large: {text}"))
+        }
         schema::patch::PatchError::Unprocessable(text) => ApiError::unprocessable(
             "the server rejected our request due to an error in our request",
         )
@@ -203,6 +250,7 @@ pub(crate) async fn patch(
     let patch = Patch::read(&context.headers, &body)?;
     let manager = manager(context)?;
     let validation = decode::field_validation(context, "PatchOptions")?;
+    patch.check_operations(validation)?;
     let expected = Expected::of(resource);
     let trees = &context.server.trees;
     let (namespace, name) = update::place(context, resource);
@@ -219,4 +267,36 @@ pub(crate) async fn patch(
     let owner = Owner::Manager(&manager, subresource);
     let outcome = update::apply(context, resource, subresource, dry_run, owner, &mut make).await?;
     Ok(context.respond_outcome(StatusCode::OK, resource, outcome))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_list_of_operations_is_said_in_the_words_of_go() {
+        let said = |patch: &str| operation_problems(&Bytes::from(patch.to_owned())).1;
+        for fine in [
+            "null",
+            "[]",
+            "[null]",
+            r#"[{"op": "add", "path": null, "value": 1}]"#,
+            "{",
+        ] {
+            assert_eq!(said(fine), None, "{fine}");
+        }
+        for (patch, text) in [
+            ("{}", "object into Go value of type []handlers.jsonPatchOp"),
+            (
+                "[{}, 1]",
+                "number into Go value of type handlers.jsonPatchOp",
+            ),
+            (
+                r#"[{"op": "add", "path": 1}]"#,
+                "number into Go struct field jsonPatchOp.path of type string",
+            ),
+        ] {
+            assert_eq!(said(patch).as_deref(), Some(text), "{patch}");
+        }
+    }
 }

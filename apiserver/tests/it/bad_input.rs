@@ -213,7 +213,6 @@ async fn wrong_tokens_are_401() {
     for value in [
         "Bearer nonsense",
         "Bearer a.b.c",
-        "Basic amFuZTpwdw==",
         "Bearer eyJhbGciOiJub25lIn0.e30.",
     ] {
         let request = http::Request::builder()
@@ -226,6 +225,27 @@ async fn wrong_tokens_are_401() {
             (401, "Unauthorized", "Unauthorized"),
             "{value}"
         );
+    }
+    // What is no token is no credential: whoever sends it is nobody, and may do what nobody may.
+    for value in [
+        "Basic amFuZTpwdw==",
+        "Bearer",
+        "Bearer  ",
+        "Custom abc",
+        "abc",
+    ] {
+        let of = |uri: &str| {
+            http::Request::builder()
+                .uri(uri)
+                .header("authorization", value)
+                .body(Body::empty())
+                .unwrap()
+        };
+        assert_eq!(server.read(of("/version")).await.code, 200, "{value}");
+        let answer = server.read(of(MAPS)).await;
+        let (code, _, message) = answer.refused();
+        assert_eq!(code, 403, "{value}");
+        assert!(message.contains("system:anonymous"), "{message}");
     }
 }
 
@@ -344,6 +364,10 @@ async fn what_is_wrong_with_a_body_is_said_in_kubernetes_words() {
         (
             "[]",
             r#"the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: json: cannot unmarshal array into Go value of type struct { APIVersion string "json:\"apiVersion,omitempty\""; Kind string "json:\"kind,omitempty\"" } (5b5d)"#,
+        ),
+        (
+            "",
+            "the object provided is unrecognized (must be of type ConfigMap): couldn't get version/kind; json parse error: unexpected end of JSON input (<empty>)",
         ),
         (
             "{\"metadata\":{\"name\":\"a\"},\"data\":{\"a\":1}}",

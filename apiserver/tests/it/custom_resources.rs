@@ -117,7 +117,7 @@ async fn objects_are_pruned_defaulted_and_validated() {
     let bad = server.post(WIDGETS, widget("b", json!({"size": -1}))).await;
     let text = "Widget.example.com \"b\" is invalid: spec.size: Invalid value: -1: spec.size in body should be greater than or equal to 0";
     let text = text.replacen("spec.size: ", "[spec.size: ", 1)
-        + ", spec.size: Invalid value: -1: should be a non-negative integer]";
+        + ", .spec.size: Invalid value: -1: should be a non-negative integer]";
     assert_eq!(bad.refused(), (422, "Invalid", &*text));
     // A default that comes later is there for what is stored already.
     let patch = json!([{"op": "add", "path": "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties/later",
@@ -132,6 +132,16 @@ async fn objects_are_pruned_defaulted_and_validated() {
         server.get(WIDGETS).await.ok()["items"][0]["spec"]["later"],
         "x"
     );
+}
+
+#[tokio::test]
+async fn what_is_not_below_an_object_is_not_found() {
+    let server = start(full()).await;
+    let text = "widgets.example.com \"a\" not found";
+    let refused = server.get(&format!("{WIDGETS}/a/log")).await;
+    assert_eq!(refused.refused(), (404, "NotFound", text));
+    let refused = server.post(&format!("{WIDGETS}/a/log"), json!({})).await;
+    assert_eq!(refused.refused(), (404, "NotFound", text));
 }
 
 #[tokio::test]
@@ -151,6 +161,11 @@ async fn objects_say_what_they_are() {
     assert_eq!(refused.refused(), (400, "BadRequest", text));
     server.post(WIDGETS, widget("a", json!({}))).await.ok();
     let uri = format!("{WIDGETS}/a");
+    let nothing = server.get(&format!("{uri}/nothing")).await;
+    assert_eq!(
+        nothing.refused(),
+        (404, "NotFound", r#"widgets.example.com "a" not found"#)
+    );
     let refused = send(&server, Method::PUT, &uri, json, versionless).await;
     assert_eq!(refused.refused(), (400, "BadRequest", text));
     let patch = json!({"kind": null});
@@ -247,12 +262,11 @@ async fn every_patch_but_the_strategic_one() {
             "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
         );
     }
-    let strategic = server
-        .patch(&uri, "strategic-merge-patch+json", json!({}))
-        .await;
-    assert_eq!(strategic.code, StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let text = "the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
-    assert_eq!(strategic.refused().2, text);
+    for kind in ["strategic-merge-patch+json", "apply-patch+cbor"] {
+        let answer = server.patch(&uri, kind, json!({})).await;
+        assert_eq!(answer.refused(), (415, "UnsupportedMediaType", text));
+    }
     let port = |name: &str, port: i64| {
         json!({"apiVersion": "example.com/v1", "kind": "Widget",
         "metadata": {"name": "a"}, "spec": {"ports": [{"name": name, "port": port}]}})
@@ -367,6 +381,21 @@ async fn status_and_scale_have_their_own_doors() {
         )
         .await
         .ok();
+    let below = server
+        .patch(
+            &format!("{uri}/scale"),
+            MERGE,
+            json!({"spec": {"replicas": -1}}),
+        )
+        .await;
+    let (code, _, message) = below.refused();
+    assert_eq!(code, 422);
+    // The object is told of, and not the Scale.
+    assert!(
+        message.starts_with("Widget.example.com \"a\" is invalid: ")
+            && message.contains(".spec.size: Invalid value: -1: should be a non-negative integer"),
+        "{message}"
+    );
     let scaled = server.get(&uri).await.ok();
     assert_eq!(
         (&scaled["spec"]["size"], &scaled["metadata"]["generation"]),
@@ -403,6 +432,37 @@ async fn tables_show_the_columns_of_the_definition() {
         .await;
     events.push(response.status());
     assert_eq!(events, [StatusCode::OK]);
+}
+
+#[tokio::test]
+async fn a_table_of_a_scale_has_the_columns_of_scales() {
+    let server = start(full()).await;
+    let new = widget("a", json!({"color": "red", "size": 2}));
+    server.post(WIDGETS, new).await.ok();
+    let uri = format!("{WIDGETS}/a");
+    let of_scale = format!("{uri}/scale");
+    let accept = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json";
+    let shown = async || {
+        let answer = send(&server, Method::GET, &of_scale, ("", accept), "").await;
+        let table = answer.ok();
+        let columns = table["columnDefinitions"].as_array().unwrap().iter();
+        let names: Vec<Value> = columns.map(|column| column["name"].clone()).collect();
+        let cells = table["rows"][0]["cells"].as_array().unwrap();
+        assert_eq!(cells.len(), names.len());
+        (names, cells[..3].to_vec())
+    };
+    let names = ["Name", "Desired", "Available", "Age"].map(Value::from);
+    assert_eq!(
+        shown().await,
+        (names.to_vec(), vec![json!("a"), json!(2), json!(0)])
+    );
+    let patch = json!({"status": {"size": 1}});
+    let status = format!("{uri}/status");
+    server.patch(&status, MERGE, patch).await.ok();
+    assert_eq!(
+        shown().await,
+        (names.to_vec(), vec![json!("a"), json!(2), json!(1)])
+    );
 }
 
 #[tokio::test]
@@ -492,6 +552,8 @@ async fn a_version_that_becomes_served_selects_what_was_there_before() {
     beta["storage"] = json!(false);
     beta["served"] = json!(false);
     beta["selectableFields"] = json!([{"jsonPath": ".spec.color"}]);
+    // Versions of one schema have their selectable fields in common, too.
+    beta["schema"]["openAPIV3Schema"]["description"] = json!("Beta.");
     value["spec"]["versions"] = json!([value["spec"]["versions"][0], beta]);
     let server = start(value).await;
     for (name, color) in [("a", "red"), ("b", "blue")] {
@@ -678,4 +740,17 @@ async fn verbs_that_custom_resources_lack_are_named() {
             "{uri}"
         );
     }
+    // Over all namespaces there is nothing but to read.
+    let everywhere = "/apis/example.com/v1/widgets";
+    for method in [Method::POST, Method::DELETE] {
+        let missing = server
+            .call(method, everywhere, widget("b", json!({"size": 1})))
+            .await;
+        assert_eq!(
+            (missing.code, &*missing.text),
+            (StatusCode::NOT_FOUND, "404 page not found\n")
+        );
+    }
+    let uri = format!("{everywhere}?limit=1");
+    assert_eq!(server.get(&uri).await.code, StatusCode::OK);
 }
