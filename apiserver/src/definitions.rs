@@ -94,9 +94,14 @@ pub(crate) async fn wait_served(server: &ApiServer, resource: &Resource, object:
 
 /// No object is written under a definition that is gone, being deleted or another one of the same name: refuses it where
 /// that is known, and else lets the write fail where the definition is not at this revision any more.
-pub(crate) fn guard(server: &ApiServer, resource: &Resource, extra: &mut Extra) -> ApiResult<()> {
+pub(crate) fn guard(
+    server: &ApiServer,
+    resource: &Resource,
+    name: &str,
+    extra: &mut Extra,
+) -> ApiResult<()> {
     if let Some(custom) = &resource.custom {
-        let revision = open_at(server, resource)?;
+        let revision = open_at(server, resource, name)?;
         let key = format!("/registry/{PLURAL}/{}", custom.definition.name);
         extra.expect(key, revision);
     }
@@ -104,26 +109,29 @@ pub(crate) fn guard(server: &ApiServer, resource: &Resource, extra: &mut Extra) 
 }
 
 /// The revision at which the definition of a custom resource takes new objects, as far as this member knows.
-fn open_at(server: &ApiServer, resource: &Resource) -> ApiResult<i64> {
+fn open_at(server: &ApiServer, resource: &Resource, name: &str) -> ApiResult<i64> {
     let present = server.world.customs.present(resource);
     let (now, revision) = present.ok_or_else(ApiError::no_such_resource)?;
-    refuse_terminating(&now)?;
+    refuse_terminating(&now, name)?;
     Ok(revision)
 }
 
-/// Whether objects of a custom resource may still come, asked of the newest definition.
-pub(crate) async fn is_open(server: &ApiServer, resource: &Resource) -> ApiResult<()> {
+/// Whether an object of a custom resource may still come, asked of the newest definition.
+pub(crate) async fn is_open(server: &ApiServer, resource: &Resource, name: &str) -> ApiResult<()> {
     if resource.custom.is_none() {
         return Ok(());
     }
     server.world.wait_most_recent(&*server.store).await?;
-    open_at(server, resource).map(drop)
+    open_at(server, resource, name).map(drop)
 }
 
 /// Kubernetes' refusal of new objects under a definition that is being deleted.
-pub(crate) fn refuse_terminating(resource: &Resource) -> ApiResult<()> {
+pub(crate) fn refuse_terminating(resource: &Resource, name: &str) -> ApiResult<()> {
     match &resource.custom {
-        Some(custom) if custom.definition.terminating => Err(ApiError::method_not_allowed(
+        Some(custom) if custom.definition.terminating => Err(ApiError::forbidden(
+            &resource.group,
+            &resource.plural,
+            name,
             "create not allowed while custom resource definition is terminating",
         )),
         _ => Ok(()),

@@ -15,7 +15,6 @@ use crate::validate::complain_of;
 pub const ANNOTATIONS_BYTES_MAX: usize = 256 * 1024;
 
 const IMMUTABLE: &str = "field is immutable";
-const ONLY_BY_DELETION: &str = "field is immutable; may only be changed via deletion";
 
 /// DNS-1123 subdomain: the rule of most kinds.
 pub(crate) fn subdomain(name: &str, prefix: bool) -> Vec<String> {
@@ -132,6 +131,18 @@ pub fn validate_update(new: &Object, old: &Object) -> ErrorList {
             ));
         }
     }
+    let generate_name = new.generate_name();
+    // Of what begins a name, updates only demand that it could stand in a path.
+    for bad in ["/", "%"]
+        .into_iter()
+        .filter(|bad| generate_name.contains(bad))
+    {
+        errors.push(FieldError::invalid(
+            &path.child("generateName"),
+            generate_name,
+            format!("may not contain '{bad}'"),
+        ));
+    }
     let both = |field: &str| (meta_field(new, field), meta_field(old, field));
     for field in ["deletionTimestamp", "deletionGracePeriodSeconds"] {
         let (now, before) = both(field);
@@ -139,7 +150,7 @@ pub fn validate_update(new: &Object, old: &Object) -> ErrorList {
             errors.push(FieldError::invalid(
                 &path.child(field),
                 now.clone(),
-                ONLY_BY_DELETION,
+                IMMUTABLE,
             ));
         }
     }
@@ -287,10 +298,15 @@ pub fn annotations(map: &Value, path: &Path, errors: &mut ErrorList) {
 }
 
 fn owner_references(list: &[Value], path: &Path, errors: &mut ErrorList) {
-    let mut controller: Option<&str> = None;
+    let mut controller: Option<String> = None;
     for owner in list {
         let api_version = owner.text("apiVersion");
-        let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+        // What has more slashes is no version at all.
+        let (group, version) = match api_version.split_once('/') {
+            None => ("", api_version),
+            Some((_, version)) if version.contains('/') => ("", ""),
+            Some(both) => both,
+        };
         if version.is_empty() {
             errors.push(FieldError::invalid(
                 &path.child("apiVersion"),
@@ -315,28 +331,49 @@ fn owner_references(list: &[Value], path: &Path, errors: &mut ErrorList) {
             ));
         }
         if owner.flag("controller") {
-            if let Some(first) = controller {
-                errors.push(FieldError::invalid(
+            let this = format!("{}/{}", owner.text("kind"), owner.text("name"));
+            match &controller {
+                Some(first) => errors.push(FieldError::invalid(
                     path,
                     Value::from(list.to_vec()),
                     format!(
-                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {}",
-                        owner.text("name")
+                        "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
                     ),
-                ));
-            } else {
-                controller = Some(owner.text("name"));
+                )),
+                None => controller = Some(this),
             }
         }
     }
+}
+
+/// Drops owners that an object has twice, and answers their uids.
+pub fn dedup_owners(object: &mut Object) -> Vec<String> {
+    let owners = object.at("metadata").list("ownerReferences");
+    if owners.len() < 2 {
+        return Vec::new();
+    }
+    // By their texts, for there may be as many of them as a body has room for.
+    let mut seen = BTreeSet::new();
+    let mut kept: Vec<Value> = Vec::with_capacity(owners.len());
+    let mut uids = Vec::new();
+    for owner in owners {
+        match seen.insert(owner.to_string()) {
+            true => kept.push(owner.clone()),
+            false => uids.push(owner.text("uid").to_owned()),
+        }
+    }
+    let metadata = object.metadata_mut();
+    metadata.insert("ownerReferences".to_owned(), Value::Array(kept));
+    uids
 }
 
 /// What the kinds of Kubernetes' own API add to the rules of all objects: a finalizer without a slash has to be one of
 /// Kubernetes'. Those that the object had before are left alone (`validateKubeFinalizerName`).
 pub(crate) fn own_finalizers(new: &Object, old: Option<&Object>, errors: &mut ErrorList) {
     let before = old.map(Object::finalizers).unwrap_or_default();
+    let before: BTreeSet<&str> = before.into_iter().collect();
     for (at, name) in new.finalizers().into_iter().enumerate() {
-        if !before.contains(&name) {
+        if !before.contains(name) {
             let path = Path::new("metadata").child("finalizers").index(at);
             standard_or_qualified(name, &path, errors);
         }
@@ -350,6 +387,7 @@ fn is_standard_finalizer(name: &str) -> bool {
 /// What Kubernetes advises about the finalizers that a custom resource did not have before, in the order of their letters.
 pub(crate) fn finalizer_warnings(new: &Object, old: Option<&Object>) -> Vec<String> {
     let before = old.map(Object::finalizers).unwrap_or_default();
+    let before: BTreeSet<&str> = before.into_iter().collect();
     let now = new.finalizers().into_iter();
     let added: BTreeSet<&str> = now.filter(|name| !before.contains(name)).collect();
     let mut warnings = Vec::new();
@@ -396,3 +434,6 @@ fn finalizers(finalizers: &[&str], path: &Path, errors: &mut ErrorList) {
         ));
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,20 @@ pub(crate) fn settle_namespace(
     Ok(())
 }
 
+/// Says in a warning that what webhooks made of an object is meant.
+pub(crate) const AFTER_ADMISSION: &str = " after mutating admission happens";
+
+/// Drops owners that an object has twice, with a warning as of Kubernetes.
+pub(crate) fn dedup_owners(context: &Context, object: &mut Object, when: &str) {
+    let uids = resources::meta::dedup_owners(object);
+    if !uids.is_empty() {
+        context.warn(format!(
+            ".metadata.ownerReferences contains duplicate entries{when}; API server dedups owner references in 1.20+, and may reject such requests as early as 1.24; please fix your requests; duplicate UID(s) observed: {}",
+            uids.join(", ")
+        ));
+    }
+}
+
 /// Defaults, admits, prepares, validates and stores a new object.
 pub(crate) async fn create_object(
     context: &Context,
@@ -73,7 +87,7 @@ pub(crate) async fn create_object(
     dry_run: bool,
     owner: Owner<'_>,
 ) -> ApiResult<Outcome> {
-    definitions::refuse_terminating(resource)?;
+    definitions::refuse_terminating(resource, object.name())?;
     settle_namespace(context, resource, &mut object)?;
     if !object.resource_version().is_empty() && object.resource_version() != "0" {
         return Err(ApiError::bad_request(
@@ -81,6 +95,9 @@ pub(crate) async fn create_object(
         ));
     }
     strip_server_fields(&mut object);
+    if matches!(owner, Owner::Manager(..)) {
+        dedup_owners(context, &mut object, "");
+    }
     resource.default(&mut object);
     // What admission adds belongs to nobody.
     managed::track_new(context, resource, owner, &mut object).await;
@@ -88,6 +105,7 @@ pub(crate) async fn create_object(
     admission::prefetch(context, resource, &object).await?;
     let admission = Admission::new(context, Operation::Create, resource, "", dry_run);
     admission::mutate_tracked(&admission, &mut object).await?;
+    dedup_owners(context, &mut object, AFTER_ADMISSION);
     settle_namespace(context, resource, &mut object)?;
     strip_server_fields(&mut object);
     object.set_uid(&crate::chance::uuid().to_string());
@@ -151,7 +169,7 @@ pub(crate) async fn create_object(
         let server = &context.server;
         let mut extra = plan.fill(server, &mut object)?;
         plan.claim_address(context, &object, &mut extra).await?;
-        definitions::guard(server, resource, &mut extra)?;
+        definitions::guard(server, resource, object.name(), &mut extra)?;
         let names = definitions::settle(server, resource, &mut object, context.now).await?;
         let extra = extra.and(names);
         let errors = resource.validate(&object);
@@ -200,7 +218,7 @@ pub(crate) async fn create_object(
                     template = written.shown.object;
                 }
                 collisions += usize::from(is_taken || !is_charged);
-                definitions::is_open(server, resource).await?;
+                definitions::is_open(server, resource, template.name()).await?;
                 // What the client named is in the template; what we chose may be chosen anew.
                 plan.check_claims(&context.server, &template).await?;
             }

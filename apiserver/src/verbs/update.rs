@@ -189,13 +189,18 @@ impl Door<'_> {
     /// Decides what to store for `new` in place of `stored`.
     async fn successor(&self, mut new: Object, stored: &Object) -> ApiResult<Step> {
         let (context, resource) = (self.context, self.resource);
-        check_version(resource, &new, stored)?;
+        let is_patch = context.info.verb == "patch";
+        if !is_patch {
+            create::dedup_owners(context, &mut new, "");
+        }
+        check_version(resource, &new, stored, is_patch)?;
         carry_server_fields(&mut new, stored);
         resource.default(&mut new);
         let old = self.as_defaulted(stored, &new);
         let old = &*old;
         managed::track(context, resource, self.owner, old, &mut new).await;
         self.mutate(&mut new, old).await?;
+        create::dedup_owners(context, &mut new, create::AFTER_ADMISSION);
         if self.is_of_object() {
             resource.stamp_times(&mut new, Some(old), context.now);
             resource.prepare_update(&mut new, old);
@@ -226,6 +231,11 @@ impl Door<'_> {
             errors.extend(claim_rights::refusals(context, &new, old).await);
         }
         if !errors.is_empty() {
+            if self.is_of_object() {
+                for warning in resource.rule_warnings(&new, old) {
+                    context.warn(warning);
+                }
+            }
             return Err(ApiError::invalid(
                 &resource.group,
                 &resource.kind,
@@ -334,10 +344,11 @@ fn is_finished(resource: &Resource, object: &Object) -> bool {
         .is_none_or(|seconds| seconds == 0)
 }
 
-/// Optimistic concurrency: the version and uid that the client saw must be those that are there.
-fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<()> {
+/// Optimistic concurrency: the version and uid that the client saw must be those that are there. A patch that names another
+/// uid is no conflict: it is invalid, by which controllers tell that the object is not the one they mean.
+fn check_version(resource: &Resource, new: &Object, old: &Object, is_patch: bool) -> ApiResult<()> {
     let (group, plural) = (&resource.group, &resource.plural);
-    if !new.uid().is_empty() && new.uid() != old.uid() {
+    if !is_patch && !new.uid().is_empty() && new.uid() != old.uid() {
         let cause = format!(
             "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: UID in precondition: {}, UID in object meta: {}",
             resources::storage_key(resource, old.namespace(), old.name()),
@@ -367,23 +378,32 @@ fn check_version(resource: &Resource, new: &Object, old: &Object) -> ApiResult<(
     }
 }
 
-/// What only the server writes. (A client that names another generateName is refused by validation-free Kubernetes too: it
-/// is kept.)
-const SERVER_FIELDS: [&str; 6] = [
+/// What only the server writes.
+const SERVER_FIELDS: [&str; 5] = [
     "uid",
     "creationTimestamp",
     "deletionTimestamp",
     "deletionGracePeriodSeconds",
-    "generateName",
     "selfLink",
 ];
+
+/// Whether validation refuses another value than the one before: another identity, and a deletion that nobody asked for.
+fn is_refused(field: &str, is_there: bool) -> bool {
+    match field {
+        "uid" | "deletionGracePeriodSeconds" => true,
+        "deletionTimestamp" => !is_there,
+        _ => false,
+    }
+}
 
 /// What only the server writes stays as it was.
 fn carry_server_fields(new: &mut Object, old: &Object) {
     for field in SERVER_FIELDS {
         let path = ["metadata", field];
         let before = old.get(&path);
-        if new.get(&path) == before {
+        let wanted = new.get(&path);
+        let says_other = wanted.is_some_and(|value| !value.is_null() && *value != "");
+        if wanted == before || (says_other && is_refused(field, before.is_some())) {
             continue;
         }
         match before.cloned() {

@@ -276,8 +276,8 @@ async fn a_definition_goes_after_its_objects() {
     );
     assert_eq!(events.line().await, "DELETED free");
     let late = server.post(WIDGETS, widget("late", json!({}))).await;
-    let text = "create not allowed while custom resource definition is terminating";
-    assert_eq!(late.refused(), (405, "MethodNotAllowed", text));
+    let text = "widgets.example.com \"late\" is forbidden: create not allowed while custom resource definition is terminating";
+    assert_eq!(late.refused(), (403, "Forbidden", text));
     let listed = server.get("/apis/example.com/v1").await.ok();
     assert_eq!(
         listed["resources"][0]["verbs"],

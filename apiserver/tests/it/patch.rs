@@ -158,6 +158,38 @@ async fn patches_are_refused_for_the_right_reasons() {
     );
 }
 
+/// Controllers that patch an object by its uid take it for another one where that is invalid.
+#[tokio::test]
+async fn what_only_the_server_writes_is_invalid_in_a_patch() {
+    let server = Server::start().await;
+    server.post(MAPS, config_map("a", "1")).await.ok();
+    let uri = format!("{MAPS}/a");
+    for (field, value) in [
+        ("uid", json!("other")),
+        ("deletionTimestamp", json!("2026-01-01T00:00:00Z")),
+        ("deletionGracePeriodSeconds", json!(1)),
+    ] {
+        let mut patch = json!({"metadata": {}});
+        patch["metadata"][field] = value;
+        let answer = server.patch(&uri, "merge-patch+json", patch).await;
+        let (code, reason, text) = answer.refused();
+        assert_eq!((code, reason), (422, "Invalid"), "{field}");
+        assert!(text.contains(&format!("metadata.{field}: ")), "{text}");
+        assert!(text.ends_with(": field is immutable"), "{text}");
+    }
+    let renamed = json!({"metadata": {"generateName": "a-", "creationTimestamp": null}});
+    let renamed = server.patch(&uri, "merge-patch+json", renamed).await.ok();
+    assert_eq!(renamed["metadata"]["generateName"], "a-");
+    assert!(renamed["metadata"]["creationTimestamp"].is_string());
+    let mut other = config_map("a", "1");
+    other["metadata"]["uid"] = "other".into();
+    assert_eq!(server.put(&uri, other).await.refused().0, 409);
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "b", "uid": "u"});
+    let twice = json!({"metadata": {"ownerReferences": [owner, owner]}});
+    let owned = server.patch(&uri, "merge-patch+json", twice).await.ok();
+    assert_eq!(owned["metadata"]["ownerReferences"], json!([owner]));
+}
+
 /// Sends a patch as text, which may have a field twice.
 async fn patch_text(server: &Server, uri: &str, kind: &str, text: &'static str) -> Answer {
     let request = server
