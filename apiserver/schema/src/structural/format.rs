@@ -67,9 +67,13 @@ pub(super) fn matches(format: &str, text: &str) -> bool {
         "uri" => is_request_uri(text),
         "email" => is_email(text),
         "hostname" => is_hostname(text),
-        "ipv4" => text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv4()),
+        // Also where it is written as one of the newer sort.
+        "ipv4" => text.contains('.') && without_zeros(text).parse::<IpAddr>().is_ok(),
         "ipv6" => text.parse::<IpAddr>().is_ok_and(|ip| ip.is_ipv6()),
-        "cidr" => names::parse_cidr(text).is_some(),
+        "cidr" => text.split_once('/').is_some_and(|(address, bits)| {
+            let text = format!("{}/{}", without_zeros(address), without_zeros(bits));
+            names::parse_cidr(&text).is_some()
+        }),
         "mac" => is_mac(text),
         "uuid" => is_uuid(text, None),
         "uuid3" => is_uuid(text, Some('3')),
@@ -85,7 +89,7 @@ pub(super) fn matches(format: &str, text: &str) -> bool {
             matches!(digits.len(), 3 | 6) && is_hex(digits)
         }
         "rgbcolor" => is_rgb_color(text),
-        "byte" => BASE64.decode(text).is_ok(),
+        "byte" => !text.is_empty() && BASE64.decode(text).is_ok(),
         "date" => is_date(text),
         "duration" => is_duration(text),
         "datetime" => {
@@ -96,6 +100,26 @@ pub(super) fn matches(format: &str, text: &str) -> bool {
         "k8slongname" => names::is_dns1123_subdomain(text).is_empty(),
         _ => true,
     }
+}
+
+/// An address without the zeros before its decimal numbers, which Kubernetes still takes in values.
+fn without_zeros(text: &str) -> Cow<'_, str> {
+    let (head, numbers) = match text.rfind(':') {
+        Some(colon) if text.contains('.') => text.split_at(colon + 1),
+        Some(_) => return text.into(),
+        None => ("", text),
+    };
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let bare = numbers.split('.').map(|part| {
+        let short = part.trim_start_matches('0');
+        match (is_number(part), short) {
+            (true, "") => "0",
+            (true, short) => short,
+            (false, _) => part,
+        }
+    });
+    let bare: Vec<&str> = bare.collect();
+    format!("{head}{}", bare.join(".")).into()
 }
 
 fn is_hex(text: &str) -> bool {
@@ -124,7 +148,10 @@ fn is_request_uri(text: &str) -> bool {
         Some((_, port)) if !port.contains(']') => port,
         _ => "",
     };
-    !authority.contains([' ', '<', '>', '"']) && port.bytes().all(|b| b.is_ascii_digit())
+    let is_closed = authority.contains('[') == authority.contains(']');
+    is_closed
+        && !authority.contains([' ', '<', '>', '"'])
+        && port.bytes().all(|b| b.is_ascii_digit())
 }
 
 fn escapes_are_whole(text: &str) -> bool {
@@ -153,7 +180,6 @@ fn is_email(text: &str) -> bool {
 }
 
 fn is_hostname(text: &str) -> bool {
-    let text = text.strip_suffix('.').unwrap_or(text);
     let is_label = |label: &str| {
         let inside = |c: char| c.is_alphanumeric() || c == '-';
         (1..=63).contains(&label.len())
@@ -255,11 +281,15 @@ fn is_credit_card(text: &str) -> bool {
     known && sum.is_multiple_of(10)
 }
 
+/// Both separators have to be there.
 fn is_ssn(text: &str) -> bool {
     let mut rest = text;
     for (i, length) in [3, 2, 4].into_iter().enumerate() {
         if i > 0 {
-            rest = rest.strip_prefix(['-', ' ']).unwrap_or(rest);
+            match rest.strip_prefix(['-', ' ']) {
+                Some(after) => rest = after,
+                None => return false,
+            }
         }
         match rest.split_at_checked(length) {
             Some((group, after)) if group.bytes().all(|b| b.is_ascii_digit()) => rest = after,
@@ -326,38 +356,44 @@ fn is_go_duration(text: &str) -> bool {
     true
 }
 
+/// How many bytes at the beginning of a text are of such characters.
+fn span(text: &str, inside: fn(char) -> bool) -> usize {
+    text.find(|c: char| !inside(c)).unwrap_or(text.len())
+}
+
+/// Whether numbers with a unit are somewhere in the text; of other words nothing is said.
 fn is_spoken_duration(text: &str) -> bool {
-    let text = text.trim();
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let unit = text[digits..].trim();
-    let units = [
-        "ns",
-        "nano",
-        "nanosecond",
-        "us",
-        "µs",
-        "micro",
-        "microsecond",
-        "ms",
-        "milli",
-        "millisecond",
-        "s",
-        "sec",
-        "second",
-        "m",
-        "min",
-        "minute",
-        "h",
-        "hr",
-        "hour",
-        "d",
-        "day",
-        "w",
-        "wk",
-        "week",
+    // What begins like the last name of a unit is one too: `hours`.
+    const UNITS: [&[&str]; 8] = [
+        &["ns", "nano"],
+        &["us", "µs", "micro"],
+        &["ms", "milli"],
+        &["s", "sec"],
+        &["m", "min"],
+        &["h", "hr", "hour"],
+        &["d", "day"],
+        &["w", "wk", "week"],
     ];
-    let named = units.contains(&unit) || unit.strip_suffix('s').is_some_and(|u| units.contains(&u));
-    (1..=18).contains(&digits) && named
+    let (mut rest, mut found) = (text, false);
+    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+        rest = &rest[start..];
+        let (number, after) = rest.split_at(span(rest, |c| c.is_ascii_digit()));
+        let after = after.trim_start_matches(|c: char| c.is_ascii_whitespace());
+        let (unit, after) = after.split_at(span(after, |c| c.is_ascii_alphabetic() || c == 'µ'));
+        rest = after;
+        if unit.is_empty() {
+            continue;
+        }
+        if number.parse::<i64>().is_err() {
+            return false;
+        }
+        let unit = unit.to_lowercase();
+        found |= UNITS.iter().any(|names| {
+            let is_longer = names.last().is_some_and(|last| unit.starts_with(*last));
+            is_longer || names.contains(&unit.as_str())
+        });
+    }
+    found
 }
 
 #[cfg(test)]
@@ -375,7 +411,14 @@ mod tests {
             (
                 "uri",
                 vec!["http://a.b:80/c?d#e", "/a", "urn:x"],
-                vec!["", "a", "http://a b", "http://a:x", "http://a/%zz"],
+                vec![
+                    "",
+                    "a",
+                    "http://a b",
+                    "http://a:x",
+                    "http://a/%zz",
+                    "http://[::1",
+                ],
             ),
             (
                 "email",
@@ -385,13 +428,17 @@ mod tests {
             (
                 "hostname",
                 vec!["a", "a-b.example.com"],
-                vec!["", "-a", "a..b", "a.1"],
+                vec!["", "-a", "a..b", "a.1", "a."],
             ),
-            ("ipv4", vec!["1.2.3.4"], vec!["1.2.3", "::1", "01.2.3.4"]),
+            (
+                "ipv4",
+                vec!["1.2.3.4", "01.002.0.00", "::ffff:1.2.3.4"],
+                vec!["1.2.3", "::1", "1.2.3."],
+            ),
             ("ipv6", vec!["::1", "fe80::1"], vec!["1.2.3.4", "::g"]),
             (
                 "cidr",
-                vec!["10.0.0.0/8", "::/0"],
+                vec!["10.0.0.0/8", "::/0", "010.0.0.0/08"],
                 vec!["10.0.0.0", "10.0.0.0/33"],
             ),
             (
@@ -422,14 +469,18 @@ mod tests {
                 vec!["4111-1111-1111-1111"],
                 vec!["4111-1111-1111-1112", ""],
             ),
-            ("ssn", vec!["111-11-1111", "111111111"], vec!["111-11-111"]),
+            (
+                "ssn",
+                vec!["111-11-1111", "111 11-1111"],
+                vec!["111-11-111", "111111111"],
+            ),
             ("hexcolor", vec!["#FFF", "a1b2c3"], vec!["#FF", "#ggg"]),
             (
                 "rgbcolor",
                 vec!["rgb(1, 2,255)"],
                 vec!["rgb(1,2)", "rgb(1,2,256)", "rgb(01,2,3)"],
             ),
-            ("byte", vec!["", "YQ=="], vec!["YQ", "@"]),
+            ("byte", vec!["YQ=="], vec!["", "YQ", "@"]),
             (
                 "date",
                 vec!["2026-02-28"],
@@ -442,8 +493,17 @@ mod tests {
             ),
             (
                 "duration",
-                vec!["1h30m", "-1.5s", "0", "3 days", "22 ns"],
-                vec!["", "h", "1", "1x", "1..5s"],
+                vec![
+                    "1h30m",
+                    "-1.5s",
+                    "0",
+                    "3 days",
+                    "22 ns",
+                    "1..5s",
+                    "2 day 3 hours",
+                    "1e3s",
+                ],
+                vec!["", "h", "1", "1x", "1e", "99999999999999999999 s"],
             ),
             ("k8s-short-name", vec!["a-b"], vec!["A", "a.b"]),
             ("k8s-long-name", vec!["a.b"], vec!["A"]),

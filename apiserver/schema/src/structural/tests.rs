@@ -40,6 +40,7 @@ fn errors_are_those_of_kubernetes() {
             json!(1.5),
             vec![
                 r#"spec: Invalid value: "number": spec in body must be of type integer: "number""#,
+                r#"<nil>: Invalid value: "": Checked value must be of type integer (default format) in spec"#,
             ],
         ),
         (
@@ -121,7 +122,24 @@ fn errors_are_those_of_kubernetes() {
         (
             json!({"type": "integer", "format": "int32"}),
             json!(3_000_000_000_i64),
-            vec![],
+            vec![
+                r#"<nil>: Invalid value: "": Checked value must be of type integer with format int32 in spec"#,
+            ],
+        ),
+        (
+            json!({"type": "integer", "format": "int64"}),
+            json!(1.5),
+            vec![
+                r#"spec: Invalid value: "float64": spec in body must be of type int64: "float64""#,
+                r#"<nil>: Invalid value: "": Checked value must be of type integer with format int64 in spec"#,
+            ],
+        ),
+        (
+            json!({"type": "number", "format": "float"}),
+            json!(1e39),
+            vec![
+                r#"<nil>: Invalid value: "": Checked value must be of type number with format float in spec"#,
+            ],
         ),
         (
             json!({"x-kubernetes-int-or-string": true, "anyOf": [{"type": "integer"}, {"type": "string"}]}),
@@ -130,6 +148,7 @@ fn errors_are_those_of_kubernetes() {
                 r#"spec: Invalid value: "number": spec in body must be of type integer,string: "number""#,
                 r#"<nil>: Invalid value: "": "spec" must validate at least one schema (anyOf)"#,
                 r#"spec: Invalid value: "number": spec in body must be of type integer: "number""#,
+                r#"<nil>: Invalid value: "": Checked value must be of type integer (default format) in spec"#,
             ],
         ),
         (

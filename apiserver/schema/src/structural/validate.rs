@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 
 use super::node::{Additional, Limits, Node, NodeType};
 use super::{format, pattern};
@@ -193,14 +193,14 @@ fn demands(node: &Node, value: &Value, old: Option<&Value>, at: Place<'_>) -> Ou
     }
     if let Some(limits) = limits {
         junctions(limits, value, old, at, &mut outcome);
-        match value {
-            Value::String(text) => string(limits, text, value, at, &mut outcome),
-            Value::Number(number) => {
-                if let Some(number) = number.as_f64() {
-                    self::number(limits, number, value, at, &mut outcome);
-                }
-            }
-            _ => {}
+        if let Value::String(text) = value {
+            string(limits, text, value, at, &mut outcome);
+        }
+    }
+    if let Value::Number(number) = value {
+        range(node, number, at, &mut outcome);
+        if let (Some(limits), Some(number)) = (limits, number.as_f64()) {
+            self::number(limits, number, value, at, &mut outcome);
         }
     }
     if let Value::Array(items) = value {
@@ -232,7 +232,15 @@ fn of_type(node: &Node, value: &Value, at: Place<'_>, outcome: &mut Outcome) {
     if fits {
         outcome.matches += 1;
     } else {
-        outcome.misfit(at, expected, &found.into());
+        let format = node.limits.as_deref();
+        let format = format.and_then(|limits| limits.format.as_deref());
+        match (node.ty, format, found) {
+            // Of a number with a format, that is told instead of the type.
+            (Some(NodeType::Integer), Some(format), "number") => {
+                outcome.misfit(at, format, &"float64".into());
+            }
+            _ => outcome.misfit(at, expected, &found.into()),
+        }
     }
 }
 
@@ -350,7 +358,37 @@ fn string(limits: &Limits, text: &str, value: &Value, at: Place<'_>, outcome: &m
     }
 }
 
-/// Formats of numbers (`int32`, ..) are not looked at: Kubernetes never refused what exceeds them.
+/// Whether a number is one that its type and format can hold.
+fn range(node: &Node, number: &Number, at: Place<'_>, outcome: &mut Outcome) {
+    let format = node.limits.as_deref();
+    let format = format.and_then(|limits| limits.format.as_deref());
+    let float = number.as_f64();
+    let whole = number.as_i64().or_else(|| float.and_then(exact_i64));
+    let fits = match (node.ty, format) {
+        (Some(NodeType::Integer), Some("int32")) => whole.is_some_and(|n| i32::try_from(n).is_ok()),
+        (Some(NodeType::Integer), _) => whole.is_some(),
+        (Some(NodeType::Number), Some("float")) => float.is_none_or(|n| (n as f32).is_finite()),
+        _ => true,
+    };
+    let Some(ty) = node.ty.filter(|_| !fits) else {
+        return;
+    };
+    let format = match format {
+        Some(format) => format!("with format {format}"),
+        None => "(default format)".to_owned(),
+    };
+    outcome.add(FieldError {
+        kind: ErrorKind::Invalid,
+        path: NOWHERE.to_owned(),
+        value: "".into(),
+        detail: format!(
+            "Checked value must be of type {} {format} in {}",
+            ty.as_str(),
+            shown(at)
+        ),
+    });
+}
+
 fn number(limits: &Limits, number: f64, value: &Value, at: Place<'_>, outcome: &mut Outcome) {
     let before = outcome.errors.len();
     if let Some(factor) = limits.multiple_of {
