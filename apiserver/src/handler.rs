@@ -542,7 +542,15 @@ fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiRe
     }
     if !info.subresource.is_empty() {
         let Some(subresource) = resource.subresource(&info.subresource) else {
-            return Ok(Route::NotFound);
+            return match resource.custom.is_some() {
+                // Kubernetes says so of the object.
+                true => Err(ApiError::not_found(
+                    &resource.group,
+                    &resource.plural,
+                    &info.name,
+                )),
+                false => Ok(Route::NotFound),
+            };
         };
         // A backend may know methods that are no verbs: who may use any verb may use them.
         let any_verb = info.is_proxied() && info.verb.is_empty();

@@ -16,17 +16,21 @@ pub(super) fn checked(schema: &Structural, value: &mut Value, problems: &mut Pro
             go_kind(value)
         )));
     }
-    let unknown = schema.prune(value);
+    let mut unknown = schema.prune(value);
+    unknown.sort();
     super::settle_numbers(value);
     let mut lost = Problems {
         muted: problems.muted,
         ..Problems::default()
     };
     walk(schema.root(), value, &Path::root(), &mut lost)?;
-    let mut paths: Vec<String> = lost.list.into_iter().map(|(_, path)| path).collect();
-    paths.extend(unknown);
-    paths.sort();
-    for path in paths {
+    let mut lost: Vec<String> = lost.list.into_iter().map(|(_, path)| path).collect();
+    lost.sort();
+    // Kubernetes looks at the metadata of the object first, and at that of resources within it last.
+    let (first, last): (Vec<String>, Vec<String>) = lost
+        .into_iter()
+        .partition(|path| path.starts_with("metadata."));
+    for path in first.into_iter().chain(unknown).chain(last) {
         problems.note_path(Problem::Unknown, path);
     }
     Ok(())
@@ -96,7 +100,14 @@ fn resource(
         Some(Value::Object(fields)) => {
             let path = path.child("metadata");
             let trail = Trail::new(None, Step::Name(path.as_str()));
-            Walk { problems }.object(object_meta(), fields, Some(&trail))
+            let walked = Walk { problems }.object(object_meta(), fields, Some(&trail));
+            walked.map_err(|error| match error {
+                // Kubernetes decodes it for itself, and names its fields from there.
+                DecodeError::Type(text) if path.as_str() == "metadata" => {
+                    DecodeError::Type(text.replacen(".metadata.", ".", 1))
+                }
+                other => other,
+            })
         }
         Some(other) => Err(DecodeError::Type(format!(
             "json: cannot unmarshal {} into Go value of type v1.ObjectMeta",

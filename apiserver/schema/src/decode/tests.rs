@@ -360,11 +360,11 @@ fn custom_resources_are_pruned_and_their_metadata_is_typed() {
     assert_eq!(
         decoded.unknown,
         [
-            "extra",
             "metadata.nope",
-            "spec.inner.metadata.no",
+            "extra",
             "spec.list[1].c",
-            "spec.no"
+            "spec.no",
+            "spec.inner.metadata.no"
         ]
     );
     assert_eq!(
@@ -403,7 +403,7 @@ fn custom_resources_are_pruned_and_their_metadata_is_typed() {
         ),
         (
             br#"{"metadata":{"labels":{"a":1}}}"#,
-            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string",
+            "json: cannot unmarshal number into Go struct field ObjectMeta.labels of type string",
         ),
     ] {
         let found = json(&schema, body, FieldValidation::Ignore).unwrap_err();
@@ -420,6 +420,17 @@ fn custom_resources_are_pruned_and_their_metadata_is_typed() {
         [
             r#"line 1: key "size" already set in map"#,
             r#"unknown field "spec.nope""#
+        ]
+    );
+    let both = json!({"Spec": 1, "metadata": {"no": 1}, "spec": {"no": 1}});
+    assert_eq!(
+        value(&schema, both, FieldValidation::Warn)
+            .unwrap()
+            .problems,
+        [
+            r#"unknown field "metadata.no""#,
+            r#"unknown field "Spec""#,
+            r#"unknown field "spec.no""#
         ]
     );
     let patched = value(&schema, json!({"spec": {"no": 1}}), FieldValidation::Strict);
