@@ -151,7 +151,6 @@ impl Operation<'_> {
             set.drop_field(path);
         }
         let own = managers.entry(Entry::new(self.who, true));
-        let says_other = own.set != set;
         let last = std::mem::replace(&mut own.set, set);
         let own_version = self.who.api_version.to_owned();
         let last_version = std::mem::replace(&mut own.api_version, own_version);
@@ -188,7 +187,8 @@ impl Operation<'_> {
             return Ok(Err(conflicts));
         }
         managers.give_up(&seen, |entry| !entry.is_same(&own));
-        let changed = says_other || !seen.own().is_empty();
+        // Who changes nothing of the object, and only says what it owns, leaves no time.
+        let changed = !seen.own().is_empty();
         let mut entries = managers.0.iter_mut();
         if let Some(entry) = entries.find(|entry| changed && entry.is_same(&own)) {
             entry.time = Some(self.who.now.to_owned());

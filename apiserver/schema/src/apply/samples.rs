@@ -373,6 +373,33 @@ fn items_come_in_the_order_of_the_configuration() {
 }
 
 #[test]
+fn only_a_change_of_the_object_has_a_time() {
+    let apply_at = |live: &Value, spec: Value, manager: &str, now: &str| {
+        apply(deployment(), live, &config(spec), &who(manager, now), false).unwrap()
+    };
+    let times = |object: &Value| -> Vec<Value> {
+        let entries = object["metadata"]["managedFields"].as_array();
+        entries.unwrap().iter().map(|e| e["time"].clone()).collect()
+    };
+    let both = json!({"replicas": 1, "paused": true});
+    let live = apply_at(&nothing(), both, "one", "2026-01-01T00:00:00Z");
+    let one = json!({"replicas": 1});
+    let live = apply_at(&live, one.clone(), "two", "2026-01-01T00:00:01Z");
+    // Who joins the owners has none, and stands first.
+    assert_eq!(times(&live), [json!(null), json!("2026-01-01T00:00:00Z")]);
+    assert!(owners(&live)[0].starts_with("two/Apply"));
+    let paused = json!({"paused": true});
+    let live = apply_at(&live, paused.clone(), "one", "2026-01-01T00:00:02Z");
+    assert_eq!(times(&live), [json!(null), json!("2026-01-01T00:00:00Z")]);
+    assert!(owners(&live)[1].ends_with(r#"{"f:spec":{"f:paused":{}}}"#));
+    let live = apply_at(&live, json!({"replicas": 2}), "two", "2026-01-01T00:00:03Z");
+    assert_eq!(
+        times(&live),
+        [json!("2026-01-01T00:00:00Z"), json!("2026-01-01T00:00:03Z")]
+    );
+}
+
+#[test]
 fn a_null_takes_a_value_away() {
     let live = applied(
         &nothing(),

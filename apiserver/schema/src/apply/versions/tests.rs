@@ -103,7 +103,7 @@ fn a_field_that_another_version_calls_otherwise_is_the_same_field() {
     let shared = applied(&live, &same, &two, false).unwrap();
     assert_eq!(
         entries(&shared),
-        ["one x.io/v1 f:paused,f:size", "two x.io/v2 f:replicas"]
+        ["two x.io/v2 f:replicas", "one x.io/v1 f:paused,f:size"]
     );
 
     let other = object("v2", json!({"replicas": 2}));
