@@ -40,7 +40,8 @@ impl Configuration {
         let decoded = schema::decode::yaml(None, body, FieldValidation::Warn)
             .map_err(|error| ApiError::bad_request(format!("error decoding YAML: {error}")))?;
         let value = &decoded.value;
-        if !value.is_object() {
+        // No document at all is an object of no kind.
+        if !value.is_object() && !value.is_null() {
             return Err(ApiError::bad_request(format!(
                 "error decoding YAML: error unmarshaling JSON: while decoding JSON: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
                 schema::object::kind_of(value)

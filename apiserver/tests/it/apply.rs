@@ -270,6 +270,12 @@ async fn bad_configurations_are_refused_with_kubernetes_texts() {
         ),
         (
             "fieldManager=x",
+            String::new(),
+            400,
+            "invalid object type: /, Kind=",
+        ),
+        (
+            "fieldManager=x",
             map(json!({"kind": "Secret"})),
             400,
             "invalid object type: /v1, Kind=Secret",
