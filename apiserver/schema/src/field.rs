@@ -192,6 +192,11 @@ impl FieldError {
         FieldError::of(ErrorKind::Duplicate, path, value.into(), "")
     }
 
+    /// A duplicate, with a value that says nothing in a text.
+    pub fn duplicate_part(path: &Path) -> FieldError {
+        FieldError::of(ErrorKind::Duplicate, path, OMITTED.into(), "")
+    }
+
     pub fn not_found(path: &Path, value: impl Into<Value>) -> FieldError {
         FieldError::of(ErrorKind::NotFound, path, value.into(), "")
     }

@@ -32,6 +32,13 @@ pub(super) struct Part {
     pub(super) correlates: bool,
 }
 
+impl Part {
+    /// Whether the schema says that the values have parts.
+    pub(super) fn is_container(&self) -> bool {
+        matches!(self.type_name, "object" | "array")
+    }
+}
+
 #[derive(Debug)]
 pub(super) struct Compiled {
     pub(super) rule: Rule,

@@ -188,7 +188,7 @@ impl Judge {
         match outcome {
             Ok(Value::Bool(true)) => {}
             Ok(_) => {
-                let error = self.failure(part, rule, &variables, path);
+                let error = self.failure(part, rule, (value, &variables), path);
                 if !rule.uses_old && seen.unchanged(value) {
                     self.judgement.warnings.push(error.to_string());
                 } else {
@@ -215,7 +215,7 @@ impl Judge {
         &mut self,
         part: &Part,
         rule: &Compiled,
-        variables: &Variables<'_>,
+        (value, variables): (&Json, &Variables<'_>),
         path: &Path,
     ) -> FieldError {
         let mut place = shown(path);
@@ -242,8 +242,11 @@ impl Judge {
         match &*rule.rule.reason {
             "FieldValueForbidden" => FieldError::forbidden(&place, detail),
             "FieldValueRequired" => FieldError::required(&place, detail),
-            "FieldValueDuplicate" => FieldError::duplicate(&place, part.type_name),
-            _ => FieldError::invalid(&place, part.type_name, detail),
+            // Whole objects and lists would only hide the text.
+            "FieldValueDuplicate" if part.is_container() => FieldError::duplicate_part(&place),
+            "FieldValueDuplicate" => FieldError::duplicate(&place, value.clone()),
+            _ if part.is_container() => FieldError::invalid_part(&place, detail),
+            _ => FieldError::invalid(&place, value.clone(), detail),
         }
     }
 
