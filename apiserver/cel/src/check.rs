@@ -18,6 +18,8 @@ pub(crate) struct Checker<'e> {
     pub(crate) uses: BTreeSet<String>,
     /// The fields that are taken from variables themselves, as `variable.field`.
     pub(crate) fields: BTreeSet<String>,
+    /// Whether lists and maps that are written out may mix types here.
+    mixed: bool,
 }
 
 /// The type that a name means, if it is the name of one.
@@ -38,6 +40,12 @@ pub(crate) fn type_named(name: &str) -> Option<&str> {
         "duration",
         "google.protobuf.Timestamp",
         "google.protobuf.Duration",
+        "kubernetes.NamedFormat",
+        "kubernetes.Quantity",
+        "kubernetes.Semver",
+        "kubernetes.URL",
+        "net.CIDR",
+        "net.IP",
     ];
     NAMES.iter().copied().find(|known| *known == name)
 }
@@ -68,6 +76,7 @@ impl<'e> Checker<'e> {
             issues: Vec::new(),
             uses: BTreeSet::new(),
             fields: BTreeSet::new(),
+            mixed: false,
         }
     }
 
@@ -90,8 +99,24 @@ impl<'e> Checker<'e> {
         )
     }
 
+    /// The name of a type with dots in it, where no variable has the name of its first part.
+    fn type_of_library(&self, expr: &Expr) -> Option<String> {
+        if !matches!(expr.kind, Kind::Select { .. }) {
+            return None;
+        }
+        let full = expr.dotted().filter(|full| type_named(full).is_some())?;
+        let (first, _) = full.split_once('.')?;
+        let is_variable = self.scopes.iter().any(|(known, _)| &**known == first)
+            || self.environment.variable(first).is_some();
+        (!is_variable).then_some(full)
+    }
+
     /// Some variables have a dot in their names.
     fn join_dotted(&mut self, expr: &mut Expr) {
+        if let Some(full) = self.type_of_library(expr) {
+            expr.kind = Kind::Ident(full.into());
+            return;
+        }
         let Kind::Select { operand, field, .. } = &expr.kind else {
             return;
         };
@@ -237,7 +262,11 @@ impl<'e> Checker<'e> {
     }
 
     fn call(&mut self, at: u32, call: &mut Call) -> Type {
+        // What is formatted is of any type.
+        let around = self.mixed;
+        self.mixed |= call.member && &*call.name == "format";
         let args: Vec<Type> = call.args.iter_mut().map(|arg| self.check(arg)).collect();
+        self.mixed = around;
         self.literals(call);
         let Some(signatures) = functions::signatures(&call.name) else {
             let text = format!("undeclared reference to '{}' (in container '')", call.name);
@@ -320,10 +349,14 @@ impl<'e> Checker<'e> {
         let Some(known) = known else {
             return Some(ty.clone());
         };
-        if !alike(&known, ty) {
+        if alike(&known, ty) {
+            return Some(join(known, ty));
+        }
+        // One error says it for all entries.
+        if !self.mixed {
             self.complain(at, format!("expected type '{known}' but found '{ty}'"));
         }
-        Some(join(known, ty))
+        Some(Type::Dyn)
     }
 
     fn list(&mut self, items: &mut [Entry<()>]) -> Type {

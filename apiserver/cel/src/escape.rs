@@ -7,7 +7,8 @@ const KEYWORDS: &[&str] = &["true", "false", "null", "in"];
 /// After a first `__`, which itself is spelled `__underscores__`.
 const SYMBOLS: &[(&str, char)] = &[("dot", '.'), ("dash", '-'), ("slash", '/')];
 
-fn is_keyword(name: &str) -> bool {
+/// Whether the name of a property is a word of the language.
+pub(crate) fn is_keyword(name: &str) -> bool {
     KEYWORDS.contains(&name) || RESERVED.contains(&name)
 }
 

@@ -529,6 +529,25 @@ fn bind(mut args: Vec<Expr>, at: u32) -> Parsed {
     )
 }
 
+/// `list.sortBy(item, key)`: the list is worked out once, and each of its items once more for its key.
+fn sort_by(operand: Expr, mut args: Vec<Expr>, at: u32) -> Parsed {
+    // No expression can spell this name.
+    let whole = node(at, Kind::Ident("@sorted".into()))?;
+    let first = variable(&args[0], "argument is not an identifier")?;
+    let fold = Comprehension {
+        fold: Fold::List,
+        range: whole.clone(),
+        first,
+        second: None,
+        condition: None,
+        body: args.remove(1),
+    };
+    let keys = node(at, Kind::Fold(Box::new(fold)))?;
+    let name = functions::sequences::SORT_BY_KEYS;
+    let sorted = call(name.into(), true, vec![whole.clone(), keys], at)?;
+    bind(vec![whole, operand, sorted], at)
+}
+
 fn call(name: Arc<str>, member: bool, args: Vec<Expr>, at: u32) -> Parsed {
     let native = functions::native(&name);
     node(
@@ -605,6 +624,7 @@ fn member_macro(operand: Expr, name: Arc<str>, mut args: Vec<Expr>, at: u32) -> 
                 },
             );
         }
+        ("sortBy", 2) => return sort_by(operand, args, at),
         _ => {
             args.insert(0, operand);
             return call(name, true, args, at);

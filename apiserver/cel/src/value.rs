@@ -170,7 +170,10 @@ impl<'a> Value<'a> {
     fn json_text(text: &'a str, ty: &Type) -> Value<'a> {
         let plain = || Value::String(Text::Borrowed(text));
         match ty {
-            Type::Timestamp => time::parse_timestamp(text).map_or_else(plain, Value::Timestamp),
+            Type::Timestamp => {
+                let nanos = time::parse_timestamp(text).or_else(|| time::parse_date(text));
+                nanos.map_or_else(plain, Value::Timestamp)
+            }
             Type::Duration => time::parse_duration(text).map_or_else(plain, Value::Duration),
             Type::Bytes => {
                 let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok();
@@ -302,7 +305,9 @@ impl<'a> Map<'a> {
         match self {
             Map::Json(fields, Type::Object(object)) => {
                 let (name, ty) = object.field(name)?;
-                Some(Value::json(fields.get(&*name)?, &ty))
+                // A field that the type names and that is null is as good as none.
+                let value = fields.get(&*name).filter(|value| !value.is_null())?;
+                Some(Value::json(value, &ty))
             }
             Map::Json(fields, Type::Map(types)) => Some(Value::json(fields.get(name)?, &types.1)),
             Map::Json(fields, _) => Some(Value::json(fields.get(name)?, &Type::Dyn)),
@@ -340,7 +345,8 @@ impl<'a> Map<'a> {
     pub fn keys(&self) -> Vec<Key<'a>> {
         match self {
             Map::Json(fields, Type::Object(object)) => {
-                let spelled = fields.keys().filter_map(|name| object.spelled(name));
+                let there = fields.iter().filter(|(_, value)| !value.is_null());
+                let spelled = there.filter_map(|(name, _)| object.spelled(name));
                 spelled
                     .map(|name| Key::String(Text::Shared(name.into())))
                     .collect()
@@ -447,10 +453,22 @@ impl Steps {
         if a.len() != b.len() || !self.take(a.len()) {
             return false;
         }
-        a.keys().iter().all(|key| match (a.get(key), b.get(key)) {
+        let same = a.keys().iter().all(|key| match (a.get(key), b.get(key)) {
             (Some(a), Some(b)) => self.equal(&a, &b),
             _ => false,
-        })
+        });
+        same && self.hidden(a, b)
+    }
+
+    /// Whether the fields are the same that expressions cannot see: they count all the same.
+    fn hidden(&mut self, a: &Map<'_>, b: &Map<'_>) -> bool {
+        let (Map::Json(fields, Type::Object(object)), Map::Json(others, _)) = (a, b) else {
+            return true;
+        };
+        let mut hidden = fields
+            .iter()
+            .filter(|(name, _)| object.spelled(name).is_none());
+        hidden.all(|(name, value)| self.take(1) && others.get(name) == Some(value))
     }
 
     fn lists(&mut self, a: &List<'_>, b: &List<'_>) -> bool {

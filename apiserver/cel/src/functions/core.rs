@@ -230,7 +230,7 @@ pub(crate) fn double_text(value: f64) -> String {
         };
     }
     let plain = format!("{value}");
-    if value != 0.0 && !(1e-4..1e21).contains(&value.abs()) {
+    if value != 0.0 && !(1e-4..1e6).contains(&value.abs()) {
         let text = format!("{value:e}");
         let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
         let (sign, exponent) = exponent

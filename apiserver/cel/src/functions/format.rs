@@ -78,7 +78,7 @@ fn write(
         ('d', Value::Uint(value)) => value.to_string(),
         ('d', Value::Double(value)) if !value.is_finite() => special(*value),
         ('f', value) => fixed(number(value, "fixed-point")?, precision.unwrap_or(6)),
-        ('e', value) => scientific(number(value, "scientific")?, precision.unwrap_or(6)),
+        ('e', value) => scientific(number(value, "scientific")?),
         ('b', Value::Bool(value)) => u8::from(*value).to_string(),
         ('b', Value::Int(value)) => signed(*value, format!("{:b}", value.unsigned_abs())),
         ('b', Value::Uint(value)) => format!("{value:b}"),
@@ -163,24 +163,51 @@ fn special(value: f64) -> String {
     }
 }
 
-fn fixed(value: f64, precision: usize) -> String {
-    if value.is_finite() {
-        format!("{value:.precision$}")
-    } else {
-        special(value)
+/// What is no number, as cel-go writes it in English.
+fn foreign(value: f64) -> String {
+    match value {
+        value if value.is_nan() => "NaN".into(),
+        value if value > 0.0 => "∞".into(),
+        _ => "-∞".into(),
     }
 }
 
-fn scientific(value: f64, precision: usize) -> String {
+/// With commas between thousands, as cel-go writes numbers in English.
+fn fixed(value: f64, precision: usize) -> String {
     if !value.is_finite() {
-        return special(value);
+        return foreign(value);
     }
-    let text = format!("{value:.precision$e}");
+    let text = format!("{value:.precision$}");
+    let (sign, digits) = text
+        .strip_prefix('-')
+        .map_or(("", &*text), |rest| ("-", rest));
+    let (whole, part) = digits.split_at(digits.find('.').unwrap_or(digits.len()));
+    let mut made = String::from(sign);
+    for (at, digit) in whole.chars().enumerate() {
+        if at > 0 && (whole.len() - at).is_multiple_of(3) {
+            made.push(',');
+        }
+        made.push(digit);
+    }
+    made + part
+}
+
+/// As cel-go writes it in English, where six digits follow the point whatever is asked for.
+fn scientific(value: f64) -> String {
+    static RAISED: [char; 10] = ['⁰', '¹', '²', '³', '⁴', '⁵', '⁶', '⁷', '⁸', '⁹'];
+    if !value.is_finite() {
+        return foreign(value);
+    }
+    let text = format!("{value:.6e}");
     let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
     let (sign, exponent) = exponent
         .strip_prefix('-')
-        .map_or(('+', exponent), |rest| ('-', rest));
-    format!("{digits}e{sign}{exponent:0>2}")
+        .map_or(("", exponent), |rest| ("⁻", rest));
+    let exponent = format!("{exponent:0>2}");
+    let raised = exponent
+        .chars()
+        .filter_map(|digit| RAISED.get(digit.to_digit(10)? as usize));
+    format!("{digits}×10{sign}{}", raised.collect::<String>())
 }
 
 /// What `%s` makes of any value.

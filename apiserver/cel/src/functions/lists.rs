@@ -6,6 +6,7 @@ use super::Function;
 use crate::ast::Binary;
 use crate::meter::{EvalError, Meter, Outcome};
 use crate::operators::{binary, compare};
+use crate::types::Type;
 use crate::value::{List, Value};
 
 const COMPARABLE: &[&str] = &[
@@ -88,12 +89,25 @@ fn sum<'a>(meter: &mut Meter<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     let list = list(meter, args)?;
     let mut items = list.iter();
     let Some(mut total) = items.next() else {
-        return Ok(Value::Int(0));
+        return Ok(zero(list));
     };
     for item in items {
         total = binary(meter, Binary::Add, &total, &item)?;
     }
     Ok(total)
+}
+
+/// The sum of no items: what the list could have had says of which type it is.
+fn zero<'a>(list: &List<'_>) -> Value<'a> {
+    let List::Json(_, Type::List(types)) = list else {
+        return Value::Int(0);
+    };
+    match types.item {
+        Type::Duration => Value::Duration(0),
+        Type::Double => Value::Double(0.0),
+        Type::Uint => Value::Uint(0),
+        _ => Value::Int(0),
+    }
 }
 
 fn extreme<'a>(meter: &mut Meter<'_>, args: &[Value<'a>], wanted: Ordering) -> Outcome<'a> {

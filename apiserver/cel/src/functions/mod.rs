@@ -13,6 +13,7 @@ mod optionals;
 mod quantity;
 pub(crate) mod regexes;
 pub(crate) mod semver;
+pub(crate) mod sequences;
 mod sets;
 mod strings;
 pub(crate) mod time;
@@ -40,6 +41,7 @@ const ALL: &[&[Function]] = &[
     strings::FUNCTIONS,
     format::FUNCTIONS,
     lists::FUNCTIONS,
+    sequences::FUNCTIONS,
     sets::FUNCTIONS,
     regexes::FUNCTIONS,
     url::FUNCTIONS,

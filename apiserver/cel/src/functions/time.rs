@@ -97,6 +97,11 @@ pub(crate) fn parse_timestamp(text: &str) -> Option<i128> {
     is_in_range(nanos).then_some(nanos)
 }
 
+/// A day (`2000-12-31`), which is its first moment.
+pub(crate) fn parse_date(text: &str) -> Option<i128> {
+    parse_timestamp(&format!("{text}T00:00:00Z"))
+}
+
 pub(crate) fn format_timestamp(nanos: i128) -> String {
     let text = OffsetDateTime::from_unix_timestamp_nanos(nanos).ok();
     let text = text.and_then(|time| {

@@ -112,6 +112,11 @@ pub(crate) fn parse(text: &str) -> Option<Url> {
     };
     let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
     let well_formed = is_host(host) && escapes_are_whole(path);
+    // A fragment is no part of what it follows.
+    let (path, query) = match path.split_once('#') {
+        Some((path, _)) => (path, ""),
+        None => (path, query.split('#').next().unwrap_or_default()),
+    };
     well_formed.then(|| Url {
         scheme,
         host: host.into(),

@@ -7,6 +7,7 @@
 use schema::structural::{Additional, Node, NodeType};
 
 use crate::ast::{Binary, Comprehension, Expr, Fold, Kind, Literal};
+use crate::functions::sequences::SORT_BY_KEYS;
 
 /// Bytes of a request.
 const REQUEST_BYTES_MAX: u64 = 3 * 1024 * 1024;
@@ -309,6 +310,9 @@ impl<'n> Estimator<'n> {
             }
             "int" | "uint" | "double" | "duration" | "timestamp" | "quantity" | "ip" | "cidr"
             | "url" => (walk(sizes(0)), SHORT),
+            "sort" | "reverse" | "distinct" | "slice" | "flatten" | SORT_BY_KEYS => {
+                (sizes(0), sizes(0))
+            }
             "isSorted" | "sum" | "min" | "max" | "indexOf" | "lastIndexOf" => (sizes(0), SHORT),
             "sets.contains" | "sets.intersects" | "sets.equivalent" => {
                 (sizes(0).saturating_mul(sizes(1)), 1)
@@ -318,7 +322,19 @@ impl<'n> Estimator<'n> {
             _ => (1, SHORT),
         };
         self.pay(cost.max(1));
-        let keeps = matches!(name, "dyn" | "orValue" | "or" | "value" | "optional.of");
+        let keeps = matches!(
+            name,
+            "dyn"
+                | "orValue"
+                | "or"
+                | "value"
+                | "optional.of"
+                | "sort"
+                | "reverse"
+                | "distinct"
+                | "slice"
+                | SORT_BY_KEYS
+        );
         match args.first() {
             Some(first) if keeps => *first,
             _ => Known::sized(made),

@@ -266,3 +266,51 @@ fn rules_that_no_budget_could_pay_are_refused() {
     });
     assert_eq!(complaints(usual), Vec::<String>::new());
 }
+
+#[test]
+fn reserved_words_are_names_of_fields_after_a_dot() {
+    let properties = json!({
+        "if": {"type": "integer"},
+        "namespace": {"type": "string"},
+        "a": {"type": "object", "properties": {"for": {"type": "integer"}}, "x-kubernetes-validations": [
+            {"rule": "self.for == 1 && self.__for__ == 1 && has(self.for)"}]},
+    });
+    let object = json!({"if": 1, "namespace": "x", "a": {"for": 1}});
+    assert!(complaints(properties.clone()).is_empty());
+    assert!(judged(properties.clone(), object, None).0.is_empty());
+    let object = json!({"a": {"for": 2}});
+    assert_eq!(judged(properties, object, None).0.len(), 1);
+}
+
+#[test]
+fn nulls_dates_and_what_is_hidden() {
+    let object = |properties: Json, rule: &str| json!({"o": {"type": "object", "properties": properties, "x-kubernetes-validations": [{"rule": rule}]}});
+    let free = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    for (properties, rule, value) in [
+        (
+            json!({"n": {"type": "string", "nullable": true}}),
+            "!has(self.n)",
+            json!({"n": null}),
+        ),
+        (
+            json!({"d": {"type": "string", "format": "date"}}),
+            "self.d == timestamp('1997-07-16T00:00:00Z') && self.d.getDate() == 16",
+            json!({"d": "1997-07-16"}),
+        ),
+        (
+            json!({"l": {"type": "array", "items": free}}),
+            "self.l[0] != self.l[1] && self.l[1] == self.l[2]",
+            json!({"l": [{"a": 1}, {"a": 2}, {"a": 2}]}),
+        ),
+        (
+            json!({"l": {"type": "array", "items": {"type": "string", "format": "duration"}}}),
+            "self.l.sum() == duration('0s')",
+            json!({"l": []}),
+        ),
+    ] {
+        let schema = object(properties, rule);
+        assert_eq!(complaints(schema.clone()), Vec::<String>::new(), "{rule}");
+        let (errors, _) = judged(schema, json!({"o": value}), None);
+        assert!(errors.is_empty(), "{errors:?}");
+    }
+}

@@ -26,10 +26,17 @@ impl ObjectType for SchemaObject {
     }
 
     fn field(&self, name: &str) -> Option<(Arc<str>, Type)> {
-        let at = self
-            .fields
-            .binary_search_by(|(known, ..)| (**known).cmp(name))
-            .ok()?;
+        let find = |spelled: &str| {
+            let found = self
+                .fields
+                .binary_search_by(|(known, ..)| (**known).cmp(spelled));
+            found.ok()
+        };
+        // After a dot, words that are reserved may be spelled as they are, too.
+        let at = find(name).or_else(|| {
+            let spelled = crate::escape(name).filter(|_| crate::escape::is_keyword(name))?;
+            find(&spelled)
+        })?;
         let (_, name, ty) = &self.fields[at];
         Some((name.clone(), ty.clone()))
     }
