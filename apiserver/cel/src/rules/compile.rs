@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use schema::field::{ErrorList, FieldError, Path};
 use schema::structural::{Additional, Node, Rule, Structural};
-use schema::types::{self, MapType};
+use schema::types;
 
 use super::estimate::{self, RULE_COST_MAX, SCHEMA_COST_MAX, SLACK};
 use super::types::Types;
+use super::validate::default_errors;
 use crate::types::Type;
 use crate::{Environment, Program};
 
@@ -151,7 +152,8 @@ struct Compiler {
 fn correlates(node: &Node) -> bool {
     match node.items {
         Some(_) => node.list_type == Some(types::ListType::Map),
-        None => node.map_type != Some(MapType::Atomic),
+        // Fields have one also where writers replace them together.
+        None => true,
     }
 }
 
@@ -205,7 +207,7 @@ impl Compiler {
             && additional.is_none()
             && items.is_none()
             && all_of.is_empty();
-        (!is_empty).then(|| Part {
+        let part = (!is_empty).then(|| Part {
             ty: ty.unwrap_or(Type::Dyn),
             type_name: node.ty.map_or("", |ty| ty.as_str()),
             rules,
@@ -215,7 +217,20 @@ impl Compiler {
             all_of,
             list_keys: node.list_keys.to_vec(),
             correlates: correlates(node),
-        })
+        });
+        self.check_default(node, part.as_ref(), place);
+        part
+    }
+
+    /// The default of a schema keeps to the rules here and below, as what is new and as what stays.
+    fn check_default(&mut self, node: &Node, part: Option<&Part>, place: &Place) {
+        let (Some(default), Some(part), Some(path)) = (&node.default, part, &place.path) else {
+            return;
+        };
+        let Some(errors) = self.errors.as_mut().filter(|errors| errors.is_empty()) else {
+            return;
+        };
+        errors.extend(default_errors(part, default, &path.child("default")));
     }
 
     fn rules(&mut self, node: &Node, ty: Option<&Type>, place: &Place) -> Vec<Compiled> {
@@ -261,9 +276,12 @@ impl Compiler {
         let uses_old = program
             .as_ref()
             .is_ok_and(|program| program.uses("oldSelf"));
-        if let (true, Some(within), Some(path)) =
-            (uses_old || optional_old, &place.uncorrelated, &path)
-        {
+        if let (false, Some(optional), Some(path)) = (uses_old, rule.optional_old_self, &path) {
+            let text = "may not be set if oldSelf is not used in rule";
+            let path = path.child("optionalOldSelf");
+            self.complain(FieldError::invalid(&path, optional, text));
+        }
+        if let (true, Some(within), Some(path)) = (uses_old, &place.uncorrelated, &path) {
             let text = format!(
                 "oldSelf cannot be used on the uncorrelatable portion of the schema within {within}"
             );

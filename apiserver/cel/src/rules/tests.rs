@@ -314,3 +314,43 @@ fn nulls_dates_and_what_is_hidden() {
         assert!(errors.is_empty(), "{errors:?}");
     }
 }
+
+#[test]
+fn defaults_keep_to_the_rules() {
+    for (a, expected) in [
+        (
+            json!({"type": "string", "default": "nope", "x-kubernetes-validations": rule("self.startsWith('kube')")}),
+            "s.properties[spec].properties[a].default: Invalid value: \"nope\": failed rule: self.startsWith('kube')",
+        ),
+        (
+            json!({"type": "object", "default": {"b": 1}, "properties": {"b": {"type": "integer", "x-kubernetes-validations": rule("self > 1")}}}),
+            "s.properties[spec].properties[a].default.b: Invalid value: 1: failed rule: self > 1",
+        ),
+        (
+            json!({"type": "integer", "default": 1, "x-kubernetes-validations": rule("self > oldSelf")}),
+            "s.properties[spec].properties[a].default: Invalid value: 1: failed rule: self > oldSelf",
+        ),
+        (
+            json!({"type": "integer", "default": 1, "x-kubernetes-validations": rule("self > 0")}),
+            "",
+        ),
+    ] {
+        assert_eq!(complaints(json!({"a": a})).join("; "), expected, "{a}");
+    }
+}
+
+#[test]
+fn what_may_be_said_of_the_old_value() {
+    let p = "s.properties[spec].properties[a].x-kubernetes-validations[0]";
+    for optional in [true, false] {
+        let a = json!({"type": "string", "x-kubernetes-validations": [{"rule": "self != ''", "optionalOldSelf": optional}]});
+        let text = "may not be set if oldSelf is not used in rule";
+        let expected = format!("{p}.optionalOldSelf: Invalid value: {optional}: {text}");
+        assert_eq!(complaints(json!({"a": a})), [expected]);
+    }
+    let atomic = json!({"a": {"type": "object", "x-kubernetes-map-type": "atomic", "properties": {
+        "b": {"type": "string", "x-kubernetes-validations": rule("self == oldSelf")}}}});
+    assert!(complaints(atomic.clone()).is_empty());
+    let (now, old) = (json!({"a": {"b": "x"}}), json!({"a": {"b": "y"}}));
+    assert_eq!(judged(atomic, now, Some(old)).0.len(), 1);
+}

@@ -50,6 +50,25 @@ impl Rules {
     }
 }
 
+/// What the rules say of a default of the schema at `path`.
+pub(super) fn default_errors(part: &Part, default: &Json, path: &Path) -> ErrorList {
+    for old in [None, Some(default)] {
+        let mut judge = Judge {
+            judgement: Judgement::default(),
+            budget: Some(BUDGET),
+        };
+        let seen = Seen {
+            old,
+            parent_unchanged: false,
+        };
+        judge.part(part, default, seen, path);
+        if !judge.judgement.errors.is_empty() {
+            return judge.judgement.errors;
+        }
+    }
+    ErrorList::new()
+}
+
 /// What was here before.
 #[derive(Clone, Copy)]
 struct Seen<'a> {

@@ -33,7 +33,7 @@ pub(super) static DEFINITIONS: &[BuiltIn] = &[BuiltIn {
     on_subresource_update: defaults::prepare::status_only,
     unconditional_update: false,
     check: validate::extensions::definition,
-    advise: validate::extensions::definition_warnings,
+    advise: validate::versions::definition_warnings,
     check_update: validate::extensions::definition_update,
     ..CLUSTER
 }];

@@ -5,15 +5,10 @@ use std::collections::BTreeSet;
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
 use schema::names;
-use schema::structural::definition::{
-    self, check, check_column, check_scale, check_selectable_fields,
-};
 use serde_json::Value;
 
-use super::{complain, immutable, items, one_of, optional_one_of, require};
+use super::{complain, immutable, one_of, optional_one_of, require, versions};
 use crate::look::{Look, spec};
-
-const DEPRECATION_WARNING_BYTES_MAX: usize = 256;
 
 /// APIService.
 pub(crate) fn api_service(object: &Object, errors: &mut ErrorList) {
@@ -97,14 +92,15 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
             errors.push(FieldError::required(&path, ""));
             continue;
         }
-        complain(
-            names::is_dns1035_label(&name.to_lowercase()),
-            &path,
-            name,
-            errors,
-        );
-        if matches!(field, "plural" | "singular") && name != name.to_lowercase() {
+        if matches!(field, "plural" | "singular") {
             complain(names::is_dns1035_label(name), &path, name, errors);
+            continue;
+        }
+        let wrong = names::is_dns1035_label(&name.to_lowercase());
+        if !wrong.is_empty() {
+            let wrong = wrong.join(",");
+            let detail = format!("may have mixed case, but should otherwise match: {wrong}");
+            errors.push(FieldError::invalid(&path, name, detail));
         }
     }
     for field in ["shortNames", "categories"] {
@@ -135,7 +131,7 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
         let detail = "cannot set to true, set x-kubernetes-preserve-unknown-fields to true in spec.versions[*].schema instead";
         errors.push(FieldError::invalid(&path, true, detail));
     }
-    versions(object, errors);
+    versions::check_all(object, errors);
     if let Some(problem) = crate::definition::approval_problem(object) {
         let path = Path::new("metadata").child("annotations");
         let path = path.key("api-approved.kubernetes.io");
@@ -162,6 +158,21 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
     }
     if conversion.text("strategy") == "Webhook" {
         review_versions(conversion, &path.child("conversion"), errors);
+    } else {
+        no_webhook(conversion.at("webhook"), &path.child("conversion"), errors);
+    }
+}
+
+/// What only a webhook has.
+fn no_webhook(webhook: &Value, path: &Path, errors: &mut ErrorList) {
+    let detail = "should not be set when strategy is not set to Webhook";
+    if webhook.at("clientConfig").is_object() {
+        let path = path.child("webhookClientConfig");
+        errors.push(FieldError::forbidden(&path, detail));
+    }
+    if !webhook.list("conversionReviewVersions").is_empty() {
+        let path = path.child("conversionReviewVersions");
+        errors.push(FieldError::forbidden(&path, detail));
     }
 }
 
@@ -188,107 +199,6 @@ fn review_versions(conversion: &Value, path: &Path, errors: &mut ErrorList) {
         let detail = "must include at least one of v1, v1beta1";
         errors.push(FieldError::invalid(&path, versions, detail));
     }
-}
-
-fn versions(object: &Object, errors: &mut ErrorList) {
-    let path = Path::new("spec");
-    let versions = spec(object).list("versions");
-    if versions.is_empty() {
-        errors.push(FieldError::required(
-            &path.child("versions"),
-            "must have exactly one version marked as storage version",
-        ));
-        return;
-    }
-    let schema = |version: &Value| version.at("schema").at("openAPIV3Schema").clone();
-    let common = versions[1..]
-        .iter()
-        .all(|version| schema(version) == schema(&versions[0]));
-    let mut seen = BTreeSet::new();
-    for (path, version) in items(spec(object), "versions", &path) {
-        let name = version.text("name");
-        complain(
-            names::is_dns1035_label(name),
-            &path.child("name"),
-            name,
-            errors,
-        );
-        if !seen.insert(name) {
-            errors.push(FieldError::duplicate(&path.child("name"), name));
-        }
-        if version.has("deprecationWarning") {
-            deprecation_warning(version, &path.child("deprecationWarning"), errors);
-        }
-        version_fields(version, &path, common, errors);
-    }
-    if versions
-        .iter()
-        .filter(|version| version.flag("storage"))
-        .count()
-        != 1
-    {
-        errors.push(FieldError::invalid(
-            &path.child("versions"),
-            versions.to_vec(),
-            "must have exactly one version marked as storage version",
-        ));
-    }
-}
-
-/// It becomes a header of answers.
-fn deprecation_warning(version: &Value, path: &Path, errors: &mut ErrorList) {
-    let text = version.text("deprecationWarning");
-    let mut complain = |detail: &str| errors.push(FieldError::invalid(path, text, detail));
-    if !version.flag("deprecated") {
-        return complain("can only be set for deprecated versions");
-    }
-    if text.len() > DEPRECATION_WARNING_BYTES_MAX {
-        complain("must be <= 256 characters long");
-    }
-    if text.is_empty() {
-        complain("must not be an empty string");
-    }
-    if let Some(at) = text.find(char::is_control) {
-        complain(&format!(
-            "must only contain printable UTF-8 characters; non-printable character found at index {at}"
-        ));
-    }
-}
-
-/// The schema of a version, and what is said in its terms. Kubernetes names the places of what all versions have in
-/// common by the fields of an older form.
-fn version_fields(version: &Value, path: &Path, common: bool, errors: &mut ErrorList) {
-    let has_status = version.at("subresources").has("status");
-    let schema = version.at("schema").at("openAPIV3Schema");
-    let at = match common {
-        true => Path::new("spec").child("validation"),
-        false => path.child("schema"),
-    };
-    let compiled = check(schema, &at.child("openAPIV3Schema"), has_status, errors);
-    for (path, column) in items(version, "additionalPrinterColumns", path) {
-        check_column(column, &path, errors);
-    }
-    if version.at("subresources").has("scale") {
-        let scale = version.at("subresources").at("scale");
-        check_scale(scale, &path.child("subresources"), errors);
-    }
-    if let Some(compiled) = compiled {
-        let path_of_schema = at.child("openAPIV3Schema");
-        errors.extend(cel::rules::check(&compiled, &path_of_schema));
-        let fields = version.list("selectableFields");
-        check_selectable_fields(fields, &compiled, &path.child("selectableFields"), errors);
-    }
-}
-
-/// Formats that nobody checks.
-pub(crate) fn definition_warnings(object: &Object) -> Vec<String> {
-    let mut texts = Vec::new();
-    for (path, version) in items(spec(object), "versions", &Path::new("spec")) {
-        let path = path.child("schema").child("openAPIV3Schema");
-        let found = definition::warnings(version.at("schema").at("openAPIV3Schema"));
-        texts.extend(found.iter().map(|text| format!("{path}: {text}")));
-    }
-    texts
 }
 
 /// Names, group and scope of a definition stay, since stored objects live under them.
@@ -387,6 +297,55 @@ mod tests {
             let path = "spec.conversion.conversionReviewVersions";
             let wanted = wanted.map(|text| format!("{path}{text}"));
             assert_eq!(errors(value), Vec::from_iter(wanted));
+        }
+    }
+
+    #[test]
+    fn only_a_webhook_has_what_is_a_webhooks() {
+        let mut value = cron();
+        value["spec"]["conversion"] = json!({"strategy": "None", "webhook":
+            {"conversionReviewVersions": ["v1"], "clientConfig": {"url": "https://x.io"}}});
+        let text = "Forbidden: should not be set when strategy is not set to Webhook";
+        let wanted = ["webhookClientConfig", "conversionReviewVersions"]
+            .map(|field| format!("spec.conversion.{field}: {text}"));
+        assert_eq!(errors(value), wanted);
+    }
+
+    #[test]
+    fn what_versions_have_in_common_is_told_once() {
+        let mut value = cron();
+        for version in value["spec"]["versions"].as_array_mut().unwrap() {
+            version["schema"]["openAPIV3Schema"]["properties"] = json!({"a": {}});
+            version["additionalPrinterColumns"] = json!([{"name": "A", "type": "string"}]);
+        }
+        let own = |value: &mut Value| {
+            value["spec"]["versions"][1]["schema"]["openAPIV3Schema"] = json!({"type": "object"});
+        };
+        let schema = |place: &str| {
+            format!(
+                "{place}.openAPIV3Schema.properties[a].type: Required value: must not be empty for specified object fields"
+            )
+        };
+        let column = "spec.additionalPrinterColumns[0].JSONPath: Required value".to_owned();
+        let both = errors(value.clone());
+        assert_eq!(both, [schema("spec.validation"), column.clone()]);
+        own(&mut value);
+        assert_eq!(errors(value), [schema("spec.versions[0].schema"), column]);
+    }
+
+    #[test]
+    fn kinds_may_have_capitals_and_names_may_not() {
+        let mut value = cron();
+        value["spec"]["names"]["kind"] = json!("A()b");
+        value["spec"]["names"]["singular"] = json!("Cron");
+        let errors = errors(value);
+        let wanted = [
+            "spec.names.singular: Invalid value: \"Cron\": a DNS-1035 label",
+            "spec.names.kind: Invalid value: \"A()b\": may have mixed case, but should otherwise match: a DNS-1035 label",
+        ];
+        assert_eq!(errors.len(), wanted.len(), "{errors:?}");
+        for (error, wanted) in errors.iter().zip(wanted) {
+            assert!(error.starts_with(wanted), "{error}");
         }
     }
 

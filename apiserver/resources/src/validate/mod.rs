@@ -42,6 +42,7 @@ pub(crate) mod service;
 pub(crate) mod slice;
 mod slice_device;
 pub(crate) mod storage;
+pub(crate) mod versions;
 pub(crate) mod volume;
 mod volume_source;
 pub(crate) mod warnings;

@@ -385,8 +385,8 @@ fn kinds_of_containers(schema: Schema<'_>, path: &Path, errors: &mut ErrorList) 
         };
         if let Some(wrong) = wrong {
             let path = path.child("items").child(wrong);
-            // Kubernetes shows the list type in both cases, and nothing as this word.
-            let shown = of_list.unwrap_or("null");
+            // Kubernetes shows the list type in both cases.
+            let shown = of_list.map_or(Value::Null, Value::from);
             errors.push(FieldError::invalid(&path, shown, detail));
         }
     }

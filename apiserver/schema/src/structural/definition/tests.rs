@@ -148,7 +148,7 @@ fn errors_are_those_of_kubernetes() {
         (
             json!({"type": "array", "items": {"type": "object"}, "x-kubernetes-list-type": "set"}),
             vec![format!(
-                r#"{p}.items.x-kubernetes-map-type: Invalid value: "null": must be atomic as item of a list with x-kubernetes-list-type=set"#
+                r#"{p}.items.x-kubernetes-map-type: Invalid value: null: must be atomic as item of a list with x-kubernetes-list-type=set"#
             )],
         ),
         (
