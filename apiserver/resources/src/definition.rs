@@ -1,6 +1,7 @@
 //! CustomResourceDefinitions: what their status says, decided from the definition and the names that others have.
 
 use schema::Object;
+use schema::field::{FieldError, Path};
 use serde_json::{Map, Value, json};
 
 use crate::look::{Look, spec};
@@ -252,10 +253,16 @@ fn approval(object: &Object) -> Option<Condition> {
 }
 
 /// What a new definition in one of Kubernetes' groups lacks; none where nothing.
-pub(crate) fn approval_problem(object: &Object) -> Option<String> {
-    approval(object)
-        .filter(|condition| matches!(condition.reason, "MissingAnnotation" | "InvalidAnnotation"))
-        .map(|condition| condition.message)
+pub(crate) fn approval_problem(object: &Object, path: &Path) -> Option<FieldError> {
+    let condition = approval(object)?;
+    match condition.reason {
+        "MissingAnnotation" => Some(FieldError::required(path, condition.message)),
+        "InvalidAnnotation" => {
+            let text = object.annotation(APPROVAL).unwrap_or_default();
+            Some(FieldError::invalid(path, text, condition.message))
+        }
+        _ => None,
+    }
 }
 
 /// The versions in which objects may be stored: the present one comes to those of before.

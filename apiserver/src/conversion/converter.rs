@@ -147,6 +147,7 @@ impl Converter {
         let objects = review::read(version, &uid, batch.len(), answer.status, &answer.body)?;
         let accepted = objects.into_iter().zip(batch).enumerate();
         let accepted = accepted.map(|(index, (object, sent))| {
+            let index = (batch.len() > 1).then_some(index);
             let object = review::accept(sent.object.value(), object, index, &desired)?;
             let mut object =
                 Object::new(object).map_err(|error| Failure::new(Sort::InvalidObject, error))?;

@@ -143,18 +143,26 @@ fn verify(version: &str, uid: &str, review: &Value) -> Result<(), String> {
 }
 
 /// Takes over one object of an answer: nothing that names the object may differ, and of its metadata labels and
-/// annotations count.
+/// annotations count. `index` is its place among others, where there are any.
 pub(super) fn accept(
     original: &Value,
     converted: Value,
-    index: usize,
+    index: Option<usize>,
     desired: &str,
 ) -> Result<Value, Failure> {
     let invalid = |what: &str, text: &dyn std::fmt::Display| Failure {
         sort: Sort::InvalidObject,
-        text: format!("returned invalid {what} at index {index}: {text}"),
+        text: match index {
+            Some(index) => format!("returned invalid {what} at index {index}: {text}"),
+            None => format!("returned invalid {what}: {text}"),
+        },
     };
-    let object = |text: &dyn std::fmt::Display| invalid("converted object", text);
+    // Kubernetes has words of its own for an object that is alone.
+    let (alone, same, metadata) = match index {
+        Some(_) => ("converted object", "converted object", "metadata in object"),
+        None => ("object at index 0", "object", "metadata"),
+    };
+    let object = |text: &dyn std::fmt::Display| invalid(alone, text);
     let kind = text(&converted, "kind");
     if kind.is_empty() {
         return Err(object(&format!(
@@ -172,8 +180,8 @@ pub(super) fn accept(
         let text = format!("invalid kind (expected {expected}, received {kind})");
         return Err(object(&text));
     }
-    is_same(original, &converted).map_err(|text| object(&text))?;
-    restore(original, converted).map_err(|text| invalid("metadata in object", &text))
+    is_same(original, &converted).map_err(|text| invalid(same, &text))?;
+    restore(original, converted).map_err(|text| invalid(metadata, &text))
 }
 
 /// Enough of an answer to recognize it by.
@@ -359,7 +367,7 @@ mod tests {
         let mut converted = original.clone();
         converted["apiVersion"] = "x.io/v2".into();
         change(&mut converted);
-        accept(&original, converted, 0, "x.io/v2")
+        accept(&original, converted, Some(0), "x.io/v2")
     }
 
     #[test]
@@ -379,6 +387,33 @@ mod tests {
         assert_eq!(changed["spec"], json!({"moved": 1}));
         let without = accepted(|object| object["metadata"]["labels"] = Value::Null).unwrap();
         assert_eq!(without["metadata"].get("labels"), None);
+    }
+
+    #[test]
+    fn an_object_that_is_alone_has_no_place() {
+        let original = object(json!({"name": "a", "uid": "u"}));
+        type Change = fn(&mut Value);
+        let cases: [(Change, &str); 3] = [
+            (
+                |object| object["kind"] = "Y".into(),
+                "object at index 0: invalid kind (expected X, received Y)",
+            ),
+            (
+                |object| object["metadata"]["name"] = "b".into(),
+                "object: must have the same name: a != b",
+            ),
+            (
+                |object| object["metadata"]["labels"] = json!({"a": 1}),
+                "metadata: metadata.labels[a] must be a string, but is int64 in converted object",
+            ),
+        ];
+        for (change, text) in cases {
+            let mut converted = original.clone();
+            converted["apiVersion"] = "x.io/v2".into();
+            change(&mut converted);
+            let failure = accept(&original, converted, None, "x.io/v2").unwrap_err();
+            assert_eq!(failure.text, format!("returned invalid {text}"));
+        }
     }
 
     #[test]

@@ -594,11 +594,11 @@ async fn answers_are_checked() {
         ),
         (
             |response| response["convertedObjects"][0]["apiVersion"] = "example.com/v3".into(),
-            "returned invalid converted object at index 0: invalid groupVersion (expected example.com/v2, received example.com/v3)",
+            "returned invalid object at index 0: invalid groupVersion (expected example.com/v2, received example.com/v3)",
         ),
         (
             |response| response["convertedObjects"][0]["metadata"]["uid"] = "x".into(),
-            "returned invalid converted object at index 0: must have the same UID: ",
+            "returned invalid object: must have the same UID: ",
         ),
     ];
     for (change, text) in cases {

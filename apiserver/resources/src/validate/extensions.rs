@@ -132,11 +132,9 @@ pub(crate) fn definition(object: &Object, errors: &mut ErrorList) {
         errors.push(FieldError::invalid(&path, true, detail));
     }
     versions::check_all(object, errors);
-    if let Some(problem) = crate::definition::approval_problem(object) {
-        let path = Path::new("metadata").child("annotations");
-        let path = path.key("api-approved.kubernetes.io");
-        errors.push(FieldError::required(&path, problem));
-    }
+    let annotations = Path::new("metadata").child("annotations");
+    let annotation = annotations.key("api-approved.kubernetes.io");
+    errors.extend(crate::definition::approval_problem(object, &annotation));
     let conversion = spec.at("conversion");
     optional_one_of(
         conversion,
@@ -346,6 +344,32 @@ mod tests {
         assert_eq!(errors.len(), wanted.len(), "{errors:?}");
         for (error, wanted) in errors.iter().zip(wanted) {
             assert!(error.starts_with(wanted), "{error}");
+        }
+    }
+
+    #[test]
+    fn kubernetes_own_groups_want_an_approval() {
+        for (annotation, wanted) in [
+            (None, Some("Required value: protected groups")),
+            (
+                Some("yes"),
+                Some("Invalid value: \"yes\": protected groups"),
+            ),
+            (Some("unapproved, a trial"), None),
+            (Some("https://x.io/1"), None),
+        ] {
+            let mut value = cron();
+            value["metadata"]["name"] = json!("crons.x.k8s.io");
+            value["spec"]["group"] = json!("x.k8s.io");
+            if let Some(text) = annotation {
+                value["metadata"]["annotations"] = json!({"api-approved.kubernetes.io": text});
+            }
+            let errors = errors(value);
+            assert_eq!(errors.len(), usize::from(wanted.is_some()), "{errors:?}");
+            let path = "metadata.annotations[api-approved.kubernetes.io]: ";
+            for (error, wanted) in errors.iter().zip(wanted) {
+                assert!(error.starts_with(&format!("{path}{wanted}")), "{error}");
+            }
         }
     }
 
