@@ -36,7 +36,8 @@ pub(super) fn resources(node: &Node, value: &Value, path: &Path, errors: &mut Er
     }
 }
 
-fn resource(map: &Map<String, Value>, path: &Path, errors: &mut ErrorList) {
+/// What is wrong with one resource: its version, kind and metadata.
+pub(super) fn resource(map: &Map<String, Value>, path: &Path, errors: &mut ErrorList) {
     for key in ["apiVersion", "kind"] {
         let path = path.child(key);
         let text = match map.get(key) {

@@ -44,6 +44,39 @@ fn schemas_that_may_be_served() {
 }
 
 #[test]
+fn defaults_within_metadata_make_metadata() {
+    let embedded = |properties: Value| {
+        property(
+            json!({"type": "object", "x-kubernetes-embedded-resource": true, "properties": properties}),
+        )
+    };
+    let metadata = |default: Value| json!({"metadata": {"type": "object", "default": default}});
+    assert!(embedded(metadata(json!({"name": "a", "labels": {"x": "y"}}))).is_empty());
+    let p = "s.properties[p].properties";
+    let bad =
+        "must result in valid metadata: metadata.name: Invalid value: \"%\": may not contain '%'";
+    assert_eq!(
+        embedded(metadata(json!({"name": "%"}))),
+        [format!(
+            r#"{p}[metadata].default: Invalid value: {{"name":"%"}}: {bad}"#
+        )]
+    );
+    let name = json!({"metadata": {"type": "object", "properties": {"name": {"type": "string", "default": "%"}}}});
+    assert_eq!(
+        embedded(name),
+        [format!(
+            r#"{p}[metadata].properties[name].default: Invalid value: "%": {bad}"#
+        )]
+    );
+    let kind = embedded(json!({"kind": {"type": "string", "default": "a b"}}));
+    assert_eq!(kind.len(), 1);
+    let start = format!(
+        r#"{p}[kind].default: Invalid value: "a b": must result in valid metadata: kind: Invalid value: "a b": may have mixed case"#
+    );
+    assert!(kind[0].starts_with(&start), "{kind:?}");
+}
+
+#[test]
 fn errors_are_those_of_kubernetes() {
     let p = "s.properties[p]";
     for (schema, expected) in [
