@@ -484,11 +484,17 @@ impl Resource {
             }
             _ => (self.advise)(new),
         };
-        if let Some(custom) = &self.custom {
+        if self.custom.is_some() {
             warnings.extend(meta::finalizer_warnings(new, Some(old)));
-            warnings.extend(custom.judge(new, Some(old)).warnings);
         }
+        warnings.extend(self.rule_warnings(new, old));
         warnings
+    }
+
+    /// What rules say of parts that did not change, which is told of an update that is refused, too.
+    pub fn rule_warnings(&self, new: &Object, old: &Object) -> Vec<String> {
+        let custom = self.custom.as_ref();
+        custom.map_or_else(Vec::new, |custom| custom.judge(new, Some(old)).warnings)
     }
 
     /// Whether a field selector may name this field.
@@ -527,7 +533,7 @@ impl Resource {
         }
     }
 
-    /// The entry for Scales of this kind: what a Table of them shows.
+    /// The entry for Scales of this kind: what a Table of them shows, which is the same for custom kinds.
     pub fn as_scale(&self) -> Resource {
         Resource {
             group: SCALE.group.into(),

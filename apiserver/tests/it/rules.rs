@@ -63,11 +63,10 @@ async fn rules_that_came_later_only_warn_of_what_stays_as_it_was() {
         .as_object_mut()
         .unwrap()
         .remove("x-kubernetes-validations");
+    before["properties"]["spec"]["properties"]["parts"]["items"] = json!({"type": "string"});
     let server = start(before).await;
-    server
-        .post(WIDGETS, widget("a", json!({"min": 6, "max": 5})))
-        .await
-        .ok();
+    let spec = json!({"min": 6, "max": 5, "parts": ["q"]});
+    server.post(WIDGETS, widget("a", spec)).await.ok();
     let mut newer = definition("example.com", "Widget", schema());
     let path = format!("{DEFINITIONS}/widgets.example.com");
     let current = server.get(&path).await.ok();
@@ -88,6 +87,13 @@ async fn rules_that_came_later_only_warn_of_what_stays_as_it_was() {
     let patch = json!({"spec": {"max": 4}});
     let refused = server.patch(&path, "merge-patch+json", patch).await;
     assert_eq!(refused.code, 422, "{}", refused.text);
+    // What stays as it was is told of here, too.
+    let warning = refused.headers.get("warning").unwrap();
+    let warning = warning.to_str().unwrap();
+    assert!(
+        warning.contains("spec.parts[0]: Invalid value"),
+        "{warning}"
+    );
 }
 
 #[tokio::test]

@@ -79,10 +79,19 @@ fn rewritten(pattern: &str) -> Result<String, String> {
     let mut in_set = false;
     // Where a closing bracket stands for itself: right behind the opening one.
     let mut set_is_empty = false;
+    // The rest of the pattern from the repetition on that has just ended: Go repeats no repetition.
+    let mut repetition: Option<&str> = None;
     while let Some(c) = rest.chars().next() {
         let after = &rest[c.len_utf8()..];
         let was_empty = std::mem::replace(&mut set_is_empty, false);
+        let before = repetition.take();
         rest = match c {
+            '*' | '+' | '?' if !in_set => {
+                let after = lazy(rest, 1, before)?;
+                out.push_str(&rest[..rest.len() - after.len()]);
+                repetition = Some(rest);
+                after
+            }
             '\\' => escape(after, in_set, &mut out),
             '[' if !in_set => {
                 in_set = true;
@@ -132,8 +141,10 @@ fn rewritten(pattern: &str) -> Result<String, String> {
                             "error parsing regexp: invalid repeat count: `{count}`"
                         ));
                     }
-                    out.push_str(&rest[..length]);
-                    &rest[length..]
+                    let after = lazy(rest, length, before)?;
+                    out.push_str(&rest[..rest.len() - after.len()]);
+                    repetition = Some(rest);
+                    after
                 }
                 None => {
                     out.push_str("\\{");
@@ -147,6 +158,20 @@ fn rewritten(pattern: &str) -> Result<String, String> {
         };
     }
     Ok(out)
+}
+
+/// What is behind a repetition of `length` bytes and the mark that makes it lazy. `before` starts with the repetition that
+/// it would repeat.
+fn lazy<'t>(rest: &'t str, length: usize, before: Option<&str>) -> Result<&'t str, String> {
+    let after = &rest[length..];
+    let after = after.strip_prefix('?').unwrap_or(after);
+    let Some(before) = before else {
+        return Ok(after);
+    };
+    let both = &before[..before.len() - after.len()];
+    Err(format!(
+        "error parsing regexp: invalid nested repetition operator: `{both}`"
+    ))
 }
 
 /// What follows a backslash; returns the rest.
@@ -288,6 +313,14 @@ mod tests {
                 "error parsing regexp: missing argument to repetition operator: `*`",
             ),
             (
+                "x++",
+                "error parsing regexp: invalid nested repetition operator: `++`",
+            ),
+            (
+                "a*?{2}b",
+                "error parsing regexp: invalid nested repetition operator: `*?{2}`",
+            ),
+            (
                 "(?=a)",
                 "error parsing regexp: invalid or unsupported Perl syntax: `(?=a)`",
             ),
@@ -306,5 +339,6 @@ mod tests {
             assert!(compile(&part.repeat(PATTERN_BYTES_MAX)).is_err());
         }
         assert!(compile("^.{1,1000}$").is_ok());
+        assert!(compile("a+?b*?c??d{2}?(?:e)+[+*]+\\++").is_ok());
     }
 }
