@@ -41,9 +41,8 @@ use crate::{
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// Paths that probes may ask for even while no policy is loaded.
 const ALWAYS_ALLOWED: &[&str] = &["/healthz", "/livez", "/readyz"];
-/// Of these names nothing has to be checked with each request.
+/// Of this name nothing has to be checked with each request.
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
-const IMPERSONATE_USER: HeaderName = HeaderName::from_static("impersonate-user");
 /// Where nodes and the control plane show that they live.
 const HEARTBEAT_NAMESPACES: &[&str] = &["kube-node-lease", "kube-system"];
 
@@ -283,6 +282,7 @@ async fn pipeline(
         true => REQUEST_TIMEOUT,
         false => time_allowed(&query)?,
     };
+    let came = Instant::now();
     let user = server
         .authenticator
         .authenticate(
@@ -293,9 +293,12 @@ async fn pipeline(
             now,
         )
         .await
-        .inspect(|user| server.metrics.calls.authenticated(Some(&**user)))
+        .inspect(|user| {
+            let calls = &server.metrics.calls;
+            calls.authenticated(Some(&**user), came.elapsed());
+        })
         .inspect_err(|error| {
-            server.metrics.calls.authenticated(None);
+            server.metrics.calls.authenticated(None, came.elapsed());
             audit.refuse_unknown(&parts.headers, error);
         })?;
     server.authenticator.strip(&mut parts.headers);
@@ -304,11 +307,16 @@ async fn pipeline(
         // It is read once more.
         parts.headers.remove(header::ACCEPT_ENCODING);
     }
-    let itself = user.clone();
-    let user = authenticate::impersonate(&server, user, &parts.headers).await?;
-    if user.name != itself.name || parts.headers.contains_key(IMPERSONATE_USER) {
-        audit.impersonate(&user);
-    }
+    let acting =
+        authenticate::impersonate(&server, &user, &parts.headers, &attributes(&info, &query))
+            .await?;
+    let user = match acting {
+        Some((other, mode)) => {
+            audit.impersonate(&other, mode);
+            other
+        }
+        None => user,
+    };
     // Objects and rights come from the caches; an administrator may ask a server that has none how it is.
     if !is_probe(&info) && (info.is_resource || !user.in_group(GROUP_MASTERS)) {
         server.world.wait_loaded().await?;
@@ -443,6 +451,28 @@ fn warning(text: &str) -> Option<HeaderValue> {
     HeaderValue::from_bytes(format!("299 - \"{escaped}\"").as_bytes()).ok()
 }
 
+/// A request as the authorizers see it.
+fn attributes<'a>(info: &'a RequestInfo, query: &'a Query) -> Attributes<'a> {
+    if !info.is_resource {
+        return Attributes {
+            verb: info.verb,
+            path: &info.path,
+            ..Attributes::default()
+        };
+    }
+    Attributes {
+        verb: info.verb,
+        group: &info.group,
+        version: &info.version,
+        resource: &info.resource,
+        subresource: &info.subresource,
+        namespace: &info.namespace,
+        name: &info.name,
+        path: "",
+        field_selector: query.get("fieldSelector").unwrap_or_default(),
+    }
+}
+
 async fn authorize(
     server: &ApiServer,
     user: &User,
@@ -456,26 +486,11 @@ async fn authorize(
     if binding_batch::is_asked(info) {
         return binding_batch::authorize(user, info);
     }
-    let mut attributes = Attributes {
-        verb: info.verb,
-        path: &info.path,
-        ..Attributes::default()
-    };
-    if info.is_resource {
-        attributes = Attributes {
-            verb: info.verb,
-            group: &info.group,
-            version: &info.version,
-            resource: &info.resource,
-            subresource: &info.subresource,
-            namespace: &info.namespace,
-            name: &info.name,
-            path: "",
-            field_selector: query.get("fieldSelector").unwrap_or_default(),
-        };
-    }
+    let attributes = attributes(info, query);
+    let begun = Instant::now();
     let decision = server.authorizer.authorize(user, &attributes).await;
-    server.metrics.calls.authorized(&decision);
+    let calls = &server.metrics.calls;
+    calls.authorized(&decision, begun.elapsed());
     audit.decide(decision.allowed, &decision.reason);
     authorize::required(user, &attributes, &decision)
 }
@@ -528,8 +543,13 @@ fn route(resource: Option<Handle>, info: &RequestInfo, method: &Method) -> ApiRe
     let named = !info.name.is_empty() && !info.is_collection();
     let is_namespace = resource.group.is_empty() && resource.plural == "namespaces";
     let misplaced = if resource.namespaced {
-        // Without a namespace there are only lists and watches over all namespaces.
-        info.namespace.is_empty() && named
+        // Without a namespace there are only lists and watches over all namespaces. Routes of built-in kinds know the path, and
+        // not the method; Kubernetes' handler of custom ones knows neither.
+        let is_known = match resource.custom.is_some() {
+            true => matches!(info.verb, "list" | "watch"),
+            false => !named,
+        };
+        info.namespace.is_empty() && !is_known
     } else {
         !info.namespace.is_empty() && !is_namespace
     };
@@ -772,7 +792,7 @@ async fn rerouted(context: &Context, decided: Route, method: &Method) -> ApiResu
     }
 }
 
-async fn write(context: &Context, resource: &Resource, body: Bytes) -> ApiResult<Response> {
+async fn write(context: &Context, resource: &Handle, body: Bytes) -> ApiResult<Response> {
     match context.info.verb {
         "create" => Box::pin(verbs::create::create(context, resource, body)).await,
         "update" => Box::pin(verbs::update::update(context, resource, "", body)).await,
