@@ -1,16 +1,23 @@
 //! Acting as somebody else: the `Impersonate-*` headers.
 //!
-//! Every part of the wanted identity is a right of its own (`impersonate` on users, groups, serviceaccounts,
-//! uids or userextras): the caller authorizes each of [`Impersonation::checks`] as the real user and only then
-//! goes on as [`Impersonation::into_user`].
+//! Every part of the wanted identity is a right of its own (on users, nodes, groups, serviceaccounts, uids or userextras),
+//! in one of several modes: the caller tries each [`Mode`] that applies, authorizes what the mode needs and each of
+//! [`Impersonation::checks`] as the real user, and only then goes on as [`Impersonation::into_user`].
+
+mod mode;
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use schema::field::go_quote as quote;
 
 use crate::request::Attributes;
 use crate::user::{
-    ANONYMOUS, GROUP_AUTHENTICATED, GROUP_UNAUTHENTICATED, User, service_account_groups,
-    split_service_account,
+    ANONYMOUS, GROUP_AUTHENTICATED, GROUP_MASTERS, GROUP_UNAUTHENTICATED, User,
+    service_account_groups, split_service_account,
 };
+
+pub use mode::Mode;
 
 /// More parts than any honest client sends; each costs an authorization.
 const PARTS_MAX: usize = 256;
@@ -26,7 +33,7 @@ pub struct Impersonation {
 
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Error {
-    /// Kubernetes answers 500 with this text.
+    /// Kubernetes answers 400 with this text, which shows a value of Go.
     #[error("requested {0} without impersonating a user name")]
     NoUser(String),
     #[error("too many impersonation headers")]
@@ -67,62 +74,146 @@ pub fn from_headers<'a>(
         return Ok(None);
     }
     if wanted.name.is_empty() {
-        return Err(Error::NoUser(wanted.parts_text()));
+        return Err(Error::NoUser(wanted.go_text()));
     }
     Ok(Some(wanted))
 }
 
+/// One of the questions whether an identity may be taken on.
+#[derive(Clone, Debug)]
+pub struct Check<'a> {
+    pub attributes: Attributes<'a>,
+    /// Why nobody may; empty where the authorizer is asked.
+    pub refusal: String,
+}
+
+impl<'a> Check<'a> {
+    fn ask(attributes: Attributes<'a>) -> Check<'a> {
+        Check {
+            attributes,
+            refusal: String::new(),
+        }
+    }
+}
+
 impl Impersonation {
     /// The questions that the real user's authorizer must answer with yes, all of them.
-    pub fn checks(&self) -> Vec<Attributes<'_>> {
-        let impersonate = Attributes {
-            verb: "impersonate",
+    pub fn checks(&self, mode: Mode) -> Vec<Check<'_>> {
+        let part = Attributes {
+            verb: mode.verb(),
+            group: "authentication.k8s.io",
             version: "v1",
             ..Attributes::default()
         };
-        let authentication = Attributes {
-            group: "authentication.k8s.io",
-            ..impersonate
+        // The old right on names and groups is one of the core group.
+        let named = match mode {
+            Mode::Legacy => Attributes { group: "", ..part },
+            _ => part,
         };
-        let mut checks = vec![match split_service_account(&self.name) {
-            Some((namespace, name)) => Attributes {
-                resource: "serviceaccounts",
-                namespace,
-                name,
-                ..impersonate
-            },
-            None => Attributes {
-                resource: "users",
-                name: &self.name,
-                ..impersonate
-            },
-        }];
-        checks.extend(self.groups.iter().map(|name| Attributes {
-            resource: "groups",
-            name,
-            ..impersonate
-        }));
-        for (subresource, values) in &self.extra {
-            checks.extend(values.iter().map(|name| Attributes {
-                resource: "userextras",
-                subresource,
-                name,
-                ..authentication
-            }));
-        }
+        let mut checks = vec![Check::ask(self.name_check(mode, named))];
         if !self.uid.is_empty() {
-            checks.push(Attributes {
+            checks.push(Check::ask(Attributes {
                 resource: "uids",
                 name: &self.uid,
-                ..authentication
-            });
+                ..part
+            }));
+        }
+        let of_groups = Attributes {
+            resource: "groups",
+            ..named
+        };
+        let of_extra = Attributes {
+            resource: "userextras",
+            ..part
+        };
+        if mode != Mode::Legacy {
+            checks.extend(self.refused_group().map(|(name, refusal)| Check {
+                attributes: Attributes { name, ..of_groups },
+                refusal,
+            }));
+        }
+        checks.extend(
+            self.groups
+                .iter()
+                .map(|name| Check::ask(Attributes { name, ..of_groups })),
+        );
+        if mode != Mode::Legacy {
+            checks.extend(self.refused_extra().map(|refusal| Check {
+                attributes: of_extra,
+                refusal,
+            }));
+        }
+        for (subresource, values) in &self.extra {
+            checks.extend(values.iter().map(|name| {
+                Check::ask(Attributes {
+                    subresource,
+                    name,
+                    ..of_extra
+                })
+            }));
         }
         checks
     }
 
+    fn name_check<'a>(&'a self, mode: Mode, named: Attributes<'a>) -> Attributes<'a> {
+        let node = match mode {
+            // The right holds for whichever node the account's pod runs on.
+            Mode::AssociatedNode => Some("*"),
+            Mode::ArbitraryNode => mode::node_name(&self.name),
+            _ => None,
+        };
+        if let Some(name) = node {
+            return Attributes {
+                resource: "nodes",
+                name,
+                ..named
+            };
+        }
+        match split_service_account(&self.name) {
+            Some((namespace, name)) => Attributes {
+                resource: "serviceaccounts",
+                namespace,
+                name,
+                ..named
+            },
+            None => Attributes {
+                resource: "users",
+                name: &self.name,
+                ..named
+            },
+        }
+    }
+
+    /// A group that only the old right can give, and why.
+    fn refused_group(&self) -> Option<(&'static str, String)> {
+        let has = |group: &str| self.groups.iter().any(|own| own == group);
+        if has("") {
+            let why = "impersonating the empty string group is not allowed";
+            return Some(("", why.to_owned()));
+        }
+        let why = "impersonating the system:masters group is not allowed";
+        has(GROUP_MASTERS).then(|| (GROUP_MASTERS, why.to_owned()))
+    }
+
+    /// Why only the old right can give these extras.
+    fn refused_extra(&self) -> Option<String> {
+        let mut all = self.extra.iter();
+        all.find_map(|(key, values)| {
+            key_problem(key).or_else(|| {
+                values.iter().any(String::is_empty).then(|| {
+                    "impersonating the empty string value in extra is not allowed".to_owned()
+                })
+            })
+        })
+    }
+
+    fn is_only_a_name(&self) -> bool {
+        self.uid.is_empty() && self.groups.is_empty() && self.extra.is_empty()
+    }
+
     /// The user to go on as, with the groups that follow from the name.
-    pub fn into_user(self) -> User {
-        let mut groups = self.groups;
+    pub fn into_user(self, mode: Mode) -> User {
+        let mut groups = mode.groups().unwrap_or(self.groups);
         if groups.is_empty()
             && let Some((namespace, _)) = split_service_account(&self.name)
         {
@@ -144,18 +235,71 @@ impl Impersonation {
         }
     }
 
-    fn parts_text(&self) -> String {
-        let mut parts: Vec<String> = self
-            .groups
-            .iter()
-            .map(|group| format!("Group {group}"))
-            .collect();
-        parts.extend(self.extra.keys().map(|key| format!("UserExtra {key}")));
-        if !self.uid.is_empty() {
-            parts.push(format!("UID {}", self.uid));
+    /// As Go prints it.
+    fn go_text(&self) -> String {
+        let list = |values: &[String]| {
+            let values: Vec<String> = values.iter().map(|value| quote(value)).collect();
+            format!("[]string{{{}}}", values.join(", "))
+        };
+        let groups = match self.groups.as_slice() {
+            [] => "[]string(nil)".to_owned(),
+            groups => list(groups),
+        };
+        let mut extra = "map[string][]string".to_owned();
+        if self.extra.is_empty() {
+            extra.push_str("(nil)");
+        } else {
+            let pairs = self.extra.iter();
+            let pairs: Vec<String> = pairs
+                .map(|(key, values)| format!("{}:{}", quote(key), list(values)))
+                .collect();
+            let _ = write!(extra, "{{{}}}", pairs.join(", "));
         }
-        format!("[{}]", parts.join(" "))
+        format!(
+            "&user.DefaultInfo{{Name:{}, UID:{}, Groups:{groups}, Extra:{extra}}}",
+            quote(&self.name),
+            quote(&self.uid)
+        )
     }
+}
+
+/// What is wrong with the key of an extra that is given with bounds.
+fn key_problem(key: &str) -> Option<String> {
+    if key.is_empty() {
+        return Some("impersonating the empty string key in extra is not allowed".to_owned());
+    }
+    let in_paths = |char: char| char.is_ascii_alphanumeric() || "/-._~%!$&'()*+,;=:".contains(char);
+    let invalid =
+        |value: &str, why: &str| format!("extra.key: Invalid value: {}: {why}", quote(value));
+    let mut problems = Vec::new();
+    match key.split_once('/') {
+        Some((host, path)) if !host.is_empty() && !path.is_empty() => {
+            let wrong = schema::names::is_dns1123_subdomain(host);
+            problems.extend(wrong.iter().map(|why| invalid(host, why)));
+            if !path.chars().all(in_paths) {
+                let why = "Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')";
+                problems.push(invalid(path, why));
+            }
+        }
+        _ => {
+            let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            problems.push(invalid(key, why));
+        }
+    }
+    let text = match problems.as_slice() {
+        [] if key.chars().any(char::is_uppercase) => {
+            let key = quote(key);
+            return Some(format!(
+                "impersonating a non-lowercase key in extra is not allowed: {key}"
+            ));
+        }
+        [] => return None,
+        [one] => one.clone(),
+        several => format!("[{}]", several.join(", ")),
+    };
+    Some(format!(
+        "impersonating an invalid key in extra is not allowed: {text}"
+    ))
 }
 
 /// Keys of extras may be percent-encoded, since not every key is a valid header name.
@@ -192,6 +336,28 @@ mod tests {
         from_headers(headers.iter().copied())
     }
 
+    /// The questions as `verb group/resource/subresource/name`, with what is refused after a colon.
+    fn asked(wanted: &Impersonation, mode: Mode) -> Vec<String> {
+        let checks = wanted.checks(mode).into_iter();
+        checks
+            .map(
+                |Check {
+                     attributes: check,
+                     refusal,
+                 }| {
+                    let mut text = format!(
+                        "{} {}/{}/{}/{}",
+                        check.verb, check.group, check.resource, check.subresource, check.name
+                    );
+                    if !refusal.is_empty() {
+                        text = format!("{text}: {refusal}");
+                    }
+                    text
+                },
+            )
+            .collect()
+    }
+
     #[test]
     fn every_part_is_checked() {
         let wanted = parse(&[
@@ -205,58 +371,123 @@ mod tests {
         ])
         .unwrap()
         .unwrap();
-        let checks: Vec<String> = wanted
-            .checks()
-            .iter()
-            .map(|check| {
-                format!(
-                    "{}/{}/{}/{}",
-                    check.group, check.resource, check.subresource, check.name
-                )
-            })
-            .collect();
         assert_eq!(
-            checks,
+            asked(&wanted, Mode::Legacy),
             [
-                "/users//jane",
-                "/groups//dev",
-                "/groups//ops",
-                "authentication.k8s.io/userextras/acme.com/project/p1",
-                "authentication.k8s.io/userextras/scopes/a",
-                "authentication.k8s.io/uids//7"
+                "impersonate /users//jane",
+                "impersonate authentication.k8s.io/uids//7",
+                "impersonate /groups//dev",
+                "impersonate /groups//ops",
+                "impersonate authentication.k8s.io/userextras/acme.com/project/p1",
+                "impersonate authentication.k8s.io/userextras/scopes/a",
             ]
         );
-        let user = wanted.into_user();
+        let text = "impersonating an invalid key in extra is not allowed: extra.key: Invalid value: \"scopes\": must be a domain-prefixed path (such as \"acme.io/foo\")";
+        assert_eq!(
+            asked(&wanted, Mode::UserInfo)[..5],
+            [
+                "impersonate:user-info authentication.k8s.io/users//jane".to_owned(),
+                "impersonate:user-info authentication.k8s.io/uids//7".to_owned(),
+                "impersonate:user-info authentication.k8s.io/groups//dev".to_owned(),
+                "impersonate:user-info authentication.k8s.io/groups//ops".to_owned(),
+                format!("impersonate:user-info authentication.k8s.io/userextras//: {text}"),
+            ]
+        );
+        let user = wanted.into_user(Mode::Legacy);
         assert_eq!(user.groups, ["dev", "ops", "system:authenticated"]);
         assert_eq!(user.extra["acme.com/project"], ["p1"]);
     }
 
     #[test]
-    fn service_accounts_get_their_groups() {
-        let wanted = parse(&[("Impersonate-User", "system:serviceaccount:ns:bot")])
-            .unwrap()
-            .unwrap();
+    fn names_of_a_kind_get_their_groups() {
+        let named = |name: &'static str| parse(&[("Impersonate-User", name)]).unwrap().unwrap();
+        let account = named("system:serviceaccount:ns:bot");
+        let checks = account.checks(Mode::Legacy);
+        let check = checks[0].attributes;
         assert_eq!(
-            (
-                wanted.checks()[0].resource,
-                wanted.checks()[0].namespace,
-                wanted.checks()[0].name
-            ),
+            (check.resource, check.namespace, check.name),
             ("serviceaccounts", "ns", "bot")
         );
         assert_eq!(
-            wanted.into_user().groups,
+            asked(&account, Mode::ServiceAccount),
+            ["impersonate:serviceaccount authentication.k8s.io/serviceaccounts//bot"]
+        );
+        assert_eq!(
+            account.into_user(Mode::ServiceAccount).groups,
             [
                 "system:serviceaccounts",
                 "system:serviceaccounts:ns",
                 "system:authenticated"
             ]
         );
-        let anonymous = parse(&[("Impersonate-User", ANONYMOUS)])
-            .unwrap()
-            .unwrap()
-            .into_user();
+        let anonymous = named(ANONYMOUS).into_user(Mode::UserInfo);
         assert_eq!(anonymous.groups, [GROUP_UNAUTHENTICATED]);
+        let node = named("system:node:n1");
+        assert_eq!(
+            asked(&node, Mode::ArbitraryNode),
+            ["impersonate:arbitrary-node authentication.k8s.io/nodes//n1"]
+        );
+        assert_eq!(
+            asked(&node, Mode::AssociatedNode),
+            ["impersonate:associated-node authentication.k8s.io/nodes//*"]
+        );
+        assert_eq!(
+            asked(&node, Mode::Legacy),
+            ["impersonate /users//system:node:n1"]
+        );
+        assert_eq!(
+            node.clone().into_user(Mode::Legacy).groups,
+            ["system:authenticated"]
+        );
+        assert_eq!(
+            node.into_user(Mode::ArbitraryNode).groups,
+            ["system:nodes", "system:authenticated"]
+        );
+    }
+
+    #[test]
+    fn some_parts_are_refused_with_bounds() {
+        let refusals = |headers: &[(&'static str, &'static str)]| -> Vec<String> {
+            let user = [("Impersonate-User", "jane")];
+            let wanted = parse(&[&user[..], headers].concat()).unwrap().unwrap();
+            let legacy = wanted.checks(Mode::Legacy);
+            assert!(legacy.iter().all(|check| check.refusal.is_empty()));
+            let checks = wanted.checks(Mode::UserInfo).into_iter();
+            checks
+                .map(|check| check.refusal)
+                .filter(|refusal| !refusal.is_empty())
+                .collect()
+        };
+        assert!(
+            refusals(&[
+                ("Impersonate-Extra-a.b%2Fc", "1"),
+                ("Impersonate-Group", "g")
+            ])
+            .is_empty()
+        );
+        for (header, value, why) in [
+            ("Impersonate-Group", "", "the empty string group"),
+            (
+                "Impersonate-Group",
+                "system:masters",
+                "the system:masters group",
+            ),
+            ("Impersonate-Extra-", "1", "the empty string key"),
+            ("Impersonate-Extra-a.b%2Fc", "", "the empty string value"),
+            ("Impersonate-Extra-a.b%2F%43", "1", "a non-lowercase key"),
+            (
+                "Impersonate-Extra-_%2F%20",
+                "1",
+                "an invalid key in extra is not allowed: [extra.key: ",
+            ),
+        ] {
+            let refusals = refusals(&[(header, value)]);
+            assert_eq!(refusals.len(), 1, "{header}");
+            assert!(
+                refusals[0].starts_with(&format!("impersonating {why}")),
+                "{refusals:?}"
+            );
+        }
     }
 
     #[test]
@@ -264,10 +495,16 @@ mod tests {
         assert_eq!(parse(&[("X", "y")]), Ok(None));
         assert_eq!(parse(&[("Impersonate-Other", "y")]), Ok(None));
         assert_eq!(
-            parse(&[("Impersonate-Group", "system:masters")])
+            parse(&[("Impersonate-Group", "g1")])
                 .unwrap_err()
                 .to_string(),
-            "requested [Group system:masters] without impersonating a user name"
+            "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"g1\"}, Extra:map[string][]string(nil)} without impersonating a user name"
+        );
+        assert_eq!(
+            parse(&[("Impersonate-Uid", "7"), ("Impersonate-Extra-a", "1")]),
+            Err(Error::NoUser(
+                "&user.DefaultInfo{Name:\"\", UID:\"7\", Groups:[]string(nil), Extra:map[string][]string{\"a\":[]string{\"1\"}}}".to_owned()
+            ))
         );
         assert!(parse(&[("Impersonate-Uid", "1")]).is_err());
         assert!(parse(&[("Impersonate-Extra-a", "1")]).is_err());

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use auth::User;
+use auth::impersonation::Mode;
 use schema::Object;
 use schema::time::now_rfc3339_micro;
 use serde_json::{Map, Value, json};
@@ -25,7 +26,7 @@ pub(super) struct Facts {
     /// Microseconds since 1970.
     pub(super) received: i64,
     pub(super) user: User,
-    pub(super) impersonated: Option<User>,
+    pub(super) impersonated: Option<(User, Mode)>,
     /// Of the object that was sent: name, namespace, uid and resourceVersion.
     pub(super) sent: [String; 4],
     pub(super) annotations: BTreeMap<String, String>,
@@ -59,8 +60,11 @@ impl Facts {
             "verb": self.info.verb,
             "user": self.user.to_user_info(),
         });
-        if let Some(user) = &self.impersonated {
+        if let Some((user, mode)) = &self.impersonated {
             event["impersonatedUser"] = user.to_user_info();
+            if let Some(constraint) = mode.constraint() {
+                event["authenticationMetadata"] = json!({"impersonationConstraint": constraint});
+            }
         }
         if !self.source_ips.is_empty() {
             event["sourceIPs"] = self.source_ips.clone().into();

@@ -13,6 +13,7 @@ mod webhook;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use auth::User;
+use auth::impersonation::Mode;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, header};
@@ -130,10 +131,11 @@ impl Audit {
         state.done = true;
     }
 
-    /// In whose name it is done. That holds for its parts too, which may be told of where the whole is not.
-    pub(crate) fn impersonate(&self, user: &User) {
+    /// In whose name it is done, and within which bounds. That holds for its parts too, which may be told of where the whole
+    /// is not.
+    pub(crate) fn impersonate(&self, user: &User, mode: Mode) {
         if let Some(record) = &self.0 {
-            record.lock().facts.impersonated = Some(user.clone());
+            record.lock().facts.impersonated = Some((user.clone(), mode));
         }
     }
 

@@ -13,16 +13,18 @@ use std::sync::Arc;
 
 use auth::bearer::{self, WebSocketToken};
 use auth::bootstrap_token::{self, BootstrapToken};
+use auth::impersonation::{Impersonation, Mode};
 use auth::static_tokens::StaticTokens;
 use auth::token::{self, Error};
 use auth::user::GROUP_MASTERS;
-use auth::{User, impersonation};
+use auth::{Attributes, Forbidden, User, impersonation};
 use http::{Extensions, HeaderMap, header};
 use kv::mutants::{Bug, planted};
 use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::ApiServer;
+use crate::authorize;
 use crate::client_certificate::{PeerCertificate, Trust};
 use crate::config::Config;
 use crate::held::Held;
@@ -363,12 +365,14 @@ async fn user_of_bootstrap_token(
         .map_err(|error| refuse(&error))
 }
 
-/// Applies `Impersonate-*` headers: every part of the wanted identity is a right of its own.
+/// As whom `Impersonate-*` headers want `asked` done, and in which mode the user may; none without such headers. 400 where
+/// they make no sense; where no mode will do, the refusal of the first that was tried.
 pub(crate) async fn impersonate(
     server: &ApiServer,
-    user: Arc<User>,
+    user: &User,
     headers: &HeaderMap,
-) -> ApiResult<Arc<User>> {
+    asked: &Attributes<'_>,
+) -> ApiResult<Option<(Arc<User>, Mode)>> {
     // Their names are in lower case. Nearly no request has any.
     let said = || {
         let all = headers.iter();
@@ -381,15 +385,55 @@ pub(crate) async fn impersonate(
         ));
     }
     let pairs = said().filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
-    let Some(wanted) = impersonation::from_headers(pairs).map_err(ApiError::internal)? else {
-        return Ok(user);
+    let wanted = impersonation::from_headers(pairs)
+        .map_err(|error| ApiError::bad_request(error.to_string()))?;
+    let Some(wanted) = wanted else {
+        return Ok(None);
     };
     // A policy that is not loaded denies what it will allow; administrators need none.
     if !user.in_group(GROUP_MASTERS) {
         server.world.wait_loaded().await?;
     }
-    for check in wanted.checks() {
-        server.authorizer.require(&user, &check).await?;
+    let mut refused = None;
+    for mode in Mode::ALL {
+        if !mode.applies(&wanted, user) {
+            continue;
+        }
+        // Boxed, for nearly no request needs the room.
+        let allowed = Box::pin(allow(server, user, &wanted, mode, asked)).await;
+        match allowed {
+            Ok(()) => return Ok(Some((Arc::new(wanted.into_user(mode)), mode))),
+            Err(error) => {
+                refused.get_or_insert(error);
+            }
+        }
     }
-    Ok(Arc::new(wanted.into_user()))
+    Err(refused.unwrap_or_else(|| ApiError::internal("all impersonation modes failed")))
+}
+
+/// Whether the user may do what is asked for as somebody else in this mode: the identity's every part is a right of its own.
+async fn allow(
+    server: &ApiServer,
+    user: &User,
+    wanted: &Impersonation,
+    mode: Mode,
+    asked: &Attributes<'_>,
+) -> ApiResult<()> {
+    let asking = mode.asking(user);
+    if let Some(verb) = mode.verb_on(asked.verb) {
+        let mut on: Attributes<'_> = *asked;
+        on.verb = &verb;
+        server.authorizer.require(&asking, &on).await?;
+    }
+    for check in wanted.checks(mode) {
+        if !check.refusal.is_empty() {
+            let forbidden = Forbidden::by_authorizer(&asking, &check.attributes, &check.refusal);
+            return Err(authorize::refusal(forbidden));
+        }
+        server
+            .authorizer
+            .require(&asking, &check.attributes)
+            .await?;
+    }
+    Ok(())
 }

@@ -270,6 +270,10 @@ async fn refusals_say_who_was_refused_and_why() {
     let event = told.one("three");
     assert_eq!(event["user"]["username"], "system:apiserver");
     assert_eq!(event["impersonatedUser"]["username"], "ann");
+    assert_eq!(
+        event["authenticationMetadata"],
+        json!({"impersonationConstraint": "impersonate:user-info"})
+    );
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mod flow;
 mod golden;
 mod hostile;
 mod http;
+mod impersonation;
 mod list;
 mod listener;
 mod odd_store;
