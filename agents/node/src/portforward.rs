@@ -30,6 +30,8 @@ const PORTS_MAX: usize = 127;
 const READ_BYTES: usize = 32 * 1024;
 /// Messages that wait for a port or for the client; a full queue holds up who fills it.
 const QUEUED_MAX: usize = 8;
+/// For the client to leave when all is said.
+const LEAVE_MAX: Duration = Duration::from_secs(5);
 
 /// How long a forward is kept for a client of which nothing is heard.
 #[derive(Debug, Clone, Copy)]
@@ -107,7 +109,7 @@ pub(crate) async fn carry<F, T>(
     let half_close = socket
         .protocol()
         .is_some_and(|protocol| protocol.as_bytes() == PROTOCOLS[0].as_bytes());
-    let (mut sink, stream) = socket.split();
+    let (mut sink, mut stream) = socket.split();
     let (to_client, mut from_ports) = mpsc::channel(QUEUED_MAX);
     let mut inputs = Vec::new();
     let mut running = FuturesUnordered::new();
@@ -152,7 +154,7 @@ pub(crate) async fn carry<F, T>(
     // A failed write is the end, also of ports that wait for their pod.
     let over = tokio::select! {
         ended = async { tokio::try_join!(forwarding, writing) } => ended.is_ok(),
-        () = read_client(stream, inputs, half_close, &moved) => false,
+        () = read_client(&mut stream, inputs, half_close, &moved) => false,
         () = idle(movements, patience.idle_max) => false,
     };
     if over {
@@ -162,6 +164,9 @@ pub(crate) async fn carry<F, T>(
         }));
         // Fails only when the client has left, who then need not be told.
         let _ = sink.send(close).await;
+        // A connection that is dropped while bytes of the client are unread is reset, and takes along what was said last.
+        let leaving = async { while let Some(Ok(_)) = stream.next().await {} };
+        let _ = tokio::time::timeout(LEAVE_MAX, leaving).await;
     }
 }
 
@@ -172,7 +177,7 @@ async fn idle(mut movements: watch::Receiver<()>, idle_max: Duration) {
 
 /// Hands what the client sends to its port; ends when the client is gone.
 async fn read_client(
-    mut stream: SplitStream<WebSocket>,
+    stream: &mut SplitStream<WebSocket>,
     mut inputs: Vec<Option<mpsc::Sender<Bytes>>>,
     half_close: bool,
     moved: &watch::Sender<()>,
@@ -318,13 +323,21 @@ mod tests {
     impl Forward {
         async fn start(patience: Patience) -> Forward {
             let (pod, dialled) = tokio::io::duplex(16);
-            let dialled = Arc::new(Mutex::new(Some(dialled)));
+            Forward::with(patience, Some(dialled), pod).await
+        }
+
+        async fn with(
+            patience: Patience,
+            dialled: Option<DuplexStream>,
+            pod: DuplexStream,
+        ) -> Forward {
+            let dialled = Arc::new(Mutex::new(dialled));
             let (ended, over) = mpsc::channel(1);
             let serve = move |upgrade: WebSocketUpgrade| async move {
                 upgrade.on_upgrade(move |socket| async move {
                     let dial = |_| {
                         let dialled = dialled.lock().unwrap().take();
-                        async move { dialled.ok_or_else(|| "dialled twice".to_owned()) }
+                        async move { dialled.ok_or_else(|| "nothing to dial".to_owned()) }
                     };
                     carry(socket, vec![80], patience, dial).await;
                     ended.send(()).await.unwrap();
@@ -357,6 +370,28 @@ mod tests {
             let message = ClientMessage::binary([&[0][..], &[b'x'; 1024]].concat());
             forward.client.send(message).await.unwrap();
         }
+        drop(forward.client);
+        let over = tokio::time::timeout(DEADLINE, forward.over.recv()).await;
+        assert_eq!(over, Ok(Some(())));
+    }
+
+    #[tokio::test]
+    async fn a_client_has_the_time_to_hear_why_a_port_is_over() {
+        let patience = Patience {
+            ping_period: NEVER,
+            idle_max: NEVER,
+        };
+        let (pod, _) = tokio::io::duplex(16);
+        let mut forward = Forward::with(patience, None, pod).await;
+        let message = ClientMessage::binary(&b"\x00hello"[..]);
+        forward.client.send(message).await.unwrap();
+        let mut said = Vec::new();
+        while !said.ends_with(b"nothing to dial") {
+            let next = tokio::time::timeout(DEADLINE, forward.client.next()).await;
+            said = next.unwrap().unwrap().unwrap().into_data().to_vec();
+        }
+        let early = tokio::time::timeout(Duration::from_millis(100), forward.over.recv()).await;
+        assert!(early.is_err(), "the client is still there");
         drop(forward.client);
         let over = tokio::time::timeout(DEADLINE, forward.over.recv()).await;
         assert_eq!(over, Ok(Some(())));

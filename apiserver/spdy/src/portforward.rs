@@ -19,6 +19,8 @@ const CONNECTIONS_MAX: usize = 256;
 /// As long as the kubelet waits for the second stream of a pair, and we for the port to answer.
 const PAIR_TIMEOUT: Duration = Duration::from_secs(30);
 const READ_BYTES: usize = 32 * 1024;
+/// For what a port has said before it stopped to listen.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Half a pair, since when.
 struct Waiting {
@@ -159,7 +161,11 @@ async fn copy<T: AsyncRead + AsyncWrite>(
                 to_target.write_all(&bytes).await?;
                 to_target.flush().await
             };
-            written.await.map_err(|error| error.to_string())?;
+            if let Err(error) = written.await {
+                // Whoever left may have said why, which is better to know than that it left.
+                tokio::time::sleep(LAST_WORDS).await;
+                return Err(error.to_string());
+            }
         }
         if reader.was_reset() {
             // The client wants no more in either direction.

@@ -1,6 +1,9 @@
 //! Whole sessions over an in-memory pipe, with a client made from the same connection rules in the other role.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +12,7 @@ use spdy::frame::{Encoder, Frame, reset};
 use spdy::headers::Headers;
 use spdy::remotecommand::channel;
 use spdy::{NodeChannels, Options, serve_remotecommand};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -488,6 +491,68 @@ async fn ports_are_forwarded() {
         .await;
     assert_eq!(client.text("data"), "pong");
     assert_eq!(client.text("error"), "");
+    drop(client);
+    ended(server).await.unwrap();
+}
+
+/// A port that has gone, and says why only to who reads after a write that failed.
+#[derive(Default)]
+struct Gone {
+    refused: bool,
+    reader: Option<Waker>,
+}
+
+impl AsyncRead for Gone {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.refused {
+            return Poll::Ready(Err(io::Error::other("nothing listens")));
+        }
+        self.reader = Some(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Gone {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.refused = true;
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn what_a_port_says_last_is_told_before_that_it_is_gone() {
+    let (io, server_io) = tokio::io::duplex(4096);
+    let server = tokio::spawn(spdy::portforward::serve_portforward(server_io, |_| async {
+        Ok(Gone::default())
+    }));
+    let mut client = Client::new(io);
+    let headers = |kind| [("streamType", kind), ("port", "80"), ("requestID", "0")];
+    client.open("error", &headers("error"));
+    let data = client.open("data", &headers("data"));
+    client.connection.send(data, Bytes::from_static(b"ping"));
+    client
+        .until(|client| client.finished.contains(&"error"))
+        .await;
+    assert_eq!(client.text("error"), "nothing listens");
     drop(client);
     ended(server).await.unwrap();
 }
