@@ -348,7 +348,7 @@ async fn exec(
     let upgrade = upgrade.map_err(|_| bad(NO_WEBSOCKET))?;
     let upgrade = upgrade.protocols(streaming::PROTOCOLS);
     Ok(upgrade.on_upgrade(move |socket| async move {
-        streaming::carry(socket, Ok(pretend(&request.command))).await;
+        streaming::carry(socket, Ok(pretend(&request))).await;
     }))
 }
 
