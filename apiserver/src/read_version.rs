@@ -1,7 +1,7 @@
 //! `resourceVersion`, `resourceVersionMatch`, `limit` and `continue`: what a read demands, checked as Kubernetes does.
 
-use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::{DecodeError, Engine};
 use kv::mutants::{Bug, planted};
 use schema::field::{FieldError, Path};
 use serde_json::{Value, json};
@@ -242,6 +242,15 @@ pub(crate) fn encode_token(version: i64, start: &str) -> String {
         .encode(json!({ "v": "meta.k8s.io/v1", "rv": version, "start": start }).to_string())
 }
 
+/// In Go's words what is wrong with a text of base64 that has so many bytes.
+fn illegal(error: &DecodeError, length: usize) -> String {
+    let at = match error {
+        DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => *at,
+        DecodeError::InvalidLength(_) | DecodeError::InvalidPadding => length,
+    };
+    format!("illegal base64 data at input byte {at}")
+}
+
 pub(crate) fn decode_token(token: &str) -> ApiResult<(i64, String)> {
     let refuse = |why: &str| {
         ApiError::bad_request(format!(
@@ -250,22 +259,24 @@ pub(crate) fn decode_token(token: &str) -> ApiResult<(i64, String)> {
     };
     let bytes = URL_SAFE_NO_PAD
         .decode(token.trim_end_matches('='))
-        .or_else(|_| STANDARD.decode(token))
-        .map_err(|error| refuse(&error.to_string()))?;
+        .or_else(|error| STANDARD.decode(token).map_err(|_| error))
+        .map_err(|error| refuse(&illegal(&error, token.len())))?;
     let value: Value =
         serde_json::from_slice(&bytes).map_err(|error| refuse(&error.to_string()))?;
     if value["v"] != "meta.k8s.io/v1" {
         return Err(refuse(&format!(
             "server does not recognize this encoded version {}",
-            value["v"]
+            value["v"].as_str().unwrap_or_default()
         )));
     }
     let version = value["rv"]
         .as_i64()
         .filter(|version| *version != 0 && *version >= -1);
-    let version = version.ok_or_else(|| refuse("incorrect encoded start resourceVersion"))?;
+    let version = version.ok_or_else(|| {
+        refuse("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")
+    })?;
     let start = value["start"].as_str().filter(|start| !start.is_empty());
-    let start = start.ok_or_else(|| refuse("encoded start key empty or invalid"))?;
+    let start = start.ok_or_else(|| refuse("encoded start key empty (version meta.k8s.io/v1)"))?;
     if start.starts_with('/') || start.split('/').any(|segment| segment == "..") {
         return Err(refuse(start));
     }
@@ -396,6 +407,19 @@ mod tests {
             encode_token(-7, "a"),
         ] {
             assert!(decode_token(&forged).is_err());
+        }
+        for (token, why) in [
+            (
+                "eyJ2IjoieCJ9",
+                "server does not recognize this encoded version x",
+            ),
+            ("e30", "server does not recognize this encoded version "),
+            ("ab!d", "illegal base64 data at input byte 2"),
+        ] {
+            assert_eq!(
+                decode_token(token).unwrap_err().message,
+                format!("invalid continue token: continue key is not valid: {why}")
+            );
         }
     }
 

@@ -260,7 +260,7 @@ fn what_is_wrong_is_refused_and_said(curl: &Curl) {
         curl.answer(command, &huge.to_string()),
         413,
         "RequestEntityTooLarge",
-        "limit is 3145728",
+        "Request entity too large: limit is 3145728",
     );
 
     let (_, mut stored) = curl.post(MAPS, &config_map("busy", &json!({})));
