@@ -286,11 +286,19 @@ fn conditions(old: &[Condition], content: &Content, now: Micros) -> Vec<Conditio
         .iter()
         .map(|(finalizer, count)| format!("{finalizer} in {count} resource instances"))
         .collect();
+    let undiscovered = format!(
+        "Discovery failed for some groups, {} failing: unable to retrieve the complete list of server APIs: ",
+        content.discovery_failures.len()
+    );
+    let undeleted = format!(
+        "Failed to delete all resource types, {} remaining: ",
+        content.delete_failures.len()
+    );
     let verdicts = [
         (
             "NamespaceDeletionDiscoveryFailure",
             content.discovery_failures.join(", "),
-            "Discovery failed for some groups, ",
+            undiscovered.as_str(),
             "DiscoveryFailed",
             "ResourcesDiscovered",
             "All resources successfully discovered",
@@ -306,7 +314,7 @@ fn conditions(old: &[Condition], content: &Content, now: Micros) -> Vec<Conditio
         (
             "NamespaceDeletionContentFailure",
             content.delete_failures.join(", "),
-            "Failed to delete all resource types, ",
+            undeleted.as_str(),
             "ContentDeletionFailed",
             "ContentDeleted",
             "All content successfully deleted, may be waiting on finalization",
@@ -375,6 +383,8 @@ mod tests {
         assert!(clean.iter().all(|c| c.status == "False") && clean.len() == 5);
         content.remaining.insert("pods".into(), 2);
         content.finalizers.insert("x/y".into(), 1);
+        content.discovery_failures = vec!["a/v1: down".into(), "b/v1: down".into()];
+        content.delete_failures = vec!["no".into()];
         let held = conditions(&clean, &content, timestamp::seconds(9));
         let messages: Vec<_> = held
             .iter()
@@ -384,11 +394,13 @@ mod tests {
         assert_eq!(
             messages,
             [
+                "Discovery failed for some groups, 2 failing: unable to retrieve the complete list of server APIs: a/v1: down, b/v1: down",
+                "Failed to delete all resource types, 1 remaining: no",
                 "Some resources are remaining: pods has 2 resource instances",
                 "Some content in the namespace has finalizers remaining: x/y in 1 resource instances"
             ]
         );
-        assert_eq!(held[0].last_transition_time, clean[0].last_transition_time);
+        assert_eq!(held[1].last_transition_time, clean[1].last_transition_time);
         assert_ne!(held[3].last_transition_time, clean[3].last_transition_time);
     }
 }
