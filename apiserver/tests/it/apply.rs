@@ -321,7 +321,7 @@ async fn bad_configurations_are_refused_with_kubernetes_texts() {
     assert_eq!(answer.code, 500);
     assert_eq!(
         answer.body["message"],
-        "failed to create typed patch object (/m; v1, Kind=ConfigMap): .dta: field not declared in schema"
+        "failed to create typed patch object (/m; /v1, Kind=ConfigMap): .dta: field not declared in schema"
     );
     assert_eq!(answer.body.get("reason"), None);
     for body in ["", "- a", "{", "a: [", "7"] {

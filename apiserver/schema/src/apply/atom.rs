@@ -102,12 +102,15 @@ impl<'a> Items<'a> {
         )
     }
 
-    /// What a key is where an item does not say it.
+    /// What a key is where an item does not say it. A key of a built-in type that Go always writes has its zero for a default.
     fn default_of(self, key: &str) -> Option<&'a Value> {
         match self {
             Items::Element(_) => None,
             Items::Field(field) => match field.ty.element {
-                Element::Message(id) => type_by_id(id).field(key)?.default.as_ref(),
+                Element::Message(id) => {
+                    let key = type_by_id(id).field(key)?;
+                    key.default.as_ref().or(key.implied.as_ref())
+                }
                 _ => None,
             },
             Items::Node(node) => node.items.as_deref()?.property(key)?.default.as_deref(),

@@ -236,8 +236,8 @@ mod tests {
                 ".spec.template.spec.containers: duplicate entries for key [name=\"a\"]",
             ),
             (
-                pod(json!({"containers": [{"image": "a"}]})),
-                ".spec.template.spec.containers: element 0: associative list with keys has an element that omits all key fields [\"name\"] (and doesn't have default values for any key fields)",
+                pod(json!({"containers": [{"image": "a"}, {"image": "b"}]})),
+                ".spec.template.spec.containers: duplicate entries for key [name=\"\"]",
             ),
             (
                 pod(json!({"containers": {}, "hostNetwork": "x"})),
@@ -257,5 +257,26 @@ mod tests {
         }
         let fine = json!({"spec": {"replicas": null, "selector": {"matchLabels": {"a": "b"}}}});
         assert_eq!(check(ty.into(), &fine), Ok(()));
+        let ty = crate::type_of("flowcontrol.apiserver.k8s.io", "v1", "FlowSchema").unwrap();
+        let keyless = json!({"status": {"conditions": [{"reason": "a"}]}});
+        assert_eq!(
+            check(ty.into(), &keyless).unwrap_err(),
+            ".status.conditions: element 0: associative list with keys has an element that omits all key fields [\"type\"] (and doesn't have default values for any key fields)"
+        );
+    }
+
+    /// One of the keys of a device is optional, so a device without it is another than one with it.
+    #[test]
+    fn a_key_that_is_left_out_is_none_of_the_item() {
+        let ty = crate::type_of("resource.k8s.io", "v1", "ResourceClaim").unwrap();
+        let device = json!({"driver": "d", "pool": "p", "device": "x"});
+        let mut shared = device.clone();
+        shared["shareID"] = "s".into();
+        let status = |devices: Value| check(ty.into(), &json!({"status": {"devices": devices}}));
+        assert_eq!(status(json!([device, shared])), Ok(()));
+        assert_eq!(
+            status(json!([device, device])).unwrap_err(),
+            ".status.devices: duplicate entries for key [device=\"x\",driver=\"d\",pool=\"p\"]"
+        );
     }
 }

@@ -16,7 +16,24 @@ pub(super) fn field(name: &str) -> String {
 }
 
 pub(super) fn value(item: &Value) -> String {
-    format!("v:{item}")
+    format!("v:{}", json_of(item))
+}
+
+/// JSON as Go writes it, where no text can be taken for a tag of HTML.
+fn json_of(value: &Value) -> String {
+    let mut text = value.to_string();
+    for (plain, escaped) in [
+        ('<', "\\u003c"),
+        ('>', "\\u003e"),
+        ('&', "\\u0026"),
+        ('\u{2028}', "\\u2028"),
+        ('\u{2029}', "\\u2029"),
+    ] {
+        if text.contains(plain) {
+            text = text.replace(plain, escaped);
+        }
+    }
+    text
 }
 
 /// The element of an item with these keys, which must be sorted by name.
@@ -30,7 +47,7 @@ pub(super) fn keys<'a>(keys: impl IntoIterator<Item = (&'a str, &'a Value)>) -> 
         text.push(':');
         match value {
             Value::String(value) => push_string(&mut text, value),
-            other => text.push_str(&other.to_string()),
+            other => text.push_str(&json_of(other)),
         }
     }
     text.push('}');
@@ -38,13 +55,13 @@ pub(super) fn keys<'a>(keys: impl IntoIterator<Item = (&'a str, &'a Value)>) -> 
 }
 
 fn push_string(text: &mut String, value: &str) {
-    let plain = |byte: u8| (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\';
+    let plain = |byte: u8| (0x20..0x7f).contains(&byte) && !b"\"\\<>&".contains(&byte);
     if value.bytes().all(plain) {
         text.push('"');
         text.push_str(value);
         text.push('"');
     } else {
-        text.push_str(&Value::from(value).to_string());
+        text.push_str(&json_of(&Value::from(value)));
     }
 }
 
@@ -212,6 +229,9 @@ mod tests {
         let odd = json!("a\"\u{1}ü");
         assert_eq!(keys([("n", &odd)]), format!("k:{{\"n\":{odd}}}"));
         assert_eq!(value(&json!("x")), "v:\"x\"");
+        assert_eq!(value(&json!("<a&b>")), r#"v:"\u003ca\u0026b\u003e""#);
+        assert_eq!(keys([("n", &json!("a>"))]), r#"k:{"n":"a\u003e"}"#);
+        assert_eq!(canonical(r#"v:"<""#), canonical(r#"v:"\u003c""#));
     }
 
     #[test]

@@ -101,11 +101,13 @@ pub fn fits<'a>(schema: impl Into<Schema<'a>>, config: &Value) -> Result<(), App
             value.and_then(Value::as_str).unwrap_or("").to_owned()
         });
         let of_metadata = |key: &str| text(metadata.and_then(|metadata| metadata.get(key)));
+        let api_version = text(config.get("apiVersion"));
+        // The core group is named too, by nothing.
+        let group = if api_version.contains('/') { "" } else { "/" };
         ApplyError::Misfit(format!(
-            "failed to create typed patch object ({}/{}; {}, Kind={}): {error}",
+            "failed to create typed patch object ({}/{}; {group}{api_version}, Kind={}): {error}",
             of_metadata("namespace"),
             of_metadata("name"),
-            text(config.get("apiVersion")),
             text(config.get("kind")),
         ))
     })
