@@ -181,6 +181,74 @@ fn what_go_never_omits_is_there_by_whatever_way_it_came() {
 }
 
 #[test]
+fn zeros_are_written_and_left_out_as_go_does() {
+    let env = |reference: Value| json!({"spec": {"containers": [{"env": [{"valueFrom": {"resourceFieldRef": reference}}]}]}});
+    for (group, kind, body, expected) in [
+        (
+            "rbac.authorization.k8s.io",
+            "Role",
+            json!({}),
+            json!({"rules": null}),
+        ),
+        (
+            "discovery.k8s.io",
+            "EndpointSlice",
+            json!({}),
+            json!({"endpoints": null, "ports": null}),
+        ),
+        (
+            "apps",
+            "StatefulSet",
+            json!({"spec": {}}),
+            json!({"spec": {"serviceName": ""}}),
+        ),
+        (
+            "networking.k8s.io",
+            "NetworkPolicy",
+            json!({"spec": {}}),
+            json!({"spec": {"podSelector": {}}}),
+        ),
+        (
+            "",
+            "PersistentVolumeClaim",
+            json!({"spec": {"dataSource": {"name": "n"}}}),
+            json!({"spec": {"dataSource": {"name": "n", "apiGroup": null}}}),
+        ),
+        (
+            "",
+            "Pod",
+            env(json!({"resource": "r"})),
+            env(json!({"resource": "r", "divisor": "0"})),
+        ),
+        (
+            "",
+            "Pod",
+            env(json!({"resource": "r", "divisor": null})),
+            env(json!({"resource": "r", "divisor": "0"})),
+        ),
+        // Required, and left out nevertheless.
+        (
+            "networking.k8s.io",
+            "IPAddress",
+            json!({"spec": {"parentRef": {"name": ""}}}),
+            json!({"spec": {"parentRef": {}}}),
+        ),
+        (
+            "resource.k8s.io",
+            "ResourceSlice",
+            json!({"spec": {"devices": []}}),
+            json!({"spec": {}}),
+        ),
+    ] {
+        let ty = type_of(group, "v1", kind).unwrap();
+        let decoded = strict(Some(ty), &body).unwrap();
+        assert_eq!(decoded, expected, "{body}");
+        let raw = crate::protobuf::encode_message(ty, &decoded).unwrap();
+        assert_eq!(crate::protobuf::decode_message(ty, &raw), Ok(expected));
+    }
+}
+
+#[test]
 fn special_forms() {
     let service = json!({"spec": {"ports": [{"port": 80, "targetPort": "http"}, {"port": 0, "targetPort": 0}]}});
     assert_eq!(

@@ -188,15 +188,11 @@ pub(super) fn property(edition: Edition, field: &Field) -> Value {
     // Beside a reference nothing else counts in version 3, hence the wrapping.
     if is_reference && edition == Edition::V3 {
         schema = json!({"allOf": [schema]});
-        let is_object = field.ty.message().is_some_and(|t| t.form == Form::Object);
-        if is_object && field.required {
-            schema["default"] = json!({});
-        }
     }
     if !field.description.is_empty() {
         schema["description"] = field.description.into();
     }
-    if let Some(default) = &field.default {
+    if let Some(default) = default(edition, field) {
         schema["default"] = default.clone();
     }
     if !field.enumeration.is_empty() && edition == Edition::V3 {
@@ -204,6 +200,17 @@ pub(super) fn property(edition: Edition, field: &Field) -> Value {
     }
     extensions(field, &mut schema);
     schema
+}
+
+/// What a field is where nobody says it. In version 3 that includes the zero of what Go always writes.
+fn default(edition: Edition, field: &Field) -> Option<&Value> {
+    let of_scalar = |ty: &Type| ty.form != Form::Object;
+    let has_zero = edition == Edition::V3 && !field.ty.message().is_some_and(of_scalar);
+    let zero = field
+        .implied
+        .as_ref()
+        .filter(|zero| has_zero && !zero.is_null());
+    field.default.as_ref().or(zero)
 }
 
 fn extensions(field: &Field, schema: &mut Value) {

@@ -225,6 +225,8 @@ fn schemas_have_the_extensions() {
         json!(["Always", "Never", "OnFailure"])
     );
     let port = &schemas["io.k8s.api.core.v1.ContainerPort"]["properties"];
+    assert_eq!(port["containerPort"]["default"], 0);
+    assert_eq!(port["hostPort"].get("default"), None);
     assert_eq!(port["protocol"]["default"], "TCP");
     assert_eq!(
         schemas["io.k8s.api.core.v1.Pod"]["x-kubernetes-group-version-kind"],

@@ -126,13 +126,13 @@ fn put(field: &Field, value: Value, object: &mut Map<String, Value>) {
     }
 }
 
-/// What is under a name; `empty` where nothing was yet.
+/// What is under a name; `empty` where nothing was yet, or what is written of nothing.
 fn slot<'o>(
     name: &str,
     object: &'o mut Map<String, Value>,
     empty: fn() -> Value,
 ) -> Option<&'o mut Value> {
-    if !object.contains_key(name) {
+    if object.get(name).is_none_or(Value::is_null) {
         object.insert(name.to_owned(), empty());
     }
     object.get_mut(name)

@@ -42,6 +42,7 @@ struct DraftField {
     absent: bool,
     by_value: bool,
     written: bool,
+    default: Option<&'static str>,
     enumeration: Vec<&'static str>,
 }
 
@@ -102,6 +103,10 @@ impl Builder {
                 ["value", name, fields @ ..] => self.mark(name, fields, |f| f.by_value = true),
                 ["written", name, fields @ ..] => self.mark(name, fields, |f| f.written = true),
                 ["absent", name, fields @ ..] => self.mark(name, fields, |f| f.absent = true),
+                ["default", path, value] => {
+                    let (name, field) = path.rsplit_once('.').expect("default type.field");
+                    self.mark(name, &[field], |f| f.default = Some(value));
+                }
                 ["enum", path, values @ ..] => {
                     let (name, field) = path.rsplit_once('.').expect("enum type.field");
                     self.mark(name, &[field], |f| f.enumeration = values.to_vec());
@@ -229,7 +234,11 @@ impl Builder {
         let of_kind = owner_is_kind && matches!(draft.name, "metadata" | "spec" | "status");
         let own_key = format!("{owner}.{}", draft.name);
         let shared_key = format!("*.{}", draft.name);
-        let unset = draft.written.then(|| unset(ty, form_of(draft.ty)));
+        let unset = draft.written.then(|| match draft.pointer {
+            true => Value::Null,
+            false => unset(ty, form_of(draft.ty)),
+        });
+        let never_omitted = !draft.absent && (required || draft.keep);
         let described = descriptions.get(own_key.as_str()).copied();
         Field {
             name: draft.name,
@@ -238,8 +247,9 @@ impl Builder {
             omit_empty: draft.absent
                 || !(required || draft.pointer || draft.keep || draft.written || is_message),
             implied: unset.clone().or_else(|| match is_object {
+                _ if draft.pointer => never_omitted.then_some(Value::Null),
                 true => (required || of_kind || draft.by_value).then(|| Map::new().into()),
-                false => required.then(|| always_written(ty)).flatten(),
+                false => never_omitted.then(|| always_written(ty)).flatten(),
             }),
             unset,
             list_type,
@@ -251,6 +261,7 @@ impl Builder {
             },
             patch: attribute("patch").map(patch_of).unwrap_or_default(),
             default: attribute("default")
+                .or(draft.default)
                 .map(|d| serde_json::from_str(d).expect("defaults are JSON")),
             enumeration: draft.enumeration.clone(),
             description: described
@@ -310,6 +321,7 @@ impl DraftField {
             absent: false,
             by_value: false,
             written: false,
+            default: None,
             enumeration: Vec::new(),
         }
     }
@@ -319,7 +331,8 @@ impl DraftField {
 fn always_written(ty: FieldType) -> Option<Value> {
     match (ty.container, ty.element) {
         (Container::List | Container::Map, _) => Some(Value::Null),
-        (Container::One, Element::String | Element::Bytes) => Some("".into()),
+        (Container::One, Element::String) => Some("".into()),
+        (Container::One, Element::Bytes) => Some(Value::Null),
         (Container::One, Element::Duration) => Some("0s".into()),
         (Container::One, Element::Bool) => Some(false.into()),
         (Container::One, Element::Int32 | Element::Int64) => Some(0.into()),
@@ -331,6 +344,7 @@ fn always_written(ty: FieldType) -> Option<Value> {
 fn unset(ty: FieldType, form: Form) -> Value {
     match (ty.container, ty.element, form) {
         (Container::One, Element::Message(_), Form::Object) => Map::new().into(),
+        (Container::One, Element::Message(_), Form::Quantity) => "0".into(),
         (Container::One, Element::Message(_), _) => Value::Null,
         _ => always_written(ty).expect("a field with a zero that can be written"),
     }
