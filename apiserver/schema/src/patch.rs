@@ -15,6 +15,9 @@ pub enum PatchError {
     /// The patch does not fit the object: 422.
     #[error("{0}")]
     Unprocessable(String),
+    /// The patch does not fit a list of the object, or says what no patch can say. Kubernetes answers 500 without a reason.
+    #[error("{0}")]
+    Refused(String),
     /// The patch asks for too much: 413.
     #[error("{0}")]
     TooLarge(String),

@@ -82,7 +82,7 @@ impl<'a> Schema<'a> {
             Schema::Type(ty) => {
                 let Some(found) = ty.field(field) else {
                     let name = ty.name.rsplit('.').next().unwrap_or("");
-                    return Err(unprocessable(format!(
+                    return Err(refused(format!(
                         "unable to find api field in struct {name} for the json field {field:?}"
                     )));
                 };
@@ -104,24 +104,79 @@ fn bad(text: &str) -> PatchError {
     PatchError::BadRequest(text.to_owned())
 }
 
-fn unprocessable(text: String) -> PatchError {
-    PatchError::Unprocessable(text)
+fn refused(text: String) -> PatchError {
+    PatchError::Refused(text)
 }
+
+/// A directive that is none, in the map that it stands in.
+fn unknown_directive(directive: &Value, map: &Object) -> PatchError {
+    let directive = match directive {
+        Value::String(text) => text.clone(),
+        Value::Null => "%!s(<nil>)".to_owned(),
+        Value::Bool(bool) => format!("%!s(bool={bool})"),
+        Value::Number(number) if number.is_f64() => format!("%!s(float64={number})"),
+        Value::Number(number) => format!("%!s(int64={number})"),
+        other => printed(other),
+    };
+    let map = printed_map(map);
+    refused(format!("unknown patch type: {directive} in map: {map}"))
+}
+
+/// A value as Go prints it.
+fn printed(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(items) => printed_list(items),
+        Value::Object(map) => printed_map(map),
+        other => other.to_string(),
+    }
+}
+
+fn printed_list(items: &[Value]) -> String {
+    let items: Vec<String> = items.iter().map(printed).collect();
+    format!("[{}]", items.join(" "))
+}
+
+fn printed_map(map: &Object) -> String {
+    let member = |(key, value): (&String, &Value)| format!("{key}:{}", printed(value));
+    let members: Vec<String> = map.iter().map(member).collect();
+    format!("map[{}]", members.join(" "))
+}
+
+/// What Go calls a value that is not of the expected type.
+fn bad_type(expected: &str, actual: &Value) -> PatchError {
+    let actual = match actual {
+        Value::Null => "%!s(<nil>)",
+        Value::Bool(_) => "bool",
+        Value::Number(number) if number.is_f64() => "float64",
+        Value::Number(_) => "int64",
+        Value::String(_) => "string",
+        Value::Array(_) => LIST,
+        Value::Object(_) => MAP,
+    };
+    refused(format!("expected a {expected}, but received a {actual}"))
+}
+
+const LIST: &str = "[]interface {}";
+const MAP: &str = "map[string]interface {}";
 
 fn merge_map(
     mut original: Object,
     mut patch: Object,
     schema: Schema<'_>,
 ) -> Result<Object, PatchError> {
-    if let Some(directive) = patch.remove(PATCH) {
-        return match directive.as_str() {
-            Some("replace") => Ok(patch),
-            Some("delete") => Ok(Map::new()),
-            _ => Err(unprocessable(format!(
-                "unknown patch type: {directive} in map: {}",
-                Value::Object(patch)
-            ))),
-        };
+    match patch
+        .get(PATCH)
+        .map(|directive| (directive, directive.as_str()))
+    {
+        None => {}
+        Some((_, Some("replace"))) => {
+            patch.remove(PATCH);
+            return Ok(patch);
+        }
+        Some((_, Some("delete"))) => return Ok(Map::new()),
+        Some((directive, _)) => return Err(unknown_directive(directive, &patch)),
     }
     retain_keys(&mut original, &mut patch)?;
     merge_ordered_lists(&mut original, &mut patch, schema)?;
@@ -160,12 +215,10 @@ fn merge_field(
         }
         (Some(Value::Array(old)), Value::Array(new)) => {
             let meta = schema.meta(&key)?;
-            if meta.merge {
-                Value::Array(merge_list(old, new, meta)?)
-            } else {
-                let mut new = Value::Array(new);
-                without_directives(&mut new);
-                new
+            // What stands in the place of another list does so as it is, directives included, which are unknown fields.
+            match meta.merge {
+                true => Value::Array(merge_list(old, new, meta)?),
+                false => Value::Array(new),
             }
         }
         (_, mut new) => {
@@ -267,13 +320,14 @@ fn merge_ordered_lists(
         let field = directive[SET_ORDER.len()..]
             .strip_prefix('/')
             .ok_or_else(wrong)?;
-        let Some(Value::Array(order)) = patch.remove(&directive) else {
-            return Err(wrong());
+        let order = match patch.remove(&directive) {
+            Some(Value::Array(order)) => order,
+            other => return Err(bad_type(LIST, &other.unwrap_or_default())),
         };
         let list = |value: Option<Value>| match value {
             None => Ok(None),
             Some(Value::Array(items)) => Ok(Some(items)),
-            Some(_) => Err(wrong()),
+            Some(other) => Err(bad_type(LIST, &other)),
         };
         let of_patch = list(patch.remove(field))?;
         // Its successor takes its place, unless the patch is refused.
@@ -321,18 +375,39 @@ fn server_order(original: &[Value], patch: &[Value], key: Option<&str>) -> Posit
 
 /// The items of the patch, directives aside, must stand in the order that the directive gives.
 fn check_order(patch: &[Value], order: &[Value], key: Option<&str>) -> Result<(), PatchError> {
+    if order.is_empty() {
+        return Ok(());
+    }
     let mut rest = order.iter();
     let kept = patch.iter().filter(|item| item.get(PATCH).is_none());
     for item in kept {
-        if !rest.any(|o| same_item(o, item, key)) {
-            return Err(unprocessable(format!(
-                "The order in patch list:\n{}\n doesn't match {SET_ORDER} list:\n{}\n",
-                Value::Array(patch.to_vec()),
-                Value::Array(order.to_vec())
-            )));
+        loop {
+            let Some(next) = rest.next() else {
+                return Err(refused(format!(
+                    "The order in patch list:\n{}\n doesn't match {SET_ORDER} list:\n{}\n",
+                    printed_list(patch),
+                    printed_list(order)
+                )));
+            };
+            if let Some(key) = key {
+                keyed(item, key)?;
+                keyed(next, key)?;
+            }
+            if same_item(next, item, key) {
+                break;
+            }
         }
     }
     Ok(())
+}
+
+/// Refuses what is no map with this key.
+fn keyed(item: &Value, key: &str) -> Result<(), PatchError> {
+    match item {
+        Value::Object(map) if map.contains_key(key) => Ok(()),
+        Value::Object(_) => Err(no_merge_key(item, key)),
+        other => Err(bad_type(MAP, other)),
+    }
 }
 
 fn same_item(a: &Value, b: &Value, key: Option<&str>) -> bool {
@@ -343,8 +418,9 @@ fn same_item(a: &Value, b: &Value, key: Option<&str>) -> bool {
 }
 
 fn no_merge_key(item: &Value, key: &str) -> PatchError {
-    unprocessable(format!(
-        "map: {item} does not contain declared merge key: {key}"
+    let map = printed(item);
+    refused(format!(
+        "map: {map} does not contain declared merge key: {key}"
     ))
 }
 
@@ -362,9 +438,7 @@ fn merge_list(
         return Ok(merge_scalars(original, patch));
     }
     let Some(key) = meta.key else {
-        return Err(unprocessable(
-            "cannot merge lists without merge key".to_owned(),
-        ));
+        return Err(refused("cannot merge lists without merge key".to_owned()));
     };
     let (original, patch) = apply_item_directives(original, patch, key)?;
     let server_order = positions(&original, Some(key));
@@ -378,8 +452,7 @@ fn merge_list(
                 let old = merged[at].as_object_mut().map(std::mem::take);
                 merged[at] = Value::Object(merge_map(old.unwrap_or_default(), new, meta.schema)?);
             }
-            (_, mut item) => {
-                without_directives(&mut item);
+            (_, item) => {
                 at.insert(id, merged.len());
                 merged.push(item);
             }
@@ -394,14 +467,16 @@ fn merge_list(
 fn check_items(original: &[Value], patch: &[Value]) -> Result<(), PatchError> {
     let mut all = original.iter().chain(patch);
     if all.clone().any(Value::is_array) {
-        return Err(unprocessable("lists of lists are not supported".to_owned()));
+        let text = "lists of lists are not supported".to_owned();
+        return Err(PatchError::Unprocessable(text));
     }
     let mut kinds = all.clone().map(Value::is_object);
     let first = kinds.next();
     if kinds.any(|k| Some(k) != first) || all.any(Value::is_null) {
-        return Err(unprocessable(
-            "list element types are not identical".to_owned(),
-        ));
+        let lists = [original, patch].map(printed_list).join(" ");
+        return Err(refused(format!(
+            "list element types are not identical: [{lists}]"
+        )));
     }
     Ok(())
 }
@@ -436,20 +511,18 @@ fn apply_item_directives(
             }
             Some("replace") => replace = true,
             Some("merge") => {
-                return Err(unprocessable(
+                return Err(refused(
                     "merging lists cannot yet be specified in the patch".to_owned(),
                 ));
             }
-            Some(other) => {
-                return Err(unprocessable(format!(
-                    "unknown patch type: {other} in map: {item}"
-                )));
+            Some(_) => {
+                let map = item.as_object().cloned().unwrap_or_default();
+                return Err(unknown_directive(&item[PATCH], &map));
             }
         }
     }
     original.retain(|item| identity(item, Some(key)).is_none_or(|id| !deleted.contains(&id)));
     if replace {
-        plain.iter_mut().for_each(without_directives);
         return Ok((plain, Vec::new()));
     }
     Ok((original, plain))
@@ -464,10 +537,7 @@ fn check_keys<'a>(
         return Ok(());
     };
     let mut items = items.into_iter();
-    match items.find(|item| item.get(key).is_none()) {
-        Some(item) => Err(no_merge_key(item, key)),
-        None => Ok(()),
-    }
+    items.try_for_each(|item| keyed(item, key))
 }
 
 /// Orders a merged list: the items that `order` names follow it, the others follow the server's
