@@ -40,6 +40,37 @@ fn an_ordered_list_that_the_patch_does_not_change_stays() {
     }
 }
 
+#[test]
+fn refusals_are_those_of_kubernetes() {
+    let pod = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "spec": spec});
+    let original = pod(json!({"containers": [{"name": "a"}], "nodeSelector": {"a": "b"}}));
+    for (spec, text) in [
+        (
+            json!({"$patch": "explode", "n": 1}),
+            "unknown patch type: explode in map: map[$patch:explode n:1]",
+        ),
+        (
+            json!({"nodeSelector": {"$patch": 7}}),
+            "unknown patch type: %!s(int64=7) in map: map[$patch:7]",
+        ),
+        (
+            json!({"containers": [{"image": "x", "args": ["y", null]}]}),
+            "map: map[args:[y <nil>] image:x] does not contain declared merge key: name",
+        ),
+        (
+            json!({"containers": ["x"]}),
+            "list element types are not identical: [[map[name:a]] [x]]",
+        ),
+        (
+            json!({"$setElementOrder/containers": "x"}),
+            "expected a []interface {}, but received a string",
+        ),
+    ] {
+        let refused = Err(PatchError::Refused(text.to_owned()));
+        assert_eq!(patched(&original, &json!({ "spec": spec })), refused);
+    }
+}
+
 /// Objects, patches and what `kubectl patch --local --type=strategic` makes of them: `null` where
 /// it refuses the patch.
 #[test]
