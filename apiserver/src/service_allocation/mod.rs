@@ -298,6 +298,20 @@ fn has_all_addresses(service: &Object, old: &Object) -> bool {
     is_complete && now.iter().all(|address| before.contains(address))
 }
 
+/// Whether an update names another first address than there is: validation refuses that, as in Kubernetes, so nobody looks
+/// whether the address can be had.
+fn changes_first(service: &Object, old: &Object) -> bool {
+    if families::is_external(service) || families::is_external(old) {
+        return false;
+    }
+    let first = |service: &Object| -> Option<String> {
+        let list = service.get_array(&["spec", "clusterIPs"])?;
+        list.first()?.as_str().map(str::to_owned)
+    };
+    let (now, before) = (first(service), first(old));
+    now.is_some() && before.is_some() && now != before
+}
+
 /// Settles the addresses of a Service whose families are settled: those of before stay, those that are named are looked at,
 /// the rest is chosen.
 fn settle_addresses(
@@ -431,7 +445,8 @@ pub(crate) async fn for_update(
         settle_families(&ranges(server)?, new, Some(old))?;
     }
     // Most updates ask for no address: then nobody looks which are taken.
-    let is_settled = has_all_addresses(new, old);
+    let is_refused = changes_first(new, old);
+    let is_settled = is_refused || has_all_addresses(new, old);
     let mut taken = Taken::read(server, !is_settled, wants_ports(new));
     taken.ports.retain(|port| !old_ports.contains(port));
     if !is_settled {
@@ -439,6 +454,9 @@ pub(crate) async fn for_update(
     }
     settle_ports(server.config.node_ports, &taken, Some(&old_ports), new)?;
     let mut extra = Extra::default();
+    if is_refused {
+        return Ok(extra);
+    }
     let (before, after) = (held(old), held(new));
     for address in before.iter().filter(|address| !after.contains(address)) {
         extra.release(address_key(address));
@@ -620,6 +638,33 @@ mod tests {
         carry_over(&mut single, &new);
         settle(&mut single, Some(&new));
         assert_eq!(held(&single), held(&old));
+    }
+
+    #[test]
+    fn another_first_address_is_left_to_validation() {
+        let service = |spec: Value| Object::new(json!({ "spec": spec })).unwrap();
+        let listed = |list: &[&str]| service(json!({"clusterIP": list[0], "clusterIPs": list}));
+        let external = service(json!({"type": "ExternalName"}));
+        for (before, now, expected) in [
+            (listed(&["10.0.0.1"]), listed(&["10.0.0.2"]), true),
+            (listed(&["10.0.0.1"]), listed(&["None"]), true),
+            (listed(&["None"]), listed(&["10.0.0.1"]), true),
+            (
+                listed(&["10.0.0.1"]),
+                listed(&["10.0.0.1", "fd00::1"]),
+                false,
+            ),
+            (listed(&["10.0.0.1"]), external.clone(), false),
+            (external, listed(&["10.0.0.1"]), false),
+            // Stored before there were lists: validation has nothing to compare.
+            (
+                service(json!({"clusterIP": "10.0.0.1"})),
+                listed(&["10.0.0.2"]),
+                false,
+            ),
+        ] {
+            assert_eq!(changes_first(&now, &before), expected, "{before:?} {now:?}");
+        }
     }
 
     #[test]

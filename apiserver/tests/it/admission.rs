@@ -266,6 +266,21 @@ async fn service_addresses_are_unique_and_come_back() {
         )
         .await;
     assert_eq!(outside.refused().0, 422);
+    // An address that is there stays, and that is said whether another can be had or not.
+    let taken = addresses[1];
+    for (name, address) in [
+        ("copy", "192.168.7.7"),
+        ("copy", taken),
+        ("headless", taken),
+    ] {
+        let patch = json!({"spec": {"clusterIP": address}});
+        let uri = format!("{SERVICES}/{name}");
+        let refused = server.patch(&uri, "merge-patch+json", patch).await;
+        let expected = format!(
+            "Service \"{name}\" is invalid: spec.clusterIPs[0]: Invalid value: [\"{address}\"]: may not change once set"
+        );
+        assert_eq!(refused.refused(), (422, "Invalid", &*expected));
+    }
 }
 
 #[tokio::test]
