@@ -10,6 +10,7 @@ use futures::{SinkExt, StreamExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::pin::Pin;
+use std::time::Duration;
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
@@ -27,6 +28,9 @@ pub(crate) const CLOSE: u8 = 255;
 
 /// Terminal sizes on their way; a newer one makes an older one worthless, so few are kept.
 const RESIZES_MAX: usize = 4;
+
+/// How long a client that was told how its session ended has to close.
+const LINGER: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "PascalCase")]
@@ -93,7 +97,7 @@ pub(crate) fn error_status(text: &str) -> Value {
 
 /// Carries a session until the command has ended or the client is gone.
 pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
-    let (mut sink, stream) = socket.split();
+    let (mut sink, mut stream) = socket.split();
     let status = match session {
         Err(text) => error_status(&text),
         Ok(session) => {
@@ -103,7 +107,7 @@ pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
                 control,
             } = session;
             let (resizes, mut resize_requests) = mpsc::channel::<TerminalSize>(RESIZES_MAX);
-            let reading = read_client(stream, input, resizes);
+            let reading = read_client(&mut stream, input, resizes);
             let resizing = async {
                 while let Some(size) = resize_requests.recv().await {
                     if let Err(error) = control.resize(size.width, size.height).await {
@@ -137,6 +141,7 @@ pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
         }
     };
     finish(&mut sink, &status).await;
+    linger(&mut stream).await;
 }
 
 async fn finish(sink: &mut SplitSink<WebSocket, Message>, status: &Value) {
@@ -152,9 +157,18 @@ async fn finish(sink: &mut SplitSink<WebSocket, Message>, status: &Value) {
     }
 }
 
+/// Takes what the client still sends until it has closed, too: a connection that is dropped with bytes unread is reset, and
+/// the status is lost with it.
+async fn linger(stream: &mut SplitStream<WebSocket>) {
+    let rest = async { while let Some(Ok(_)) = stream.next().await {} };
+    if tokio::time::timeout(LINGER, rest).await.is_err() {
+        tracing::debug!("a client did not close after the end of its session");
+    }
+}
+
 /// Passes on what the client sends; ends when the client is gone.
 async fn read_client(
-    mut stream: SplitStream<WebSocket>,
+    stream: &mut SplitStream<WebSocket>,
     input: Pin<Box<dyn AsyncWrite + Send>>,
     resizes: mpsc::Sender<TerminalSize>,
 ) {
@@ -200,7 +214,42 @@ async fn write(input: &mut Pin<Box<dyn AsyncWrite + Send>>, bytes: &[u8]) -> std
 
 #[cfg(test)]
 mod tests {
+    use axum::extract::ws::WebSocketUpgrade;
+    use hyper_util::rt::TokioIo;
+    use hyper_util::service::TowerToHyperService;
+    use tokio_tungstenite::client_async;
+    use tokio_tungstenite::tungstenite::Message as ClientMessage;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_still_sends_is_told_how_it_ended() {
+        let serve = |upgrade: WebSocketUpgrade| async move {
+            upgrade.on_upgrade(|socket| carry(socket, Err("no such command".to_owned())))
+        };
+        let router = axum::Router::new().route("/", axum::routing::any(serve));
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(far), TowerToHyperService::new(router))
+            .with_upgrades();
+        tokio::spawn(connection);
+        let (mut client, _) = client_async("ws://node/", near).await.unwrap();
+        let session = async {
+            // More than is on its way at once: it has to be read, or the client's writing breaks.
+            for _ in 0..64 {
+                let message = ClientMessage::binary([&[STDIN][..], &[b'x'; 1 << 14]].concat());
+                client.send(message).await.unwrap();
+            }
+            let status = client.next().await.unwrap().unwrap().into_data();
+            assert_eq!(status[0], ERROR);
+            let status: Value = serde_json::from_slice(&status[1..]).unwrap();
+            assert_eq!(status, error_status("no such command"));
+            assert!(client.next().await.unwrap().unwrap().is_close());
+        };
+        tokio::time::timeout(Duration::from_secs(20), session)
+            .await
+            .unwrap();
+    }
 
     #[test]
     fn messages_of_a_client() {
