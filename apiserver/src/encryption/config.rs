@@ -5,7 +5,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::provider::{Key, Kind, Provider};
+use super::cipher::Kind;
+use super::provider::{Key, Provider};
 
 /// Why a configuration is refused; says what is wrong where, and nothing of a key.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -60,9 +61,9 @@ struct FileRule {
 #[serde(deny_unknown_fields)]
 struct FileProvider {
     aesgcm: Option<FileKeys>,
+    aescbc: Option<FileKeys>,
+    secretbox: Option<FileKeys>,
     identity: Option<Nothing>,
-    aescbc: Option<Unsupported>,
-    secretbox: Option<Unsupported>,
     kms: Option<Unsupported>,
 }
 
@@ -192,25 +193,25 @@ fn pattern(name: &str, path: &str) -> Result<Pattern, EncryptionError> {
 }
 
 fn provider(provider: &FileProvider, path: &str) -> Result<Provider, EncryptionError> {
-    let unsupported = [
-        ("aescbc", &provider.aescbc),
-        ("secretbox", &provider.secretbox),
-        ("kms", &provider.kms),
-    ];
-    if let Some((name, _)) = unsupported.iter().find(|(_, given)| given.is_some()) {
-        return Err(invalid(
-            &format!("{path}.{name}"),
-            "Forbidden: this server has the providers aesgcm and identity; let a kube-apiserver write the objects with one of \
-             them before they come here",
-        ));
-    }
     let mut found: Vec<Provider> = Vec::new();
-    if let Some(file) = &provider.aesgcm {
-        let kind = Kind::AesGcm;
-        let keys = self::keys(kind, file, &format!("{path}.{}.keys", kind.name()))?;
-        found.push(Provider::Keyed { kind, keys });
+    for (kind, file) in [
+        (Kind::AesGcm, &provider.aesgcm),
+        (Kind::AesCbc, &provider.aescbc),
+        (Kind::Secretbox, &provider.secretbox),
+    ] {
+        if let Some(file) = file {
+            let keys = self::keys(kind, file, &format!("{path}.{}.keys", kind.name()))?;
+            found.push(Provider::Keyed { kind, keys });
+        }
     }
     found.extend(provider.identity.as_ref().map(|_| Provider::Identity));
+    if provider.kms.is_some() {
+        return Err(invalid(
+            &format!("{path}.kms"),
+            "Forbidden: this server has the providers aesgcm, aescbc, secretbox and identity; let a kube-apiserver write the \
+             objects with one of them before they come here",
+        ));
+    }
     match found.pop() {
         None => Err(invalid(
             path,
@@ -329,6 +330,14 @@ mod tests {
             (
                 key("", SECRET),
                 "keys[0].name: Required value: name is a mandatory field for a key",
+            ),
+            (
+                key("a", "QUJD").replace("aesgcm", "secretbox"),
+                "secretbox.keys[0].secret: Invalid value: secret is not of the expected length, got 3, expected one of [32]",
+            ),
+            (
+                key("a", "QUJD").replace("aesgcm", "aescbc"),
+                "got 3, expected one of [16 24 32]",
             ),
             (key("a:b", SECRET), "must not contain ':'"),
             (

@@ -1,47 +1,12 @@
 //! How a value is encrypted: the providers of Kubernetes, in its format, so that either can read what the other has stored.
-//!
-//! A value is `k8s:enc:PROVIDER:v1:KEY:` and then, for `aesgcm`, a nonce of 12 random bytes, the ciphertext and its tag. The
-//! storage key is authenticated with it, so that no value can be put in the place of another.
+//! A value is `k8s:enc:PROVIDER:v1:KEY:` and then what the provider's cipher makes of it.
 
-use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use sha2::{Digest, Sha256};
+
+use super::cipher::{Cipher, Kind, RANDOM};
 
 /// What every encrypted value begins with.
 pub(super) const ENCRYPTED: &[u8] = b"k8s:enc:";
-/// What Go's library says of a value that was not written with this key, or not here.
-const NOT_AUTHENTIC: &str = "cipher: message authentication failed";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    AesGcm,
-}
-
-impl Kind {
-    /// In the configuration and in the prefix of values.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Kind::AesGcm => "aesgcm",
-        }
-    }
-
-    /// In errors.
-    fn title(self) -> &'static str {
-        match self {
-            Kind::AesGcm => "AES-GCM",
-        }
-    }
-
-    /// In bytes.
-    pub(super) fn key_lengths(self) -> &'static [usize] {
-        match self {
-            Kind::AesGcm => &[16, 32],
-        }
-    }
-
-    fn prefix(self) -> String {
-        format!("k8s:enc:{}:v1:", self.name())
-    }
-}
 
 pub(super) enum Provider {
     /// In clear.
@@ -56,17 +21,13 @@ pub(super) struct Key {
     /// Of the values under this key.
     prefix: String,
     mark: u32,
-    key: LessSafeKey,
+    cipher: Cipher,
 }
 
 impl Key {
     /// None where `secret` is not as long as it has to be.
     pub(super) fn new(kind: Kind, name: &str, secret: &[u8]) -> Option<Key> {
-        let algorithm = match secret.len() {
-            16 => &AES_128_GCM,
-            32 => &AES_256_GCM,
-            _ => return None,
-        };
+        let cipher = Cipher::new(kind, secret)?;
         let prefix = format!("{}{name}:", kind.prefix());
         let digest = Sha256::new()
             .chain_update(&prefix)
@@ -77,7 +38,7 @@ impl Key {
             prefix,
             // 0 is for what is in clear.
             mark: mark.max(1),
-            key: LessSafeKey::new(UnboundKey::new(algorithm, secret).ok()?),
+            cipher,
         })
     }
 
@@ -90,38 +51,11 @@ impl Key {
         &self.prefix
     }
 
-    /// The value to store under `at`. The nonce is random: two writes in 2^32 under one key have the same with a probability
-    /// of 2^-33.
-    pub(super) fn encrypt(&self, at: &str, clear: &[u8], nonce: [u8; NONCE_LEN]) -> Vec<u8> {
-        let tag = self.key.algorithm().tag_len();
-        let mut out = Vec::with_capacity(self.prefix.len() + NONCE_LEN + clear.len() + tag);
-        out.extend_from_slice(self.prefix.as_bytes());
-        out.extend_from_slice(&nonce);
-        let begin = out.len();
-        out.extend_from_slice(clear);
-        let nonce = Nonce::assume_unique_for_key(nonce);
-        let sealed = self
-            .key
-            .seal_in_place_separate_tag(nonce, Aad::from(at), &mut out[begin..]);
-        out.extend_from_slice(
-            sealed
-                .expect("no object is as long as AES-GCM's limit")
-                .as_ref(),
-        );
+    /// The value to store under `at`. No two may have the same `random` bytes.
+    pub(super) fn encrypt(&self, at: &str, clear: &[u8], random: [u8; RANDOM]) -> Vec<u8> {
+        let mut out = self.prefix.clone().into_bytes();
+        self.cipher.encrypt(at, clear, random, &mut out);
         out
-    }
-
-    /// What was encrypted under `at`, of a value without its prefix.
-    fn decrypt(&self, at: &str, sealed: &[u8]) -> Result<Vec<u8>, String> {
-        let Some((nonce, sealed)) = sealed.split_at_checked(NONCE_LEN) else {
-            return Err("the stored data was shorter than the required size".into());
-        };
-        let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| NOT_AUTHENTIC)?;
-        let mut out = sealed.to_vec();
-        let clear = self.key.open_in_place(nonce, Aad::from(at), &mut out);
-        let length = clear.map_err(|_| NOT_AUTHENTIC)?.len();
-        out.truncate(length);
-        Ok(out)
     }
 }
 
@@ -160,9 +94,9 @@ pub(super) fn open(
                     ));
                 }
                 for (key, sealed) in known {
-                    match key.decrypt(at, sealed) {
+                    match key.cipher.decrypt(at, sealed) {
                         Ok(clear) => return Ok(Some((clear, key.mark))),
-                        Err(error) => errors.push(error),
+                        Err(error) => errors.push(error.to_owned()),
                     }
                 }
             }
@@ -178,6 +112,7 @@ pub(super) fn open(
 
 #[cfg(test)]
 mod tests {
+    use super::super::cipher::NOT_AUTHENTIC;
     use super::*;
 
     const AT: &str = "/registry/secrets/default/a";
@@ -201,18 +136,20 @@ mod tests {
         };
         let secret = hex("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308");
         let key = Key::new(Kind::AesGcm, "k", &secret).unwrap();
-        let nonce: [u8; 12] = hex("cafebabefacedbaddecaf888").try_into().unwrap();
+        let nonce = hex("cafebabefacedbaddecaf888");
+        let mut random = [0; RANDOM];
+        random[..12].copy_from_slice(&nonce);
         let clear = hex(
             "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a721c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b391aafd255",
         );
-        let stored = key.encrypt("", &clear, nonce);
+        let stored = key.encrypt("", &clear, random);
         let rest = stored.strip_prefix(b"k8s:enc:aesgcm:v1:k:").unwrap();
         assert_eq!(rest[..12], nonce);
         let expected = hex(
             "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f662898015ad",
         );
         assert_eq!(rest[12..rest.len() - 16], expected);
-        assert_eq!(key.decrypt("", rest).unwrap(), clear);
+        assert_eq!(key.cipher.decrypt("", rest).unwrap(), clear);
     }
 
     #[test]
@@ -220,7 +157,7 @@ mod tests {
         let Provider::Keyed { keys, .. } = provider(&[("a", 1)]) else {
             unreachable!()
         };
-        let stored = keys[0].encrypt(AT, b"clear", [7; 12]);
+        let stored = keys[0].encrypt(AT, b"clear", [7; RANDOM]);
         let read = |providers: &[&Provider], at: &str, stored: &[u8]| open(providers, at, stored);
         let (a, b) = (provider(&[("a", 1)]), provider(&[("b", 2)]));
         let mark = keys[0].mark();
@@ -242,7 +179,7 @@ mod tests {
         assert_eq!(read(&[&a], AT, &changed), refused(NOT_AUTHENTIC));
         assert_eq!(
             read(&[&b, &Provider::Identity], AT, &stored),
-            refused("no matching key was found for the provided AES-GCM transformer")
+            refused("no matching key was found for the provided AES transformer")
         );
         assert_eq!(
             read(&[], AT, &stored),
@@ -259,5 +196,36 @@ mod tests {
         assert_eq!(read(&[&a], AT, b"{}"), refused("no matching prefix found"));
         assert_eq!(read(&[&a, &Provider::Identity], AT, b"{}"), Ok(None));
         assert_eq!(read(&[], AT, b"{}"), Ok(None));
+    }
+
+    /// A provider that is rotated out reads what it wrote; a key of the same name of another kind is not tried.
+    #[test]
+    fn providers_of_all_kinds_read_what_each_of_them_wrote() {
+        let kinds = [Kind::AesGcm, Kind::AesCbc, Kind::Secretbox];
+        let all = kinds.map(|kind| Provider::Keyed {
+            kind,
+            keys: vec![Key::new(kind, "a", &[1; 32]).unwrap()],
+        });
+        let mut marks = Vec::new();
+        for (kind, prefix, title) in [
+            (Kind::AesGcm, "k8s:enc:aesgcm:v1:a:", "AES"),
+            (Kind::AesCbc, "k8s:enc:aescbc:v1:a:", "AES"),
+            (Kind::Secretbox, "k8s:enc:secretbox:v1:a:", "Secretbox"),
+        ] {
+            let key = Key::new(kind, "a", &[1; 32]).unwrap();
+            let stored = key.encrypt(AT, b"clear", [7; RANDOM]);
+            assert!(stored.starts_with(prefix.as_bytes()));
+            assert!(!marks.contains(&key.mark()), "each is another key");
+            marks.push(key.mark());
+            let providers: Vec<&Provider> = all.iter().rev().collect();
+            let clear = Ok(Some((b"clear".to_vec(), key.mark())));
+            assert_eq!(open(&providers, AT, &stored), clear);
+            let other = Provider::Keyed {
+                kind,
+                keys: vec![Key::new(kind, "b", &[1; 32]).unwrap()],
+            };
+            let text = format!("no matching key was found for the provided {title} transformer");
+            assert_eq!(open(&[&other], AT, &stored), Err(text));
+        }
     }
 }

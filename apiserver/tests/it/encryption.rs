@@ -129,13 +129,53 @@ async fn what_was_in_clear_is_read_and_encrypted_when_it_is_written_again() {
     }
 }
 
+/// A file of a kube-apiserver with these providers, each with a key of its own named `k`, the first one to write.
+fn providers(names: &[&str]) -> Encryption {
+    let keys = |name: &&str| {
+        let secret = STANDARD.encode([name.len() as u8; 32]);
+        json!({(*name): {"keys": [{"name": "k", "secret": secret}]}})
+    };
+    let providers: Vec<Value> = names.iter().map(keys).collect();
+    let config = json!({"apiVersion": "apiserver.config.k8s.io/v1", "kind": "EncryptionConfiguration",
+        "resources": [{"resources": ["secrets"], "providers": providers}]});
+    Encryption::parse(&config.to_string()).unwrap()
+}
+
+#[tokio::test]
+async fn a_secret_goes_from_one_provider_to_another() {
+    let store = MemStore::new();
+    let server = start(&store, providers(&["aescbc"])).await;
+    server.post(SECRETS, secret("a")).await.ok();
+    let uri = format!("{SECRETS}/a");
+    for (names, prefix) in [
+        (&["aescbc"][..], "k8s:enc:aescbc:v1:k:"),
+        (&["secretbox", "aescbc"][..], "k8s:enc:secretbox:v1:k:"),
+        (&["aesgcm", "secretbox"][..], "k8s:enc:aesgcm:v1:k:"),
+        (&["aescbc", "aesgcm"][..], "k8s:enc:aescbc:v1:k:"),
+    ] {
+        // A member that starts with them reads what is there, and one that runs writes it again.
+        let other = start(&store, providers(names)).await;
+        assert_eq!(value(&other.get(&uri).await.ok()), CANARY, "{names:?}");
+        server.api.encrypt_by(providers(names));
+        let object = server.get(&uri).await.ok();
+        server.put(&uri, object).await.ok();
+        let raw = stored(&store, "a").await;
+        assert!(raw.starts_with(prefix.as_bytes()), "{names:?}");
+        assert!(!has(&raw, &STANDARD.encode(CANARY)), "{names:?}");
+    }
+    let lost = start(&store, providers(&["secretbox"])).await;
+    let text = "Internal error occurred: no matching prefix found";
+    let get = lost.get(&uri).await;
+    assert_eq!(get.refused(), (500, "InternalError", text));
+}
+
 #[tokio::test]
 async fn without_the_key_secrets_answer_500_and_the_rest_goes_on() {
     let store = MemStore::new();
     let server = start(&store, keys(&["one"])).await;
     server.post(SECRETS, secret("a")).await.ok();
     let lost = start(&store, keys(&["two"])).await;
-    let no_key = "no matching key was found for the provided AES-GCM transformer";
+    let no_key = "no matching key was found for the provided AES transformer";
     let uri = format!("{SECRETS}/a");
     let text = format!("Internal error occurred: {no_key}");
     let in_list = format!(
