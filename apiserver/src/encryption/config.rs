@@ -2,10 +2,12 @@
 //! (`apiserver.config.k8s.io/v1`), with its precedence, limits and texts.
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
 use super::cipher::Kind;
+use super::pattern::{Pattern, check_order, patterns};
 use super::provider::{Key, Provider};
 
 /// Why a configuration is refused; says what is wrong where, and nothing of a key.
@@ -26,17 +28,6 @@ pub struct Encryption {
 struct Rule {
     resources: Vec<Pattern>,
     providers: Vec<Provider>,
-}
-
-/// What a rule is for, the most specific one last: the rule of the most specific pattern holds.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Pattern {
-    /// `*.*`
-    Everything,
-    /// `*.apps`, and `*.` for the core group
-    Group(String),
-    /// `deployments.apps`, and `secrets` for the core group
-    One { group: String, plural: String },
 }
 
 #[derive(Deserialize)]
@@ -92,6 +83,14 @@ struct FileKey {
 
 const API_VERSION: &str = "apiserver.config.k8s.io/v1";
 const KIND: &str = "EncryptionConfiguration";
+/// What Kubernetes once wrote in its documentation, and takes since.
+const FORMER: (&str, &str) = ("v1", "EncryptionConfig");
+
+/// Base64 as Go reads it: what is left over in the last letter does not matter.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 impl Encryption {
     /// Reads a configuration in YAML or JSON.
@@ -101,32 +100,26 @@ impl Encryption {
         options.with_snippet = false;
         let file: File = serde_saphyr::from_str_with_options(text, options)
             .map_err(|error| EncryptionError::Unreadable(error.to_string()))?;
-        if file.kind != KIND || file.api_version != API_VERSION {
+        let is = (file.api_version.as_str(), file.kind.as_str());
+        if is != (API_VERSION, KIND) && is != FORMER {
             return Err(EncryptionError::Unreadable(format!(
                 "it is a {:?} of {:?}; expected is a {KIND} of {API_VERSION}",
                 file.kind, file.api_version
             )));
         }
         if file.resources.is_empty() {
-            return Err(at_least_one("resources"));
+            return Err(at_least_one("resources", "resources"));
         }
         let rules = file.resources.iter().enumerate();
         let rules = rules.map(|(at, rule)| self::rule(rule, &format!("resources[{at}]")));
-        Ok(Encryption {
-            rules: rules.collect::<Result<_, _>>()?,
-        })
+        let rules = rules.collect::<Result<Vec<Rule>, _>>()?;
+        check_order(rules.iter().map(|rule| rule.resources.as_slice()))?;
+        Ok(Encryption { rules })
     }
 
     /// The providers of a resource, the one that writes first; none where nothing is said of it.
     pub(super) fn providers(&self, group: &str, plural: &str) -> Vec<&Provider> {
-        let fits = |pattern: &&Pattern| match pattern {
-            Pattern::Everything => true,
-            Pattern::Group(of) => of == group,
-            Pattern::One {
-                group: of,
-                plural: one,
-            } => of == group && one == plural,
-        };
+        let fits = |pattern: &&Pattern| pattern.fits(group, plural);
         let best = |rule: &Rule| rule.resources.iter().filter(fits).max().cloned();
         let Some(holds) = self.rules.iter().filter_map(best).max() else {
             return Vec::new();
@@ -140,56 +133,32 @@ impl Encryption {
     }
 }
 
-fn invalid(path: &str, what: &str) -> EncryptionError {
+/// What is wrong with what stands at `path`.
+pub(super) fn invalid(path: &str, what: &str) -> EncryptionError {
     EncryptionError::Invalid(format!("{path}: {what}"))
 }
 
-fn at_least_one(path: &str) -> EncryptionError {
+fn at_least_one(path: &str, of: &str) -> EncryptionError {
     invalid(
         path,
-        &format!("Required value: at least one {path} is required"),
+        &format!("Required value: at least one {of} is required"),
     )
 }
 
 fn rule(rule: &FileRule, path: &str) -> Result<Rule, EncryptionError> {
     let (resources, providers) = (format!("{path}.resources"), format!("{path}.providers"));
     if rule.resources.is_empty() {
-        return Err(at_least_one(&resources));
+        return Err(at_least_one(&resources, &resources));
     }
     if rule.providers.is_empty() {
-        return Err(at_least_one(&providers));
+        return Err(at_least_one(&providers, &providers));
     }
-    let names = rule.resources.iter().enumerate();
-    let patterns = names.map(|(at, name)| pattern(name, &format!("{resources}[{at}]")));
     let list = rule.providers.iter().enumerate();
     let list = list.map(|(at, one)| provider(one, &format!("{providers}[{at}]")));
     Ok(Rule {
-        resources: patterns.collect::<Result<_, _>>()?,
+        resources: patterns(&rule.resources, &resources)?,
         providers: list.collect::<Result<_, _>>()?,
     })
-}
-
-fn pattern(name: &str, path: &str) -> Result<Pattern, EncryptionError> {
-    let refuse = |why: &str| Err(invalid(path, &format!("Invalid value: {name:?}: {why}")));
-    if name.chars().any(char::is_uppercase) {
-        return refuse("resource name should be lowercase");
-    }
-    match name.split_once('.') {
-        Some(("*", "*")) => Ok(Pattern::Everything),
-        Some(("*", group)) if !group.contains('*') => Ok(Pattern::Group(group.to_owned())),
-        _ if name.contains('*') => refuse(
-            "use '*.<group>' to encrypt all the resources in a group, '*.' to encrypt only core resources, or '*.*' to encrypt all resources",
-        ),
-        _ if name.is_empty() => refuse("a resource has a name"),
-        Some((plural, group)) => Ok(Pattern::One {
-            group: group.to_owned(),
-            plural: plural.to_owned(),
-        }),
-        None => Ok(Pattern::One {
-            group: String::new(),
-            plural: name.to_owned(),
-        }),
-    }
 }
 
 fn provider(provider: &FileProvider, path: &str) -> Result<Provider, EncryptionError> {
@@ -215,7 +184,8 @@ fn provider(provider: &FileProvider, path: &str) -> Result<Provider, EncryptionE
     match found.pop() {
         None => Err(invalid(
             path,
-            "Required value: provider does not contain any of the expected providers: KMS, AESGCM, AESCBC, Secretbox, Identity",
+            "Invalid value: {\"AESGCM\":null,\"AESCBC\":null,\"Secretbox\":null,\"Identity\":null,\"KMS\":null}: provider does not \
+             contain any of the expected providers: KMS, AESGCM, AESCBC, Secretbox, Identity",
         )),
         Some(_) if !found.is_empty() => Err(invalid(
             path,
@@ -227,7 +197,7 @@ fn provider(provider: &FileProvider, path: &str) -> Result<Provider, EncryptionE
 
 fn keys(kind: Kind, file: &FileKeys, path: &str) -> Result<Vec<Key>, EncryptionError> {
     if file.keys.is_empty() {
-        return Err(at_least_one(path));
+        return Err(at_least_one(path, "keys"));
     }
     let keys = file.keys.iter().enumerate();
     let keys = keys.map(|(at, key)| self::key(kind, key, &format!("{path}[{at}]")));
@@ -245,14 +215,17 @@ fn key(kind: Kind, key: &FileKey, path: &str) -> Result<Key, EncryptionError> {
     if key.secret.is_empty() {
         return Err(mandatory("secret"));
     }
-    if key.name.contains(':') {
-        let what = "Invalid value: a name of a key must not contain ':'";
-        return Err(invalid(&format!("{path}.name"), what));
-    }
     let path = format!("{path}.secret");
-    let secret = STANDARD
-        .decode(&key.secret)
-        .map_err(|_| invalid(&path, "Invalid value: secrets must be base64 encoded"))?;
+    // As a block of YAML it ends with a newline, which Go does not mind.
+    let letters: String = key
+        .secret
+        .chars()
+        .filter(|c| !"\r\n".contains(*c))
+        .collect();
+    let not_base64 = "Invalid value: \"REDACTED\": secrets must be base64 encoded";
+    let secret = BASE64
+        .decode(letters)
+        .map_err(|_| invalid(&path, not_base64))?;
     Key::new(kind, &key.name, &secret).ok_or_else(|| {
         let (is, lengths) = (secret.len(), kind.key_lengths());
         let lengths: Vec<String> = lengths.iter().map(usize::to_string).collect();
@@ -260,7 +233,7 @@ fn key(kind: Kind, key: &FileKey, path: &str) -> Result<Key, EncryptionError> {
         invalid(
             &path,
             &format!(
-                "Invalid value: secret is not of the expected length, got {is}, expected one of [{lengths}]"
+                "Invalid value: \"REDACTED\": secret is not of the expected length, got {is}, expected one of [{lengths}]"
             ),
         )
     })
@@ -287,10 +260,10 @@ mod tests {
         let keys =
             |name: &str| format!("[{{aesgcm: {{keys: [{{name: {name}, secret: {SECRET}}}]}}}}]");
         let rules = [
-            ("['*.*']", keys("all")),
-            ("['*.apps', '*.']", keys("group")),
             ("[secrets, jobs.batch]", keys("one")),
             ("[secrets]", "[{identity: {}}]".to_owned()),
+            ("['*.apps', '*.']", keys("group")),
+            ("['*.*']", keys("all")),
         ]
         .map(|(resources, providers)| {
             format!("- resources: {resources}\n  providers: {providers}\n")
@@ -323,7 +296,7 @@ mod tests {
                 "- resources: [secrets]\n  providers: [{{aesgcm: {{keys: [{{name: '{name}', secret: '{secret}'}}]}}}}]"
             )
         };
-        let short = "resources[0].providers[0].aesgcm.keys[0].secret: Invalid value: secret is not of the expected length, got 3, expected one of [16 32]";
+        let short = "resources[0].providers[0].aesgcm.keys[0].secret: Invalid value: \"REDACTED\": secret is not of the expected length, got 3, expected one of [16 32]";
         for (rules, part) in [
             (key("k", "QUJD"), short),
             (key("k", "%"), "secrets must be base64 encoded"),
@@ -332,14 +305,25 @@ mod tests {
                 "keys[0].name: Required value: name is a mandatory field for a key",
             ),
             (
-                key("a", "QUJD").replace("aesgcm", "secretbox"),
-                "secretbox.keys[0].secret: Invalid value: secret is not of the expected length, got 3, expected one of [32]",
+                "- resources: [secrets]\n  providers: [{aescbc: {keys: []}}]".into(),
+                "resources[0].providers[0].aescbc.keys: Required value: at least one keys is required",
+            ),
+            (
+                key("a", SECRET).replace("aesgcm", "secretbox").replace(SECRET, "QUJD"),
+                "secretbox.keys[0].secret: Invalid value: \"REDACTED\": secret is not of the expected length, got 3, expected one of [32]",
             ),
             (
                 key("a", "QUJD").replace("aesgcm", "aescbc"),
                 "got 3, expected one of [16 24 32]",
             ),
-            (key("a:b", SECRET), "must not contain ':'"),
+            (
+                "- resources: [secrets]\n  providers: [{aescbc: {keys: [{name: a, secret: AAECAwQFBgcICQoLDA0ODw==}]}, identity: {}}]".into(),
+                "more than one provider specified in a single element",
+            ),
+            (
+                "- resources: ['*.']\n  providers: [{identity: {}}]\n- resources: [secrets]\n  providers: [{identity: {}}]".into(),
+                "resource \"secrets\" is masked by earlier rule \"*.\"",
+            ),
             (
                 "- resources: [secrets]\n  providers: []".into(),
                 "at least one resources[0].providers is required",
@@ -350,11 +334,7 @@ mod tests {
             ),
             (
                 "- resources: ['*']\n  providers: [{identity: {}}]".into(),
-                "use '*.<group>'",
-            ),
-            (
-                "- resources: [Secrets]\n  providers: [{identity: {}}]".into(),
-                "should be lowercase",
+                "resources[0].resources[0]: Invalid value: \"*\": use '*.' to encrypt all",
             ),
             (
                 "- resources: [secrets]\n  providers: [{}]".into(),
@@ -375,5 +355,53 @@ mod tests {
         }
         let text = Encryption::parse("kind: Secret\napiVersion: v1").err();
         assert!(text.unwrap().to_string().contains("expected is a"));
+    }
+
+    /// A file as Kubernetes' documentation has it, with all that its reader lets pass.
+    #[test]
+    fn a_file_of_a_kube_apiserver_is_taken_as_it_is() {
+        let rules = format!(
+            "- resources: [secrets]
+  providers:
+  - secretbox:
+      keys:
+      - name: a:b
+        secret: |
+          {SECRET}
+  - aescbc:
+      keys:
+      - name: key1
+        secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYX
+      - name: key1
+        secret: AAECAwQFBgcICQoLDA0ODx==
+  - aesgcm:
+      keys: [{{name: key1, secret: AAECAwQFBgcICQoLDA0ODw==}}]
+  - identity: {{}}
+"
+        );
+        let former = Encryption::parse(&format!(
+            "kind: EncryptionConfig\napiVersion: v1\nresources:\n{rules}"
+        ));
+        for encryption in [file(&rules), former] {
+            let encryption = encryption.unwrap();
+            let prefixes: Vec<Vec<&str>> = encryption
+                .providers("", "secrets")
+                .into_iter()
+                .map(|provider| match provider {
+                    Provider::Identity => vec![],
+                    Provider::Keyed { keys, .. } => keys.iter().map(Key::prefix).collect(),
+                })
+                .collect();
+            let cbc = "k8s:enc:aescbc:v1:key1:";
+            assert_eq!(
+                prefixes,
+                [
+                    vec!["k8s:enc:secretbox:v1:a:b:"],
+                    vec![cbc, cbc],
+                    vec!["k8s:enc:aesgcm:v1:key1:"],
+                    vec![]
+                ]
+            );
+        }
     }
 }

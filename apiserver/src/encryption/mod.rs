@@ -2,11 +2,13 @@
 //! it comes back, so that what the store has of it (log, state, snapshots, backups, what its port for etcd clients shows)
 //! is never in clear.
 //!
-//! `config` reads Kubernetes' `EncryptionConfiguration`, `provider` has the keys and the format of values, `cipher` what is
-//! done with them. Here is what holds at the moment, and who asks for it.
+//! `config` reads Kubernetes' `EncryptionConfiguration`, `pattern` says which of its rules holds for a resource, `provider`
+//! has the keys and the format of values, `cipher` what is done with them. Here is what holds at the moment, and who asks
+//! for it.
 
 mod cipher;
 mod config;
+mod pattern;
 mod provider;
 
 use std::sync::{Arc, PoisonError, RwLock};
