@@ -35,7 +35,7 @@ pub(super) const REVISIONS_ALONG: i64 = 64;
 const ITEMS_AHEAD: usize = 64;
 /// Between two questions to a store that does not answer.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How far back the history of a fresh server reaches at most.
+/// So much of what its member has is history to a fresh server at most.
 const HISTORY_REVISIONS_MAX: i64 = 10_000;
 
 /// Where the next page begins, and how many keys it has at most.
@@ -174,7 +174,14 @@ impl World {
     ) -> Result<Option<WatchStream>, StoreError> {
         let (ahead, mut items) = mpsc::channel(ITEMS_AHEAD);
         let reading = host::spawn(async move {
-            while let Some(item) = stream.next().await {
+            loop {
+                let item = tokio::select! {
+                    biased;
+                    // Nobody takes it in any more: the watch is not to outlive the server.
+                    () = ahead.closed() => break,
+                    item = stream.next() => item,
+                };
+                let Some(item) = item else { break };
                 let is_last = match &item {
                     WatchItem::Events { revision, .. } | WatchItem::Progress { revision } => {
                         *revision >= upto
@@ -298,6 +305,35 @@ async fn made(making: JoinHandle<Result<Loaded, JoinError>>) -> Result<Loaded, S
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    #[tokio::test]
+    async fn a_watch_that_is_read_ahead_ends_with_who_takes_it_in() {
+        let world = World::new(&resources::ALL, crate::Encryption::default());
+        let (held, gone) = tokio::sync::oneshot::channel::<()>();
+        let progress = WatchItem::Progress { revision: 2 };
+        let stream = futures::stream::once(async move { progress }).chain(futures::stream::once(
+            async move {
+                let _held = held;
+                std::future::pending().await
+            },
+        ));
+        let mut catching_up = Box::pin(world.catch_up(stream.boxed(), 5));
+        let mut revision = world.revision.subscribe();
+        let two = revision.wait_for(|now| *now == 2);
+        let read = tokio::time::timeout(DEADLINE, async {
+            tokio::select! {
+                biased;
+                _ = &mut catching_up => false,
+                two = two => two.is_ok(),
+            }
+        });
+        assert_eq!(read.await, Ok(true));
+        drop(catching_up);
+        let gone = tokio::time::timeout(DEADLINE, gone).await;
+        assert!(gone.expect("in time").is_err());
+    }
 
     fn pairs(number: usize, bytes: usize) -> Vec<KeyValue> {
         let pair = |at: usize| KeyValue {
