@@ -27,12 +27,21 @@ struct Late {
     inner: Arc<MemStore>,
     open: watch::Sender<bool>,
     asked: watch::Sender<bool>,
+    /// Without a leader nobody knows whether what is there is all.
+    has_leader: watch::Sender<bool>,
+    /// How often a server began to read everything.
+    loads: watch::Sender<usize>,
 }
 
 impl Late {
     fn over(inner: Arc<MemStore>) -> Arc<Late> {
-        let (open, asked) = (watch::Sender::new(false), watch::Sender::new(false));
-        Arc::new(Late { inner, open, asked })
+        Arc::new(Late {
+            inner,
+            open: watch::Sender::new(false),
+            asked: watch::Sender::new(false),
+            has_leader: watch::Sender::new(true),
+            loads: watch::Sender::new(0),
+        })
     }
 
     /// Waits until a server has read what it starts from.
@@ -55,6 +64,9 @@ impl Store for Late {
     }
 
     fn range(&self, request: RangeRequest) -> BoxFuture<'_, StoreResult<RangeResponse>> {
+        if request.key[..] == *b"/registry/" && request.revision > 0 {
+            self.loads.send_modify(|loads| *loads += 1);
+        }
         self.inner.range(request)
     }
 
@@ -63,6 +75,9 @@ impl Store for Late {
     }
 
     fn read_index(&self) -> BoxFuture<'_, Result<i64, StoreError>> {
+        if !*self.has_leader.borrow() {
+            return Box::pin(std::future::ready(Err(StoreError::NoLeader)));
+        }
         self.inner.read_index()
     }
 
@@ -236,4 +251,33 @@ async fn all_objects_are_there_after_a_start_and_so_is_what_came_last() {
         assert_eq!(events.line().await, format!("ADDED {name}"));
     }
     assert_eq!(events.line().await, "DELETED map-0000");
+}
+
+#[tokio::test]
+async fn what_is_read_before_there_is_a_leader_is_not_shown_and_not_read_again() {
+    let before = Server::start().await;
+    before.post(MAPS, config_map("early", "value")).await.ok();
+    let now = before.store.read_index().await.unwrap();
+    before.store.compact(now).await.unwrap();
+    let store = Late::over(before.store.clone());
+    store.open.send_replace(true);
+    store.has_leader.send_replace(false);
+    let after = Server::unready(store.clone(), before.store.clone(), "CA".to_owned());
+    let mut loads = store.loads.subscribe();
+    let read = timeout(DEADLINE, loads.wait_for(|loads| *loads > 0)).await;
+    read.expect("it reads").unwrap();
+    before.post(MAPS, config_map("late", "value")).await.ok();
+    assert_eq!(after.get(MAPS).await.refused().0, 503);
+    assert!(!*store.asked.borrow(), "it goes on from what may be old");
+
+    store.has_leader.send_replace(true);
+    let ready = timeout(DEADLINE, after.api.ready()).await;
+    ready.expect("the server gets ready");
+    let list = after.get(MAPS).await.ok();
+    let maps = list["items"].as_array().unwrap().iter();
+    let names: Vec<&str> = maps
+        .map(|map| map["metadata"]["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["early", "late"]);
+    assert_eq!(*store.loads.borrow(), 1);
 }
