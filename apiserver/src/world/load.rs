@@ -315,8 +315,9 @@ mod tests {
         let progress = WatchItem::Progress { revision: 2 };
         let stream = futures::stream::once(async move { progress }).chain(futures::stream::once(
             async move {
-                let _held = held;
-                std::future::pending().await
+                let never = std::future::pending::<WatchItem>().await;
+                drop(held);
+                never
             },
         ));
         let mut catching_up = Box::pin(world.catch_up(stream.boxed(), 5));
