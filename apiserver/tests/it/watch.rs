@@ -308,3 +308,24 @@ async fn a_watch_that_rests_ends_with_the_server() {
     server.stop().await;
     assert!(next.await.is_none());
 }
+
+/// Nothing more happens that would wake it.
+#[tokio::test]
+async fn a_watch_that_is_far_behind_reads_all_there_is_before_it_rests() {
+    const CHANGES: usize = 600;
+    let server = Server::start().await;
+    let list = server.get(MAPS).await.ok();
+    let version = list["metadata"]["resourceVersion"].as_str().unwrap();
+    let name = |number: usize| format!("map-{number:03}");
+    for number in 0..CHANGES {
+        let new = config_map(&name(number), "value");
+        server.post(MAPS, new).await.ok();
+    }
+    let mut events = server
+        .watch(&format!("{MAPS}?watch=true&resourceVersion={version}"))
+        .await;
+    for number in 0..CHANGES {
+        let expected = format!("ADDED {}", name(number));
+        assert_eq!(events.line().await, expected);
+    }
+}
