@@ -11,6 +11,7 @@ use crate::server::{Answer, Server};
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const ME: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+const BINDINGS: &str = "/kontiki/v1/bindings";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 /// Ann may be Jane, and a service account any node it runs on, in lists of config maps; Ann may also ask who she is.
@@ -24,7 +25,8 @@ async fn start() -> Server {
         rule(authentication, &["nodes"], "impersonate:associated-node"),
         rule(&[""], &["configmaps"], "impersonate-on:user-info:list"),
         rule(&[""], &["configmaps"], "impersonate-on:associated-node:list"),
-        rule(authentication, &["selfsubjectreviews"], "impersonate-on:associated-node:create")]});
+        rule(authentication, &["selfsubjectreviews"], "impersonate-on:associated-node:create"),
+        {"nonResourceURLs": [BINDINGS], "verbs": ["impersonate-on:user-info:post"]}]});
     server
         .post(&format!("{RBAC}/clusterroles"), role)
         .await
@@ -150,4 +152,15 @@ async fn an_agent_acts_as_the_node_that_it_runs_on() {
         message.contains("cannot impersonate-on:arbitrary-node:create"),
         "{message}"
     );
+}
+
+/// The bounds were asked of the request, and its items are what is done.
+#[tokio::test]
+async fn a_right_with_bounds_is_none_to_many_bindings() {
+    let server = start().await;
+    let ann = User::new("ann", ["system:authenticated"]);
+    let jane = [("impersonate-user", "jane")];
+    let answer = ask(&server, &ann, Method::POST, BINDINGS, &jane).await;
+    let text = "users \"jane\" is forbidden: User \"ann\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope";
+    assert_eq!(answer.refused(), (403, "Forbidden", text));
 }
