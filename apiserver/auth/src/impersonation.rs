@@ -304,28 +304,27 @@ fn key_problem(key: &str) -> Option<String> {
 
 /// Keys of extras may be percent-encoded, since not every key is a valid header name.
 fn unescape(key: &str) -> String {
-    let bytes = key.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let escaped = (bytes[index] == b'%')
-            .then(|| bytes.get(index + 1..index + 3))
-            .flatten();
-        match escaped
-            .and_then(|digits| u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok())
-        {
-            Some(byte) => {
-                out.push(byte);
-                index += 3;
-            }
-            None => {
-                out.push(bytes[index]);
-                index += 1;
-            }
+    let mut rest = key.as_bytes();
+    let mut out = Vec::with_capacity(rest.len());
+    while let [first, after @ ..] = rest {
+        rest = after;
+        if *first != b'%' {
+            out.push(*first);
+            continue;
         }
+        let Some(byte) = after.first_chunk::<2>().and_then(from_hex) else {
+            return key.to_owned();
+        };
+        out.push(byte);
+        rest = &after[2..];
     }
     // Kubernetes keeps the raw text when it does not decode.
     String::from_utf8(out).unwrap_or_else(|_| key.to_owned())
+}
+
+fn from_hex(digits: &[u8; 2]) -> Option<u8> {
+    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
+    u8::try_from(high? * 16 + low?).ok()
 }
 
 #[cfg(test)]
@@ -514,7 +513,10 @@ mod tests {
 
     #[test]
     fn bad_escapes_stay_as_they_are() {
-        assert_eq!(unescape("a%2fb%zz%2"), "a/b%zz%2");
+        assert_eq!(unescape("a%2fb%2F"), "a/b/");
+        for bad in ["a%2fb%zz", "a%2fb%2", "a%", "%+f"] {
+            assert_eq!(unescape(bad), bad);
+        }
         assert_eq!(unescape("%ff"), "%ff");
     }
 }
