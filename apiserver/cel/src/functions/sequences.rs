@@ -172,6 +172,10 @@ fn distinct<'a>(meter: &mut Meter<'_>, args: &[Value<'a>]) -> Outcome<'a> {
     let found = meter.compare(|steps| {
         let mut found: Vec<Value<'a>> = Vec::new();
         for item in items {
+            // Nothing is found any more, and to look on would take as long as if it were.
+            if steps.exhausted() {
+                break;
+            }
             if !found.iter().any(|other| steps.equal(other, &item)) {
                 found.push(item);
             }
