@@ -182,11 +182,11 @@ fn mistyped(response: &Value) -> Option<String> {
     })
 }
 
-/// The patch, which is in base64.
+/// The patch, which is in base64; Go passes over the ends of its lines.
 fn patch_of(response: &Value) -> Result<Vec<u8>, String> {
     let text = response.get("patch").and_then(Value::as_str);
-    let text = text.unwrap_or_default();
-    let decoded = base64::engine::general_purpose::STANDARD.decode(text);
+    let text = text.unwrap_or_default().replace(['\r', '\n'], "");
+    let decoded = base64::engine::general_purpose::STANDARD.decode(&text);
     decoded.map_err(|error| {
         let at = match error {
             DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => at,
@@ -382,6 +382,12 @@ mod tests {
             .unwrap_err(),
             "failed to call webhook: an error on the server (\"oh\") has prevented the request from succeeding"
         );
+    }
+
+    #[test]
+    fn a_patch_may_be_broken_into_lines() {
+        let response = json!({"patch": "W3sib3Ai\r\nOiAiYSJ9\nXQ==\n"});
+        assert_eq!(patch_of(&response).unwrap(), br#"[{"op": "a"}]"#);
     }
 
     #[test]
