@@ -89,6 +89,14 @@ async fn carry(
 ) -> Result<(), tungstenite::Error> {
     loop {
         tokio::select! {
+            // A client that goes is heard also while there is always more to tell.
+            biased;
+            message = stream.next() => match message {
+                None => return Ok(()),
+                // The library has queued the answer to it.
+                Some(Ok(Message::Close(_))) => return sink.flush().await,
+                Some(message) => drop(message?),
+            },
             piece = pieces.next() => {
                 let Some(piece) = piece else {
                     return sink.close().await;
@@ -102,12 +110,6 @@ async fn carry(
                 };
                 let sent = tokio::time::timeout(TAKEN_WITHIN, sent).await;
                 sent.unwrap_or_else(|_| Err(not_read()))?;
-            }
-            message = stream.next() => match message {
-                None => return Ok(()),
-                // The library has queued the answer to it.
-                Some(Ok(Message::Close(_))) => return sink.flush().await,
-                Some(message) => drop(message?),
             }
         }
     }
