@@ -28,23 +28,33 @@ const CUT_WARNING_LETTERS: usize = 256;
 
 /// What the answer warns of. Shared with whoever sends the answer, for refusals warn too.
 #[derive(Clone, Default)]
-pub(crate) struct Warnings(Arc<Mutex<Vec<String>>>);
+pub(crate) struct Warnings(Arc<Mutex<Said>>);
+
+#[derive(Default)]
+struct Said {
+    texts: Vec<String>,
+    /// Of all texts, each as long as it may be where they are cut.
+    letters: usize,
+}
 
 impl Warnings {
-    fn lock(&self) -> MutexGuard<'_, Vec<String>> {
+    fn lock(&self) -> MutexGuard<'_, Said> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn add(&self, text: String) {
-        let mut warnings = self.lock();
-        if !text.is_empty() && !warnings.contains(&text) {
-            warnings.push(text);
+        let mut said = self.lock();
+        // What comes behind those that fill the answer would be left out, and an object can be warned of without end.
+        if said.letters > WARNINGS_LETTERS_MAX || text.is_empty() || said.texts.contains(&text) {
+            return;
         }
+        said.letters += text.chars().take(CUT_WARNING_LETTERS).count();
+        said.texts.push(text);
     }
 
     /// As many of them as an answer takes.
     pub(crate) fn take(&self) -> Vec<String> {
-        bounded(std::mem::take(&mut *self.lock()))
+        bounded(std::mem::take(&mut *self.lock()).texts)
     }
 }
 
@@ -234,5 +244,18 @@ mod tests {
         let cut = bounded(long);
         assert_eq!(cut.len(), 16);
         assert!(cut.iter().all(|text| text.chars().count() == 256));
+    }
+
+    #[test]
+    fn no_more_warnings_are_held_than_are_told() {
+        let (warnings, mut all) = (Warnings::default(), Vec::new());
+        for number in 0..1_000 {
+            let text = format!("{number:0>300}");
+            warnings.add(text.clone());
+            warnings.add(text.clone());
+            all.push(text);
+        }
+        assert_eq!(warnings.lock().texts.len(), 17);
+        assert_eq!(warnings.take(), bounded(all));
     }
 }
