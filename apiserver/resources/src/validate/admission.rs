@@ -57,12 +57,13 @@ fn rules(parent: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
 
 /// The names in a rule, which only policies have.
 fn resource_names(names: &[&str], path: &Path, errors: &mut ErrorList) {
+    let mut seen = BTreeSet::new();
     for (at, name) in names.iter().enumerate() {
         let path = path.index(at);
         for message in schema::names::is_valid_path_segment_name(name) {
             errors.push(FieldError::invalid(&path, *name, message));
         }
-        if names[..at].contains(name) {
+        if !seen.insert(*name) {
             errors.push(FieldError::duplicate(&path, *name));
         }
     }
