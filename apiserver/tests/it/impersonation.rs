@@ -10,6 +10,7 @@ use crate::server::{Answer, Server};
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
+const JANE: (&str, &str) = ("impersonate-user", "jane");
 const ME: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
 const BINDINGS: &str = "/kontiki/v1/bindings";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
@@ -52,6 +53,10 @@ async fn start() -> Server {
         let uri = format!("{RBAC}/clusterrolebindings");
         server.post(&uri, binding).await.ok();
     }
+    // The newest reads: from then on this member's caches know of the rights.
+    for kind in ["clusterroles", "clusterrolebindings"] {
+        server.get(&format!("{RBAC}/{kind}")).await.ok();
+    }
     server
 }
 
@@ -80,7 +85,7 @@ async fn ask(
 async fn a_right_with_bounds_holds_for_what_it_says() {
     let server = start().await;
     let ann = User::new("ann", ["system:authenticated"]);
-    let jane = ("impersonate-user", "jane");
+    let jane = JANE;
     let list = ask(&server, &ann, Method::GET, MAPS, &[jane]).await;
     assert_eq!(list.code, StatusCode::OK, "{}", list.text);
     let with_group = [jane, ("impersonate-group", "dev")];
@@ -159,8 +164,7 @@ async fn an_agent_acts_as_the_node_that_it_runs_on() {
 async fn a_right_with_bounds_is_none_to_many_bindings() {
     let server = start().await;
     let ann = User::new("ann", ["system:authenticated"]);
-    let jane = [("impersonate-user", "jane")];
-    let answer = ask(&server, &ann, Method::POST, BINDINGS, &jane).await;
+    let answer = ask(&server, &ann, Method::POST, BINDINGS, &[JANE]).await;
     let text = "users \"jane\" is forbidden: User \"ann\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope";
     assert_eq!(answer.refused(), (403, "Forbidden", text));
 }
