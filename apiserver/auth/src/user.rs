@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use schema::names;
+
 pub const ANONYMOUS: &str = "system:anonymous";
 /// Members may do everything; the authorizer does not even look at a rule.
 pub const GROUP_MASTERS: &str = "system:masters";
@@ -144,12 +146,13 @@ pub fn service_account_groups(namespace: &str) -> Vec<String> {
     ]
 }
 
-/// Splits a service account's user name; `None` for any other name.
+/// Splits a service account's user name; `None` for any other name, and for parts that no namespace or account can have.
 pub fn split_service_account(username: &str) -> Option<(&str, &str)> {
     let (namespace, name) = username
         .strip_prefix(SERVICE_ACCOUNT_PREFIX)?
         .split_once(':')?;
-    let valid = !namespace.is_empty() && !name.is_empty() && !name.contains(':');
+    let valid = names::is_dns1123_label(namespace).is_empty()
+        && names::is_dns1123_subdomain(name).is_empty();
     valid.then_some((namespace, name))
 }
 
@@ -168,6 +171,9 @@ mod tests {
             "system:serviceaccount::x",
             "system:serviceaccount:ns:",
             "system:serviceaccount:a:b:c",
+            "system:serviceaccount:A:b",
+            "system:serviceaccount:a.b:c",
+            "system:serviceaccount:a:*",
             "jane",
         ] {
             assert_eq!(split_service_account(other), None, "{other}");
