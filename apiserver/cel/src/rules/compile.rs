@@ -10,7 +10,7 @@ use super::estimate::{self, RULE_COST_MAX, SCHEMA_COST_MAX, SLACK};
 use super::types::Types;
 use super::validate::default_errors;
 use crate::types::Type;
-use crate::{Environment, Program};
+use crate::{BUDGET, Environment, Program};
 
 /// The compiled rules of a schema. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -77,6 +77,7 @@ impl Rules {
             types: Types::default(),
             errors: None,
             cost: 0,
+            budget: BUDGET,
         };
         let part = compiler.part(schema.root(), &Place::default(), None)?;
         Some(Rules(Arc::new(part)))
@@ -89,6 +90,7 @@ pub fn check(schema: &Structural, path: &Path) -> ErrorList {
         types: Types::default(),
         errors: Some(ErrorList::new()),
         cost: 0,
+        budget: BUDGET,
     };
     let place = Place {
         path: Some(path.clone()),
@@ -146,6 +148,8 @@ struct Compiler {
     errors: Option<ErrorList>,
     /// What all rules may cost at most, as far as they could be compiled.
     cost: u64,
+    /// What is left for judging the defaults.
+    budget: u64,
 }
 
 /// Whether what is below has a counterpart in the old object.
@@ -230,7 +234,8 @@ impl Compiler {
         let Some(errors) = self.errors.as_mut().filter(|errors| errors.is_empty()) else {
             return;
         };
-        errors.extend(default_errors(part, default, &path.child("default")));
+        let path = path.child("default");
+        errors.extend(default_errors(part, default, &path, &mut self.budget));
     }
 
     fn rules(&mut self, node: &Node, ty: Option<&Type>, place: &Place) -> Vec<Compiled> {

@@ -50,18 +50,25 @@ impl Rules {
     }
 }
 
-/// What the rules say of a default of the schema at `path`.
-pub(super) fn default_errors(part: &Part, default: &Json, path: &Path) -> ErrorList {
+/// What the rules say of a default of the schema at `path`. All defaults of a schema share a budget.
+pub(super) fn default_errors(
+    part: &Part,
+    default: &Json,
+    path: &Path,
+    budget: &mut u64,
+) -> ErrorList {
+    let whole = *budget;
     for old in [None, Some(default)] {
         let mut judge = Judge {
             judgement: Judgement::default(),
-            budget: Some(BUDGET),
+            budget: Some(whole),
         };
         let seen = Seen {
             old,
             parent_unchanged: false,
         };
         judge.part(part, default, seen, path);
+        *budget = (*budget).min(judge.budget.unwrap_or(0));
         if !judge.judgement.errors.is_empty() {
             return judge.judgement.errors;
         }
