@@ -50,6 +50,7 @@ pub(super) async fn handle(
             let patch = Patch::read(&context.headers, body)?;
             let validation = decode::field_validation(context, "PatchOptions")?;
             let manager = patch::manager(context)?;
+            patch.check_operations(validation)?;
             let mut make = |present: &Value| {
                 let patched = (patch.apply(SCALE, present, || present.clone())?, present);
                 decode::patched(context, SCALE, patched, validation, &patch)
