@@ -274,6 +274,7 @@ mod tests {
             labels: Default::default(),
             ip: None,
             pid: None,
+            limits: None,
         });
         Observation::new(containers.collect())
     }

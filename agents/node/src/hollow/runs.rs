@@ -172,6 +172,7 @@ pub(super) fn observe(
             labels: Default::default(),
             ip: sandbox.ip.map(|ip| ip.to_string()),
             pid: None,
+            limits: None,
         });
     }
     let begun = runs.iter().filter(|run| run.begins <= now);
@@ -190,6 +191,7 @@ pub(super) fn observe(
             .into(),
             ip: None,
             pid: None,
+            limits: None,
         }
     }));
     Observation::new(all)

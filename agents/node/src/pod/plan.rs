@@ -602,6 +602,7 @@ mod tests {
             .into(),
             ip: None,
             pid: None,
+            limits: None,
         }
     }
 

@@ -549,6 +549,7 @@ mod tests {
             labels: [(LABEL_SANDBOX.to_owned(), format!("{SANDBOX}0"))].into(),
             ip: (name == SANDBOX).then(|| "10.1.2.3".to_owned()),
             pid: None,
+            limits: None,
         }
     }
 

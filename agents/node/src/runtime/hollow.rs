@@ -27,9 +27,9 @@ use crate::stats::Used;
 use crate::stats::load::Load;
 
 use super::{
-    ContainerSpec, ExecRequest, Exit, Identity, Image, LogChunk, LogRequest, Observed, Output,
-    RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SANDBOX, SandboxSpec,
-    Session, SessionControl, State,
+    ContainerSpec, ExecRequest, Exit, Identity, Image, Limits, LogChunk, LogRequest, Observed,
+    Output, RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SANDBOX,
+    SandboxSpec, Session, SessionControl, State,
 };
 
 /// Bound of the event channel: hints that overflow are made good by the periodic look.
@@ -89,6 +89,7 @@ struct Simulated {
     created_at: OffsetDateTime,
     ip: Option<String>,
     program: Program,
+    limits: Option<Limits>,
     run: Option<Run>,
     /// Tells the pod's task when the program ends by itself.
     _timer: Option<Owned>,
@@ -335,6 +336,7 @@ impl Runtime for HollowRuntime {
                 labels: container.labels.clone(),
                 ip: container.ip.clone(),
                 pid: None,
+                limits: container.limits.clone(),
             })
             .collect())
     }
@@ -366,6 +368,7 @@ impl Runtime for HollowRuntime {
             created_at: now,
             ip: (!spec.host_network).then_some(ip),
             program: Program::default(),
+            limits: None,
             run: Some(Run::from(now)),
             _timer: None,
         };
@@ -395,6 +398,7 @@ impl Runtime for HollowRuntime {
             created_at: OffsetDateTime::now_utc(),
             ip: None,
             program: program(&spec.command, &spec.args),
+            limits: Some(spec.resources.clone()),
             run: None,
             _timer: None,
         };
@@ -419,6 +423,13 @@ impl Runtime for HollowRuntime {
             container._timer = end.map(|(after, _)| self.notify_at(&identity.pod_uid, after));
         }
         self.notify(&identity.pod_uid);
+        Ok(())
+    }
+
+    async fn update(&self, id: &str, limits: &Limits) -> Result<()> {
+        let mut world = self.world();
+        let container = world.containers.get_mut(id).ok_or_else(|| missing(id))?;
+        container.limits = Some(limits.clone());
         Ok(())
     }
 

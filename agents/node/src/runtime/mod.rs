@@ -119,6 +119,14 @@ pub(crate) struct Limits {
     pub(crate) oom_score_adj: i64,
 }
 
+impl Limits {
+    /// Whether a container that keeps to these need not be told the others: all that an update changes is the same.
+    pub(crate) fn binds_like(&self, other: &Limits) -> bool {
+        let told = |limits: &Limits| (limits.cpu_shares, limits.cpu_quota_us, limits.memory_bytes);
+        told(self) == told(other)
+    }
+}
+
 /// A path of the node that appears in a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct BindMount {
@@ -146,6 +154,8 @@ pub(crate) struct Observed {
     pub(crate) ip: Option<String>,
     /// Process id of the first process while running.
     pub(crate) pid: Option<i64>,
+    /// What it was last told to keep to; `None` where the runtime does not say.
+    pub(crate) limits: Option<Limits>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -298,6 +308,9 @@ pub(crate) trait Runtime: Send + Sync {
     ) -> Result<String>;
 
     async fn start(&self, id: &str) -> Result<()>;
+
+    /// Makes a container keep to other limits while it runs; what is zero stays as it is, and so does the score.
+    async fn update(&self, id: &str, limits: &Limits) -> Result<()>;
 
     /// Stop signal, then SIGKILL after `grace`. Not an error when it does not run.
     async fn stop(&self, id: &str, grace: Duration) -> Result<()>;

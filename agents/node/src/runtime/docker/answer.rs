@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bollard::container::LogOutput;
 use bollard::errors::Error as DockerError;
-use bollard::models::ContainerInspectResponse;
+use bollard::models::{ContainerInspectResponse, HostConfig};
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use time::OffsetDateTime;
@@ -12,11 +12,12 @@ use time::format_description::well_known::Rfc3339;
 
 use super::{LABEL_ATTEMPT, LABEL_CONTAINER, LABEL_POD_NAME, LABEL_POD_NAMESPACE, LABEL_POD_UID};
 use crate::runtime::{
-    Exit, Identity, LogChunk, Observed, Output, Result, RuntimeError, SANDBOX, State,
+    Exit, Identity, Limits, LogChunk, Observed, Output, Result, RuntimeError, SANDBOX, State,
 };
 
 /// Reads an inspection; `None` when the labels are not those of an agent's container.
 pub(super) fn observed(details: ContainerInspectResponse) -> Option<Observed> {
+    let limits = details.host_config.as_ref().map(limits);
     let config = details.config?;
     let labels: BTreeMap<String, String> = config.labels?.into_iter().collect();
     let label = |key: &str| labels.get(key).cloned();
@@ -78,7 +79,18 @@ pub(super) fn observed(details: ContainerInspectResponse) -> Option<Observed> {
         image_id: String::new(),
         pid: docker_state.pid.filter(|pid| *pid > 0),
         labels,
+        limits,
     })
+}
+
+fn limits(told: &HostConfig) -> Limits {
+    Limits {
+        cpu_shares: told.cpu_shares.unwrap_or(0),
+        cpu_quota_us: told.cpu_quota.unwrap_or(0),
+        cpu_period_us: told.cpu_period.unwrap_or(0),
+        memory_bytes: told.memory.unwrap_or(0),
+        oom_score_adj: told.oom_score_adj.unwrap_or(0),
+    }
 }
 
 /// Docker's timestamps; its year 1 means "never".

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    HostConfig, HostConfigLogConfig, Mount, MountBindOptions, MountBindOptionsPropagationEnum,
-    MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    ContainerUpdateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
 };
 
-use crate::runtime::{ContainerSpec, SandboxSpec};
+use crate::runtime::{ContainerSpec, Limits, SandboxSpec};
 
 pub(super) fn no_restart() -> RestartPolicy {
     RestartPolicy {
@@ -103,6 +103,20 @@ pub(super) fn container_host_config(
     }
 }
 
+/// What a container that runs shall keep to from now on. Docker leaves alone what is not named.
+pub(super) fn container_update(limits: &Limits) -> ContainerUpdateBody {
+    let nonzero = |value: i64| (value != 0).then_some(value);
+    ContainerUpdateBody {
+        cpu_shares: nonzero(limits.cpu_shares),
+        cpu_quota: nonzero(limits.cpu_quota_us),
+        cpu_period: nonzero(limits.cpu_period_us),
+        memory: nonzero(limits.memory_bytes),
+        // Docker refuses a limit of memory above the one that counts swap in, so both are moved.
+        memory_swap: nonzero(limits.memory_bytes),
+        ..ContainerUpdateBody::default()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +141,20 @@ mod tests {
         let slave = MountBindOptionsPropagationEnum::RSLAVE;
         assert_eq!(of("rprivate"), None);
         assert_eq!(of("rslave"), Some(slave));
+    }
+
+    #[test]
+    fn an_update_names_only_what_is_limited() {
+        let body = container_update(&Limits {
+            cpu_shares: 512,
+            memory_bytes: 1 << 20,
+            ..Limits::default()
+        });
+        assert_eq!((body.cpu_shares, body.cpu_quota), (Some(512), None));
+        assert_eq!(
+            (body.memory, body.memory_swap),
+            (Some(1 << 20), Some(1 << 20))
+        );
     }
 
     #[test]

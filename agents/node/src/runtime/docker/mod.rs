@@ -30,13 +30,14 @@ use serde_json::Value;
 use tokio::net::TcpStream;
 
 use self::answer::{failure, image_reference, log_chunk, observed, outputs, status_of};
-use self::body::{container_host_config, no_restart, port_bindings};
+use self::body::{container_host_config, container_update, no_restart, port_bindings};
 use self::session::{AttachControl, ExecControl};
 use self::usage::Watched;
 use super::netns::{self, Namespace};
 use super::{
-    ContainerSpec, ExecRequest, Identity, Image, LogChunk, LogRequest, Observed, RegistryLogin,
-    Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SandboxSpec, Session, pause,
+    ContainerSpec, ExecRequest, Identity, Image, Limits, LogChunk, LogRequest, Observed,
+    RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SandboxSpec, Session,
+    pause,
 };
 use crate::stats::Used;
 
@@ -390,6 +391,12 @@ impl Runtime for DockerRuntime {
             Err(error) if status_of(&error) == Some(304) => Ok(()),
             result => result.map_err(failure),
         }
+    }
+
+    async fn update(&self, id: &str, limits: &Limits) -> Result<()> {
+        let docker = self.docker().await?;
+        let updated = docker.update_container(id, container_update(limits)).await;
+        updated.map_err(failure)
     }
 
     async fn stop(&self, id: &str, grace: Duration) -> Result<()> {
