@@ -5,10 +5,11 @@
 //! ended ([`preempt`]); what has begun is never asked again.
 
 pub(crate) mod preempt;
+pub(crate) mod resize;
 pub(crate) mod share;
 pub(crate) mod site;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use agent_runtime::kinds::{PodPlacement, Taint, Toleration};
@@ -17,6 +18,7 @@ use serde_json::Value;
 
 use super::status::Verdict;
 use preempt::{Holder, Missing, Rank};
+use resize::{Order, Outcome};
 use share::{Share, Used};
 use site::{MEMORY, OS, Site};
 
@@ -55,6 +57,11 @@ pub(crate) struct Admitted {
     taken: BTreeSet<String>,
     /// Those that are being ended for critical pods, which have their place already.
     leaving: BTreeSet<String>,
+    /// What those have that were given other amounts than when they were taken.
+    resized: BTreeMap<String, Share>,
+    /// Those that wait for other amounts, with their turn: the longer one waits the lower it is.
+    deferred: BTreeMap<String, u64>,
+    turns: u64,
 }
 
 impl Admitted {
@@ -75,12 +82,6 @@ impl Admitted {
 
     /// Takes a new pod that finds what it asks for beside those that are present; else says why not, or what it takes.
     pub(crate) fn take(&mut self, site: &Site, pod: &Value, present: &[Arc<Value>]) -> Admission {
-        let uid_of = |pod: &Value| {
-            pod["metadata"]["uid"]
-                .as_str()
-                .unwrap_or_default()
-                .to_owned()
-        };
         let uid = uid_of(pod);
         let mut shares = Vec::new();
         for other in present {
@@ -88,7 +89,8 @@ impl Admitted {
             let was_taken = was_taken(other) || self.has(&other_uid);
             let makes_room = is_critical(pod) && self.leaving.contains(&other_uid);
             if other_uid != uid && was_taken && !has_ended(other) && !makes_room {
-                shares.push((other_uid, Share::of(other), Rank::of(other)));
+                let share = self.share_of(other);
+                shares.push((other_uid, share, Rank::of(other)));
             }
         }
         let holders = shares.iter();
@@ -101,11 +103,86 @@ impl Admitted {
         admission
     }
 
+    fn share_of(&self, pod: &Value) -> Share {
+        let resized = self.resized.get(&uid_of(pod)).cloned();
+        resized.unwrap_or_else(|| Share::of(pod))
+    }
+
+    /// Gives a pod what it asks for by now, if that is there beside what the others have. Of several that wait for more, the
+    /// one whose turn it is gets it first, whoever asks: what it gets is kept for it.
+    pub(crate) fn resize(&mut self, site: &Site, pod: &Value, present: &[Arc<Value>]) -> Outcome {
+        let uid = uid_of(pod);
+        if !self.deferred.contains_key(&uid) {
+            self.turns += 1;
+            self.deferred.insert(uid.clone(), self.turns);
+        }
+        let mut waiting: Vec<(Order, String, &Value)> = Vec::new();
+        for (other, turn) in &self.deferred {
+            let mut objects = present.iter().map(|object| &**object);
+            let found = match *other == uid {
+                true => Some(pod),
+                false => objects.find(|object| uid_of(object) == *other),
+            };
+            if let Some(object) = found {
+                let order = Order::of(object, &self.share_of(object), *turn);
+                waiting.push((order, other.clone(), object));
+            }
+        }
+        waiting.sort_by_key(|(order, ..)| *order);
+        let mut outcome = Outcome::Fits;
+        for (_, other, object) in waiting {
+            let told = self.try_resize(site, object, &other, present);
+            if told == Outcome::Fits {
+                self.resized.insert(other.clone(), Share::asked(object));
+                self.deferred.remove(&other);
+            }
+            if other == uid {
+                outcome = told;
+            }
+        }
+        if matches!(outcome, Outcome::Infeasible(_)) {
+            self.deferred.remove(&uid);
+        }
+        outcome
+    }
+
+    fn try_resize(&self, site: &Site, pod: &Value, uid: &str, present: &[Arc<Value>]) -> Outcome {
+        let mut used = Used::default();
+        for other in present {
+            let other_uid = uid_of(other);
+            let was_taken = was_taken(other) || self.has(&other_uid);
+            if other_uid != uid && was_taken && !has_ended(other) {
+                used.add(&self.share_of(other));
+            }
+        }
+        resize::decide(site, &used, &Share::asked(pod))
+    }
+
+    /// The pod asks for what it has.
+    pub(crate) fn settle(&mut self, uid: &str, pod: &Value) {
+        self.deferred.remove(uid);
+        if let Some(share) = self.resized.get_mut(uid) {
+            *share = Share::asked(pod);
+        }
+    }
+
+    /// Those that wait for others to have less.
+    pub(crate) fn deferred(&self) -> Vec<String> {
+        self.deferred.keys().cloned().collect()
+    }
+
     /// The pod is gone, or its task has ended.
     pub(crate) fn forget(&mut self, uid: &str) {
         self.taken.remove(uid);
         self.leaving.remove(uid);
+        self.resized.remove(uid);
+        self.deferred.remove(uid);
     }
+}
+
+fn uid_of(pod: &Value) -> String {
+    let uid = pod["metadata"]["uid"].as_str();
+    uid.unwrap_or_default().to_owned()
 }
 
 /// Those that a node has taken before come first: what they have nobody else gets. Then whoever was made first.

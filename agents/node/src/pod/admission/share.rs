@@ -70,14 +70,19 @@ impl Amounts {
     }
 
     /// What the containers of a pod ask for: all that run side by side, or the largest step of the initialisation where
-    /// that is more; an amount for the whole pod counts in place of theirs.
-    fn of(spec: &Value) -> Amounts {
+    /// that is more; an amount for the whole pod counts in place of theirs. Where `status` says what a container was given,
+    /// that counts in place of what it asks for by now.
+    fn of(spec: &Value, status: &Value) -> Amounts {
         let (mut running, mut sidecars, mut init) = <(Amounts, Amounts, Amounts)>::default();
         for container in items(&spec["containers"]) {
-            running.add(&Amounts::read(&container["resources"]["requests"]));
+            running.add(&Amounts::read(requests(
+                container,
+                &status["containerStatuses"],
+            )));
         }
         for container in items(&spec["initContainers"]) {
-            let mut step = Amounts::read(&container["resources"]["requests"]);
+            let given = &status["initContainerStatuses"];
+            let mut step = Amounts::read(requests(container, given));
             if container["restartPolicy"] == "Always" {
                 sidecars.add(&step);
                 init.combine(&sidecars, i64::max);
@@ -96,6 +101,15 @@ impl Amounts {
         running.add(&Amounts::read(&spec["overhead"]));
         running
     }
+}
+
+/// What a container was given according to these statuses, else what it asks for.
+fn requests<'a>(container: &'a Value, statuses: &'a Value) -> &'a Value {
+    let status = items(statuses).find(|status| status["name"] == container["name"]);
+    let given = status.map(|status| &status["allocatedResources"]);
+    given
+        .filter(|given| given.is_object())
+        .unwrap_or(&container["resources"]["requests"])
 }
 
 fn counted(number: i128) -> i64 {
@@ -150,8 +164,18 @@ pub(crate) struct Share {
 }
 
 impl Share {
+    /// What the pod has been given, or asks for where it has been given nothing yet.
     pub(crate) fn of(pod: &Value) -> Share {
-        let mut amounts = Amounts::of(&pod["spec"]);
+        Share::beside(pod, &pod["status"])
+    }
+
+    /// What the pod asks for, whatever it has been given.
+    pub(crate) fn asked(pod: &Value) -> Share {
+        Share::beside(pod, &Value::Null)
+    }
+
+    fn beside(pod: &Value, given: &Value) -> Share {
+        let mut amounts = Amounts::of(&pod["spec"], given);
         // What the scheduler gave it devices for is not the node's to give, also where that says that it has none of it.
         let by_devices = &pod["status"]["extendedResourceClaimStatus"]["requestMappings"];
         for resource in items(by_devices).filter_map(|mapping| mapping["resourceName"].as_str()) {
@@ -216,8 +240,20 @@ mod tests {
             (json!({"containers": [{}]}), 0),
             (Value::Null, 0),
         ] {
-            assert_eq!(Amounts::of(&spec).get("cpu"), expected, "{spec}");
+            let amounts = Amounts::of(&spec, &Value::Null);
+            assert_eq!(amounts.get("cpu"), expected, "{spec}");
         }
+    }
+
+    #[test]
+    fn what_was_given_counts_and_not_what_is_asked_for_since() {
+        let mut container = asking("2");
+        container["name"] = json!("c");
+        let given = json!([{"name": "c", "allocatedResources": {"cpu": "1"}}]);
+        let pod =
+            json!({"spec": {"containers": [container]}, "status": {"containerStatuses": given}});
+        assert_eq!(Share::of(&pod).amounts.get("cpu"), 1000);
+        assert_eq!(Share::asked(&pod).amounts.get("cpu"), 2000);
     }
 
     #[test]
