@@ -98,14 +98,25 @@ pub(crate) fn quantity_text(value: &Value) -> String {
 /// What a pod asks for in total, from its `spec`: the containers and sidecars together, or the largest step of the
 /// init sequence if that is more, plus the overhead. Amounts given for the whole pod replace the sum.
 ///
+/// A container that is being resized counts with the largest of what it asks for, what it was given and what it has, all of which
+/// `status` tells; where the node cannot give what it asks for, with what it was given and has.
+///
 /// With `defaults`, containers that name no cpu or memory count as [`DEFAULT_MILLI_CPU`] and [`DEFAULT_MEMORY`].
-pub fn pod_requests(spec: &Value, defaults: bool) -> Resources {
+pub fn pod_requests(spec: &Value, status: &Value, defaults: bool) -> Resources {
+    let in_vain = is_infeasible(status);
     let pod_level = spec.pointer("/resources/requests");
     let pod_level_set = |name: &str| pod_level.and_then(|r| r.get(name)).is_some();
-    let of = |container: &Value| {
+    let of = |container: &Value, statuses: &str| {
         let requests = container.pointer("/resources/requests");
         let names = |name: &str| requests.and_then(|r| r.get(name)).is_some();
         let mut resources = Resources::parse(requests);
+        let told = items(status, statuses).find(|told| told.get("name") == container.get("name"));
+        if let Some(given) = told.and_then(given) {
+            match in_vain {
+                true => resources = given,
+                false => resources.raise_to(&given),
+            }
+        }
         if defaults && !names("cpu") && !pod_level_set("cpu") {
             resources.milli_cpu = DEFAULT_MILLI_CPU;
         }
@@ -117,12 +128,12 @@ pub fn pod_requests(spec: &Value, defaults: bool) -> Resources {
 
     let mut running = Resources::default();
     for container in items(spec, "containers") {
-        running.add(&of(container));
+        running.add(&of(container, "containerStatuses"));
     }
     let mut sidecars = Resources::default();
     let mut init = Resources::default();
     for container in items(spec, "initContainers") {
-        let mut step = of(container);
+        let mut step = of(container, "initContainerStatuses");
         if container.get("restartPolicy").and_then(Value::as_str) == Some("Always") {
             sidecars.add(&step);
             init.raise_to(&sidecars);
@@ -144,6 +155,26 @@ pub fn pod_requests(spec: &Value, defaults: bool) -> Resources {
     running.scalar.extend(whole.scalar);
     running.add(&Resources::parse(spec.get("overhead")));
     running
+}
+
+/// What a container was given or has, whatever is more, according to its status.
+fn given(status: &Value) -> Option<Resources> {
+    let allocated = status.get("allocatedResources");
+    let has = status.pointer("/resources/requests");
+    let first = allocated.or(has)?;
+    let mut resources = Resources::parse(Some(first));
+    resources.raise_to(&Resources::parse(has));
+    Some(resources)
+}
+
+/// Whether the node has said that it cannot give what the pod asks for.
+fn is_infeasible(status: &Value) -> bool {
+    let text = |condition: &Value, field: &str, word: &str| {
+        condition.get(field).and_then(Value::as_str) == Some(word)
+    };
+    items(status, "conditions").any(|condition| {
+        text(condition, "type", "PodResizePending") && text(condition, "reason", "Infeasible")
+    })
 }
 
 /// The elements of an array field, none when it is absent.
@@ -201,15 +232,45 @@ mod tests {
             ),
         ];
         for (spec, expected) in table {
-            assert_eq!(pod_requests(&spec, false).milli_cpu, expected, "{spec}");
+            let requests = pod_requests(&spec, &Value::Null, false);
+            assert_eq!(requests.milli_cpu, expected, "{spec}");
+        }
+    }
+
+    #[test]
+    fn a_resize_counts_with_the_most_that_it_may_take() {
+        let spec = |cpu: &str| json!({"containers": [container(cpu)]});
+        let status = |given: &str, has: &str, reason: &str| {
+            json!({"conditions": [{"type": "PodResizePending", "reason": reason}],
+                   "containerStatuses": [{"name": "c", "allocatedResources": {"cpu": given},
+                                          "resources": {"requests": {"cpu": has}}}]})
+        };
+        let table = [
+            ("3", status("1", "1", "Deferred"), 3000),
+            ("3", status("1", "1", "Infeasible"), 1000),
+            ("1", status("2", "2", "Deferred"), 2000),
+            ("1", status("1", "2", "Deferred"), 2000),
+            ("1", json!({"containerStatuses": [{"name": "c"}]}), 1000),
+            (
+                "1",
+                json!({"containerStatuses": [{"name": "d", "allocatedResources": {"cpu": "9"}}]}),
+                1000,
+            ),
+        ];
+        for (asked, status, expected) in table {
+            let requests = pod_requests(&spec(asked), &status, false);
+            assert_eq!(requests.milli_cpu, expected, "{asked} {status}");
         }
     }
 
     #[test]
     fn a_container_without_requests_counts_by_default_only_when_scored() {
         let spec = json!({"containers": [{"name": "a"}, {"name": "b", "resources": {"requests": {"cpu": "0"}}}]});
-        assert_eq!(pod_requests(&spec, false), Resources::default());
-        let scored = pod_requests(&spec, true);
+        assert_eq!(
+            pod_requests(&spec, &Value::Null, false),
+            Resources::default()
+        );
+        let scored = pod_requests(&spec, &Value::Null, true);
         assert_eq!(
             (scored.milli_cpu, scored.memory),
             (DEFAULT_MILLI_CPU, 2 * DEFAULT_MEMORY)

@@ -115,7 +115,8 @@ impl Pod {
                 .collect()
         };
         let node_affinity = spec.pointer("/affinity/nodeAffinity").unwrap_or(&null);
-        let scored = pod_requests(spec, true);
+        let status = object.get("status").unwrap_or(&null);
+        let scored = pod_requests(spec, status, true);
         let mut preferred_affinity = weighted(
             "/affinity/podAffinity/preferredDuringSchedulingIgnoredDuringExecution",
             1,
@@ -129,7 +130,7 @@ impl Pod {
             may_preempt: text(spec, "/preemptionPolicy") != "Never",
             gates: group::gates(spec),
             pressure_sensitivity: sensitivity(object),
-            requests: pod_requests(spec, false),
+            requests: pod_requests(spec, status, false),
             scored: (scored.milli_cpu, scored.memory),
             host_ports: host_ports(spec),
             images: images(spec),
