@@ -264,6 +264,11 @@ impl Agent {
 
     fn remove_pod(&self, uid: &str) {
         self.admitted().forget(uid);
+        self.mark_removed(uid);
+        self.wake_deferred();
+    }
+
+    fn mark_removed(&self, uid: &str) {
         let mut pods = self.pods();
         let Some(entry) = pods.by_uid.get(uid) else {
             return;

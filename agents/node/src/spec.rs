@@ -150,6 +150,7 @@ pub(crate) struct Container {
     pub(crate) env: Vec<EnvVar>,
     pub(crate) env_from: Vec<EnvFrom>,
     pub(crate) resources: Resources,
+    pub(crate) resize_policy: Vec<ResizePolicy>,
     pub(crate) volume_mounts: Vec<VolumeMount>,
     pub(crate) liveness_probe: Option<Probe>,
     pub(crate) readiness_probe: Option<Probe>,
@@ -165,6 +166,15 @@ pub(crate) struct Container {
     pub(crate) restart_policy_rules: Vec<RestartRule>,
     /// The container whose processes an ephemeral one sees.
     pub(crate) target_container_name: String,
+}
+
+/// What it takes to give a container another amount of a resource.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub(crate) struct ResizePolicy {
+    pub(crate) resource_name: String,
+    /// `NotRequired` or `RestartContainer`.
+    pub(crate) restart_policy: String,
 }
 
 /// Exit codes after which a container is started again whatever its policy says.

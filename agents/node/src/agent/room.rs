@@ -25,6 +25,17 @@ impl Agent {
         patience(graces)
     }
 
+    /// Pods that wait for more than they have look again: there may be room now.
+    pub(crate) fn wake_deferred(&self) {
+        let deferred = self.admitted().deferred();
+        if deferred.is_empty() {
+            return;
+        }
+        let pods = self.pods();
+        let entries = deferred.iter().filter_map(|uid| pods.by_uid.get(uid));
+        entries.for_each(|entry| entry.desired.wake.notify_one());
+    }
+
     /// Whether the pod is here and has not ended.
     pub(crate) fn is_occupied_by(&self, uid: &str) -> bool {
         let pods = self.pods();

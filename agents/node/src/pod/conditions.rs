@@ -5,6 +5,7 @@
 use serde_json::{Value, json};
 
 use super::admission::preempt;
+use super::resize;
 use super::status::{Inputs, exit_code};
 use crate::clock;
 use crate::spec::Pod;
@@ -94,7 +95,28 @@ pub(super) fn conditions(
     let list = list.into_iter();
     list.map(|(kind, outcome)| condition(inputs, kind, outcome))
         .chain(disruption(inputs))
+        .chain(resizes(inputs))
         .collect()
+}
+
+/// That the pod has not been given what it asks for, and that its containers do not have yet what it was given.
+fn resizes(inputs: &Inputs<'_>) -> Vec<Value> {
+    let told = |kind: &str, reason: &str, message: Option<&str>, generation: i64| {
+        let mut told = condition(inputs, kind, Ok(reason));
+        told["message"] = json!(message);
+        told["observedGeneration"] = json!(generation);
+        told
+    };
+    let pending = inputs.resize.pending.as_ref().map(|pending| {
+        let message = Some(pending.message.as_str());
+        told(resize::PENDING, pending.reason, message, pending.generation)
+    });
+    let progress = inputs.resize.progress.as_ref().map(|progress| {
+        let error = progress.error.as_deref();
+        let reason = error.map_or("", |_| "Error");
+        told(resize::IN_PROGRESS, reason, error, progress.generation)
+    });
+    pending.into_iter().chain(progress).collect()
 }
 
 /// That the pod was ended for a more important one.

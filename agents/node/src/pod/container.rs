@@ -11,7 +11,7 @@ use crate::quantity;
 use crate::runtime::{
     BindMount, ContainerSpec, HostPort, Identity, Image, Limits, SANDBOX, SandboxSpec,
 };
-use crate::spec::{Container, Pod, Role, SeccompProfile};
+use crate::spec::{Container, Pod, Resources, Role, SeccompProfile};
 
 /// The sandbox that a container was made for.
 pub(crate) const LABEL_SANDBOX: &str = "io.kontiki.sandbox";
@@ -66,9 +66,36 @@ impl Qos {
     }
 }
 
-/// Changes when the container has to be replaced although it runs: the image is all that the API lets change.
+/// Changes when the container has to be replaced although it runs: with the image, and with the amounts of those resources for
+/// which it asks to be restarted. These stand in a part of their own, after a hyphen.
 pub(crate) fn definition_hash(container: &Container) -> String {
-    let digest = Sha256::digest(format!("{}\0{}", container.name, container.image).as_bytes());
+    let image = fingerprint(&format!("{}\0{}", container.name, container.image));
+    let policies = container.resize_policy.iter();
+    let restarting = policies.filter(|policy| policy.restart_policy == "RestartContainer");
+    let amounts: Vec<String> = restarting
+        .map(|policy| {
+            let name = &policy.resource_name;
+            let amount = |map: &BTreeMap<String, serde_json::Value>| {
+                map.get(name).and_then(quantity::milli_of).unwrap_or(0)
+            };
+            let Resources { requests, limits } = &container.resources;
+            format!("{name}\0{}\0{}", amount(requests), amount(limits))
+        })
+        .collect();
+    match amounts.is_empty() {
+        true => image,
+        false => format!("{image}-{}", fingerprint(&amounts.join("\0"))),
+    }
+}
+
+/// Whether these fingerprints of a definition differ in amounts only.
+pub(crate) fn is_resized(before: &str, after: &str) -> bool {
+    let image = |hash: &str| hash.split('-').next().map(str::to_owned);
+    before != after && image(before) == image(after)
+}
+
+fn fingerprint(text: &str) -> String {
+    let digest = Sha256::digest(text.as_bytes());
     digest[..8]
         .iter()
         .map(|byte| format!("{byte:02x}"))
@@ -265,7 +292,12 @@ fn verify_non_root(pod: &Pod, container: &Container, image: &Image) -> Result<()
 }
 
 /// Cgroup values from requests and limits.
-fn limits(pod: &Pod, role: Role, container: &Container, node_memory_bytes: i64) -> Limits {
+pub(crate) fn limits(
+    pod: &Pod,
+    role: Role,
+    container: &Container,
+    node_memory_bytes: i64,
+) -> Limits {
     let resources = &container.resources;
     let cpu = |map: &BTreeMap<String, serde_json::Value>| {
         map.get("cpu").and_then(quantity::milli_of).unwrap_or(0)
@@ -355,6 +387,24 @@ mod tests {
             node_memory_bytes: 1000 << 20,
         };
         spec(pod, Role::App, &pod.spec.containers[0], prepared)
+    }
+
+    #[test]
+    fn a_definition_changes_with_the_amounts_for_which_it_is_restarted() {
+        let hash = |policy: &str, cpu: &str, memory: &str| {
+            let pod = pod(json!({"containers": [{"name": "c", "image": "x",
+                "resources": {"limits": {"cpu": cpu, "memory": memory}},
+                "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"},
+                                 {"resourceName": "memory", "restartPolicy": policy}]}]}));
+            definition_hash(&pod.spec.containers[0])
+        };
+        let before = hash("RestartContainer", "1", "1Gi");
+        assert_eq!(before, hash("RestartContainer", "2", "1024Mi"));
+        let after = hash("RestartContainer", "1", "2Gi");
+        assert!(is_resized(&before, &after) && !is_resized(&before, &before));
+        let plain = hash("NotRequired", "1", "1Gi");
+        assert_eq!(plain, hash("NotRequired", "1", "2Gi"));
+        assert!(!plain.contains('-') && !is_resized("a-1", "b-1"));
     }
 
     #[test]

@@ -12,6 +12,7 @@ pub(crate) mod launch;
 pub(crate) mod plan;
 mod prepare;
 pub(crate) mod probe;
+pub(crate) mod resize;
 pub(crate) mod status;
 mod stop;
 mod terminate;

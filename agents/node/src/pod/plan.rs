@@ -10,7 +10,7 @@ use serde_json::Value;
 use time::{Duration, OffsetDateTime};
 
 use super::backoff::{self, Backoffs};
-use super::container::{LABEL_HASH, LABEL_SANDBOX, definition_hash};
+use super::container::{LABEL_HASH, LABEL_SANDBOX, definition_hash, is_resized};
 use super::probe::{Kind, Results};
 use crate::runtime::{Observed, State};
 use crate::spec::{Container, Pod, Role};
@@ -112,6 +112,8 @@ pub(crate) enum Action {
 pub(crate) enum StopReason {
     SandboxChanged,
     DefinitionChanged,
+    /// It has been given other amounts of resources, for which it is to be restarted.
+    Resized,
     Probe(Kind),
     /// Every app container has ended; what still runs serves nobody.
     PodFinished,
@@ -394,13 +396,14 @@ fn plan_container(facts: &Facts<'_>, role: Role, container: &Container, plan: &m
     match &current.state {
         State::Created => start(plan, None),
         State::Running { .. } => {
-            let changed = current
-                .labels
-                .get(LABEL_HASH)
-                .is_some_and(|hash| *hash != definition_hash(container));
-            if changed {
-                plan.actions
-                    .push(stop(current, StopReason::DefinitionChanged));
+            let definition = definition_hash(container);
+            let before = current.labels.get(LABEL_HASH);
+            if let Some(before) = before.filter(|before| **before != definition) {
+                let reason = match is_resized(before, &definition) {
+                    true => StopReason::Resized,
+                    false => StopReason::DefinitionChanged,
+                };
+                plan.actions.push(stop(current, reason));
             } else if let Some(kind) = results(facts, current).fatal() {
                 plan.actions.push(stop(current, StopReason::Probe(kind)));
             }
@@ -861,6 +864,35 @@ mod tests {
             steps(&changed, &world, &[("s0", STARTED)]),
             ["stop a0 DefinitionChanged"]
         );
+    }
+
+    #[test]
+    fn other_amounts_restart_a_container_that_asks_for_it() {
+        let mut pod = pod("OnFailure");
+        pod.spec.init_containers.clear();
+        let resized = |memory: &str| {
+            serde_json::from_value::<Container>(json!({"name": "a", "image": "x",
+                "resources": {"limits": {"memory": memory}},
+                "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}]}))
+            .unwrap()
+        };
+        pod.spec.containers = vec![resized("2Gi")];
+        let steps = |state: State| {
+            let mut one = container("a", 0, state);
+            let before = definition_hash(&resized("1Gi"));
+            one.labels.insert(LABEL_HASH.to_owned(), before);
+            let observed = Observation::new(vec![container(SANDBOX, 0, running()), one]);
+            write(&plan(&Facts {
+                pod: &pod,
+                observed: &observed,
+                backoffs: &Backoffs::default(),
+                probes: &BTreeMap::new(),
+                holds: &BTreeMap::new(),
+                now: at(101),
+            }))
+        };
+        assert_eq!(steps(running()), ["stop a0 Resized"]);
+        assert_eq!(steps(exited(143)), ["start a1"]);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use super::conditions::conditions;
 use super::container::{LABEL_HASH, Qos, definition_hash};
 use super::plan::{self, Observation, Waiting};
 use super::probe::Results;
+use super::resize::{self, Allocation, Resize};
 use crate::clock;
 use crate::runtime::{Exit, Observed, State};
 use crate::spec::{Container, Pod, Role};
@@ -20,6 +21,9 @@ use crate::spec::{Container, Pod, Role};
 pub(crate) struct Inputs<'a> {
     pub(crate) pod: &'a Pod,
     pub(crate) observed: &'a Observation,
+    pub(crate) resize: &'a Resize,
+    /// The amounts of containers that do not have those yet which the pod was given.
+    pub(crate) in_force: &'a Allocation,
     pub(crate) probes: &'a BTreeMap<String, Results>,
     /// Why containers that do not run wait: failed starts, back-offs.
     pub(crate) waiting: &'a BTreeMap<String, Waiting>,
@@ -219,7 +223,8 @@ fn container_status(inputs: &Inputs<'_>, role: Role, container: &Container) -> V
     }
     let resources = &container.resources;
     if !resources.requests.is_empty() || !resources.limits.is_empty() {
-        status["resources"] = serde_json::to_value(resources).unwrap_or_default();
+        let in_force = inputs.in_force.get(&container.name).unwrap_or(resources);
+        status["resources"] = serde_json::to_value(in_force).unwrap_or_default();
         if !resources.requests.is_empty() {
             status["allocatedResources"] = json!(resources.requests);
         }
@@ -466,8 +471,26 @@ pub(crate) fn patch(pod: &Pod, status: &Value) -> Value {
         {
             ips.insert(0, json!({"$patch": "replace"}));
         }
+        // These are the node's alone, and there only while they hold.
+        let over = [resize::PENDING, resize::IN_PROGRESS].into_iter();
+        let over = over.filter(|kind| {
+            let told = members.get("conditions").is_some_and(|all| has(all, kind));
+            !told && has(&pod.status["conditions"], kind)
+        });
+        let over: Vec<Value> = over
+            .map(|kind| json!({"$patch": "delete", "type": kind}))
+            .collect();
+        if let Some(Value::Array(conditions)) = members.get_mut("conditions") {
+            conditions.extend(over);
+        }
     }
     json!({"metadata": {"uid": pod.metadata.uid}, "status": status})
+}
+
+/// Whether a list of conditions has one of this type.
+fn has(conditions: &Value, kind: &str) -> bool {
+    let mut all = conditions.as_array().into_iter().flatten();
+    all.any(|condition| condition["type"] == kind)
 }
 
 /// Whether the recorded status already says all this.
@@ -483,6 +506,10 @@ pub(crate) fn is_recorded(pod: &Pod, status: &Value) -> bool {
                 .and_then(Value::as_array)
                 .map(Vec::as_slice)
                 .unwrap_or_default();
+            let is_over = |kind: &str| has(&pod.status["conditions"], kind) && !has(value, kind);
+            if is_over(resize::PENDING) || is_over(resize::IN_PROGRESS) {
+                return false;
+            }
             value.as_array().into_iter().flatten().all(|condition| {
                 let kind = condition.get("type");
                 recorded.iter().any(|other| {
@@ -575,6 +602,7 @@ mod tests {
         waiting: Option<(&'a str, &'a str)>,
         over: bool,
         verdict: Option<Verdict>,
+        resize: Resize,
     }
 
     fn case<'a>(pod: Pod, containers: &'a [(&'a str, u32, State)]) -> Case<'a> {
@@ -585,6 +613,7 @@ mod tests {
             waiting: None,
             over: false,
             verdict: None,
+            resize: Resize::default(),
         }
     }
 
@@ -632,6 +661,8 @@ mod tests {
         assemble(&Inputs {
             pod,
             observed: &Observation::new(all.collect()),
+            resize: &case.resize,
+            in_force: &Allocation::new(),
             probes: &[("b0".to_owned(), readiness)].into(),
             waiting: &waiting.collect(),
             messages: &BTreeMap::new(),
@@ -772,6 +803,37 @@ mod tests {
         assert_eq!(status(&case(pod.clone(), &containers))["phase"], "Failed");
         pod.spec.containers[0].restart_policy = Some("OnFailure".into());
         assert_eq!(status(&case(pod, &containers))["phase"], "Running");
+    }
+
+    #[test]
+    fn a_resize_has_conditions_while_it_goes_on() {
+        let world = [
+            (SANDBOX, 0, running()),
+            ("a", 0, running()),
+            ("b", 0, running()),
+        ];
+        let mut before = case(pod("Always", false), &world);
+        before.resize.pending = Some(resize::Pending {
+            reason: resize::DEFERRED,
+            message: "why".into(),
+            generation: 3,
+        });
+        let told = status(&before);
+        let conditions = told["conditions"].as_array().unwrap();
+        let pending = conditions.iter().find(|one| one["type"] == resize::PENDING);
+        let pending = pending.unwrap();
+        assert_eq!(pending["reason"], "Deferred");
+        assert_eq!(pending["message"], "why");
+        assert_eq!(pending["observedGeneration"], 3);
+        let mut pod = pod("Always", false);
+        pod.status = told.clone();
+        assert!(is_recorded(&pod, &told));
+        let after = status(&case(pod.clone(), &world));
+        assert!(!is_recorded(&pod, &after));
+        let patch = patch(&pod, &after);
+        let conditions = patch["status"]["conditions"].as_array().unwrap();
+        let gone = json!({"$patch": "delete", "type": "PodResizePending"});
+        assert!(conditions.contains(&gone));
     }
 
     #[test]

@@ -102,6 +102,7 @@ fn farewell(name: &str, reason: StopReason, restarts: bool) -> String {
         StopReason::DefinitionChanged => {
             format!("Container {name} definition changed, will be restarted")
         }
+        StopReason::Resized => format!("Container {name} resize requires restart"),
         StopReason::Probe(kind) => {
             let next = if restarts { ", will be restarted" } else { "" };
             format!(

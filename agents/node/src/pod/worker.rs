@@ -25,13 +25,14 @@ use super::handler::Target;
 use super::plan::{self, Action, Facts, Observation, Plan, Waiting};
 use super::prepare::{Prepared, Token};
 use super::probe::{Kind, Prober, Report, Results};
+use super::resize::{self, Allocation, Resize};
 use super::status::{self, Inputs, Verdict};
 use crate::agent::Agent;
 use crate::clock;
 use crate::etc;
 use crate::metrics;
 use crate::node;
-use crate::runtime::{Observed, RuntimeError, State};
+use crate::runtime::{Limits, Observed, RuntimeError, State};
 use crate::source::{Owned, Watched};
 use crate::spec::{Pod, Role};
 use crate::volumes::claimed::Claimed;
@@ -53,7 +54,15 @@ const REPORTS_MAX: usize = 64;
 pub(crate) struct Worker {
     pub(super) agent: Arc<Agent>,
     pub(super) desired: Arc<Desired>,
+    /// The version that is worked with, as the API has it.
+    pub(super) object: Arc<Value>,
+    /// The same with the amounts that the pod was given in place of those that it asks for.
     pub(super) pod: Pod,
+    pub(super) wanted: Allocation,
+    pub(super) allocated: Allocation,
+    pub(super) resize: Resize,
+    /// What containers were told since they were made, by id.
+    pub(super) told: BTreeMap<String, Limits>,
     pub(super) observed: Observation,
     pub(super) started_at: OffsetDateTime,
     pub(super) backoffs: Backoffs,
@@ -92,7 +101,10 @@ pub(crate) struct Worker {
 impl Worker {
     /// `None` when the object is not a pod that can be read.
     pub(crate) fn new(agent: Arc<Agent>, desired: Arc<Desired>) -> Result<Worker, String> {
-        let pod = Pod::decode(&desired.object())?;
+        let object = desired.object();
+        let mut pod = Pod::decode(&object)?;
+        let (wanted, allocated) = (resize::of(&pod), resize::recorded(&pod));
+        resize::overlay(&mut pod, &allocated);
         let probes = recorded_probes(&pod.status);
         let recorded = pod
             .status
@@ -103,8 +115,13 @@ impl Worker {
         Ok(Worker {
             agent,
             desired,
+            object,
             started_at: recorded.unwrap_or_else(clock::now),
+            resize: Resize::recorded(&pod),
             pod,
+            wanted,
+            allocated,
+            told: BTreeMap::new(),
             observed: Observation::default(),
             backoffs: Backoffs::default(),
             image_backoffs: Backoffs::default(),
@@ -158,11 +175,21 @@ impl Worker {
     pub(super) fn refresh(&mut self) {
         let object = self.desired.object();
         match Pod::decode(&object) {
-            Ok(pod) => self.pod = pod,
+            Ok(pod) => self.take_version(object, pod),
             Err(error) => {
                 tracing::warn!(pod = %self.pod.display(), %error, "cannot read the pod's new version")
             }
         }
+    }
+
+    fn take_version(&mut self, object: Arc<Value>, mut pod: Pod) {
+        self.wanted = resize::of(&pod);
+        // Before it is taken a pod may ask for what it likes.
+        if !self.agent.admitted().has(&pod.metadata.uid) && !admission::was_taken(&object) {
+            self.allocated.clone_from(&self.wanted);
+        }
+        resize::overlay(&mut pod, &self.allocated);
+        (self.pod, self.object) = (pod, object);
     }
 
     pub(super) fn pod_dir(&self) -> PathBuf {
@@ -277,6 +304,10 @@ impl Worker {
         }
         if self.waits_for_room(now) {
             return Ok(now + ROOM_LOOK);
+        }
+        if !plan::is_recorded_terminal(&self.pod) {
+            self.decide_resize().await;
+            self.carry_out_resize().await?;
         }
         let plan = self.plan(now);
         self.update_probers();
@@ -396,6 +427,7 @@ impl Worker {
             .collect();
         self.messages.retain(|id, _| ids.contains(id.as_str()));
         self.probes.retain(|id, _| ids.contains(id.as_str()));
+        self.told.retain(|id, _| ids.contains(id.as_str()));
         Ok(())
     }
 
@@ -539,9 +571,15 @@ impl Worker {
         let mut waiting = self.waiting.clone();
         waiting.extend(plan.waiting.clone());
         let over = over || plan::is_recorded_terminal(&self.pod);
+        let in_force = match self.resize.progress {
+            Some(_) => resize::lagging(&self.pod, &self.observed, &self.resize_updates()),
+            None => Allocation::new(),
+        };
         let status = status::assemble(&Inputs {
             pod: &self.pod,
             observed: &self.observed,
+            resize: &self.resize,
+            in_force: &in_force,
             probes: &self.probes,
             waiting: &waiting,
             messages: &self.messages,

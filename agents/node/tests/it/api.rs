@@ -363,6 +363,10 @@ fn merge(target: &mut Value, patch: &Value) {
         } else if name == "conditions" && target.get(name).is_some() {
             for condition in value.as_array().unwrap() {
                 let list = target[name].as_array_mut().unwrap();
+                if condition["$patch"] == "delete" {
+                    list.retain(|other| other["type"] != condition["type"]);
+                    continue;
+                }
                 match list
                     .iter_mut()
                     .find(|other| other["type"] == condition["type"])

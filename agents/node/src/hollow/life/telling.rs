@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::{Life, Note, Place, Step, Write};
 use crate::hollow::runs::SCHEME;
 use crate::pod::plan::{self, Waiting};
+use crate::pod::resize::{Allocation, Resize};
 use crate::pod::status::{self, Inputs};
 use crate::spec::{Pod, Role};
 
@@ -54,6 +55,9 @@ impl Life {
         let status = status::assemble(&Inputs {
             pod,
             observed: &observed,
+            // What is simulated has at once what it is given.
+            resize: &Resize::default(),
+            in_force: &Allocation::new(),
             probes: &probes,
             waiting: &plan.waiting,
             messages: &BTreeMap::new(),

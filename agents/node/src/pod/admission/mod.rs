@@ -134,13 +134,13 @@ impl Admitted {
             let told = self.try_resize(site, object, &other, present);
             if told == Outcome::Fits {
                 self.resized.insert(other.clone(), Share::asked(object));
-                self.deferred.remove(&other);
             }
             if other == uid {
                 outcome = told;
             }
         }
-        if matches!(outcome, Outcome::Infeasible(_)) {
+        // Others take what is kept for them when they ask.
+        if !matches!(outcome, Outcome::Deferred(_)) {
             self.deferred.remove(&uid);
         }
         outcome

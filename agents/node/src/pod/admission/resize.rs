@@ -148,7 +148,9 @@ mod tests {
             admitted.resize(&site(), &present[2], &present),
             Outcome::Fits
         );
-        assert_eq!(admitted.deferred(), ["a"], "the other one has got it");
+        assert_eq!(admitted.deferred(), ["a", "b"]);
+        assert_eq!(admitted.resize(&site(), &b, &present), Outcome::Fits);
+        assert_eq!(admitted.deferred(), ["a"]);
         let told = admitted.resize(&site(), &a, &present);
         assert!(matches!(told, Outcome::Deferred(_)));
         admitted.forget("b");
