@@ -455,3 +455,69 @@ async fn crashes_restarts_and_adoption() {
     assert!(left.stdout.is_empty());
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_container_gets_other_limits() {
+    if !image_is_ready() {
+        return;
+    }
+    let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
+    let node = Node::start(&api, "docker-r", dir.path(), RuntimeKind::Docker).await;
+    let containers = |cpu: &str, memory: &str| {
+        json!([{"name": "c", "command": sh("sleep 3600"), "image": IMAGE, "imagePullPolicy": "IfNotPresent",
+                "resources": {"limits": {"cpu": cpu, "memory": memory}, "requests": {"cpu": "100m", "memory": "16Mi"}},
+                "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"},
+                                 {"resourceName": "memory", "restartPolicy": "RestartContainer"}]}])
+    };
+    let spec =
+        json!({"containers": containers("200m", "32Mi"), "automountServiceAccountToken": false});
+    api.put("pods", pod("grows", "docker-r", spec));
+    let before = api
+        .wait_pod("grows", "ready", |pod| condition(pod, "Ready"))
+        .await;
+    let limits = |pod: Option<&Value>| {
+        let id = first(pod, "containerID")
+            .trim_start_matches("docker://")
+            .to_owned();
+        let format = "{{.HostConfig.CpuQuota}} {{.HostConfig.Memory}}";
+        let shown = Command::new("docker")
+            .args(["inspect", "--format", format, &id])
+            .output();
+        let text = String::from_utf8(shown.unwrap().stdout).unwrap();
+        (id, text.trim().to_owned())
+    };
+    let (first_id, told) = limits(before.as_ref());
+    if told != "20000 33554432" {
+        skip("this Docker does not keep limits");
+        return;
+    }
+    let resize = |containers: Value| {
+        let mut object = api.get("pods", "default", "grows").unwrap();
+        object["spec"]["containers"] = containers;
+        let generation = object["metadata"]["generation"].as_i64().unwrap_or(1);
+        object["metadata"]["generation"] = json!(generation + 1);
+        api.put("pods", object);
+    };
+    resize(containers("400m", "32Mi"));
+    let after = api
+        .wait_pod("grows", "more of a processor", |pod| {
+            first(pod, "resources/limits/cpu") == "400m"
+        })
+        .await;
+    assert_eq!(
+        limits(after.as_ref()),
+        (first_id.clone(), "40000 33554432".to_owned())
+    );
+    resize(containers("400m", "48Mi"));
+    let after = api
+        .wait_pod("grows", "more memory", |pod| {
+            first(pod, "resources/limits/memory") == "48Mi" && condition(pod, "Ready")
+        })
+        .await;
+    let (id, told) = limits(after.as_ref());
+    assert!(id != first_id && told == "40000 50331648", "{id} {told}");
+    let status = &after.as_ref().unwrap()["status"]["containerStatuses"][0];
+    assert_eq!(status["restartCount"], 1);
+    api.delete_pod("grows", 0);
+    node.stop().await;
+}

@@ -269,3 +269,65 @@ async fn missing_references_are_reported_and_heal() {
     assert_eq!(late["status"]["reason"], "DeadlineExceeded");
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_gets_other_amounts_as_far_as_there_is_room() {
+    let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
+    let config = HollowConfig {
+        cpu_count: 4,
+        ..HollowConfig::default()
+    };
+    let node = Node::start(&api, "hollow-1", dir.path(), RuntimeKind::Hollow(config)).await;
+    let container = |cpu: &str| {
+        json!([{"name": "c", "image": "x:1", "resources": {"requests": {"cpu": cpu}},
+                "resizePolicy": [{"resourceName": "cpu", "restartPolicy": "NotRequired"}]}])
+    };
+    for name in ["one", "other"] {
+        api.put("pods", pod(name, json!({"containers": container("1")})));
+        api.wait_pod(name, "running", |pod| phase(pod) == "Running")
+            .await;
+    }
+    let resize = |name: &str, cpu: &str| {
+        let mut object = api.get("pods", "default", name).unwrap();
+        object["spec"]["containers"] = container(cpu);
+        let generation = object["metadata"]["generation"].as_i64().unwrap_or(1);
+        object["metadata"]["generation"] = json!(generation + 1);
+        api.put("pods", object);
+    };
+    resize("one", "2");
+    let one = api
+        .wait_pod("one", "resized", |pod| {
+            first(pod, "allocatedResources/cpu") == "2"
+        })
+        .await;
+    assert_eq!(first(one.as_ref(), "resources/requests/cpu"), "2");
+    api.wait_event("one", "ResizeStarted: Pod resize started: {")
+        .await;
+    api.wait_event("one", "ResizeCompleted: Pod resize completed: {")
+        .await;
+
+    let reason = |pod: Option<&Value>| {
+        let conditions = pod?["status"]["conditions"].as_array()?;
+        let mut all = conditions.iter();
+        let pending = all.find(|one| one["type"] == "PodResizePending")?;
+        pending["reason"].as_str().map(str::to_owned)
+    };
+    resize("other", "9");
+    let is =
+        |wanted: &'static str| move |pod: Option<&Value>| reason(pod).as_deref() == Some(wanted);
+    let other = api.wait_pod("other", "infeasible", is("Infeasible")).await;
+    assert_eq!(first(other.as_ref(), "allocatedResources/cpu"), "1");
+    resize("other", "3");
+    api.wait_pod("other", "deferred", is("Deferred")).await;
+    resize("one", "500m");
+    let other = api
+        .wait_pod("other", "resized", |pod| {
+            first(pod, "allocatedResources/cpu") == "3" && reason(pod).is_none()
+        })
+        .await;
+    assert_eq!(
+        other.unwrap()["status"]["containerStatuses"][0]["restartCount"],
+        0
+    );
+    node.stop().await;
+}
