@@ -7,6 +7,7 @@
 
 mod orders;
 mod pulls;
+mod resizing;
 mod telling;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use crate::pod::admission::preempt;
 use crate::pod::backoff::Backoffs;
 use crate::pod::devices;
 use crate::pod::plan::{self, Facts, Observation};
+use crate::pod::resize::{self, Pending};
 use crate::pod::status::Verdict;
 use crate::spec::{Pod, Probe, Role};
 
@@ -128,6 +130,8 @@ pub(super) struct Life {
     is_cleared: bool,
     /// Why they did not, as it was told last.
     unclear: Box<str>,
+    /// What it asks for and was not given.
+    pending: Option<Box<Pending>>,
 }
 
 impl Life {
@@ -149,6 +153,7 @@ impl Life {
             pulls: BTreeMap::new(),
             is_cleared: false,
             unclear: Box::default(),
+            pending: None,
         }
     }
 
@@ -276,6 +281,9 @@ impl Life {
         if step.write.is_none() && !is_leaving && self.waits_for_claims(&pod) {
             step.write = Some(Write::LookAtClaims);
         }
+        if self.pending.is_some() && !is_leaving {
+            step.wake(now + resizing::LOOK);
+        }
         for at in self.runs.iter().filter_map(|run| run.next_change(now)) {
             step.wake(at);
         }
@@ -284,6 +292,10 @@ impl Life {
 
     fn decode(&self, place: &Place<'_>) -> Result<Pod, String> {
         let mut pod = self.pod.pod()?;
+        if self.pending.is_some() {
+            let given = resize::recorded(&pod);
+            resize::overlay(&mut pod, &given);
+        }
         if place.stage.ready.is_some() {
             // What is said of readiness holds for containers without a probe, too.
             let spec = &mut pod.spec;

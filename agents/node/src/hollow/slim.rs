@@ -26,6 +26,8 @@ pub(super) struct Slim {
     pub(super) version: u64,
     /// What it takes of the node.
     pub(super) share: Share,
+    /// What it asks for, where the node has given it something else.
+    pub(super) asks: Option<Box<Share>>,
     /// For whom it may have to go.
     pub(super) rank: Rank,
     /// Whether the API has it as taken by the node, and as ended.
@@ -59,11 +61,14 @@ impl Slim {
         }
         drop_nulls(&mut object);
         let owner = text(&object, "/metadata/ownerReferences/0/uid");
+        let share = Share::of(&object);
+        let asked = is_taken.then(|| Share::asked(&object));
         Some(Slim {
             namespace: text(&object, "/metadata/namespace"),
             name: text(&object, "/metadata/name"),
             node: text(&object, "/spec/nodeName"),
-            share: Share::of(&object),
+            asks: asked.filter(|asked| *asked != share).map(Box::new),
+            share,
             rank: Rank::of(&object),
             is_over: has_ended(&object),
             is_taken,

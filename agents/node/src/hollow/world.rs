@@ -8,6 +8,8 @@ use super::life::Life;
 use super::nodes::{Node, Shown, Template};
 use super::slim::Slim;
 use crate::pod::admission::preempt::Holder;
+use crate::pod::admission::resize::Outcome;
+use crate::pod::admission::share::Used;
 use crate::pod::admission::site::Site;
 use crate::pod::admission::{self, Admission};
 use crate::pod::status::Verdict;
@@ -53,7 +55,7 @@ impl Entry {
     }
 
     /// The pod as it was shown last.
-    fn newest(&self) -> &Slim {
+    pub(super) fn newest(&self) -> &Slim {
         let seen = self.seen.as_deref();
         let newer = seen.filter(|seen| seen.version > self.life.pod.version);
         newer.unwrap_or(&self.life.pod)
@@ -219,6 +221,20 @@ impl World {
             &holders(&staying),
             &holders(&leaving),
         )
+    }
+
+    /// What becomes of what a pod asks for, where it was given something else.
+    pub(super) fn resize(&self, uid: &Uid, template: &Template) -> Option<Outcome> {
+        let entry = self.pods.get(uid)?;
+        let asks = entry.taken()?.asks.as_deref()?;
+        let place = self.places.get(usize::try_from(entry.node).ok()?)?;
+        let mut used = Used::default();
+        let others = place.pods.iter().filter(|other| *other != uid);
+        for other in others.filter_map(|other| self.pods.get(other)?.taken()) {
+            used.add(&other.share);
+        }
+        let site = place.node.site(template);
+        Some(admission::resize::decide(&site, &used, asks))
     }
 
     pub(super) fn progress(&self) -> Progress {

@@ -481,7 +481,7 @@ async fn a_running_container_gets_other_limits() {
             .to_owned();
         let format = "{{.HostConfig.CpuQuota}} {{.HostConfig.Memory}}";
         let shown = Command::new("docker")
-            .args(["inspect", "--format", format, &id])
+            .args(["inspect", "--format", format, id.as_str()])
             .output();
         let text = String::from_utf8(shown.unwrap().stdout).unwrap();
         (id, text.trim().to_owned())

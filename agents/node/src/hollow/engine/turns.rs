@@ -46,6 +46,7 @@ impl Engine {
         let world = self.world.clone();
         let mut guard = lock(&world);
         let decision = guard.decision(&uid, &self.template);
+        let resize = guard.resize(&uid, &self.template);
         let World { places, pods } = &mut *guard;
         let Some(entry) = pods.get_mut(&uid) else {
             return;
@@ -100,6 +101,16 @@ impl Engine {
                 return self.end_for(uid, victims, elapsed);
             }
         };
+        let resized = match resize {
+            None => {
+                entry.life.settle();
+                Vec::new()
+            }
+            Some(outcome) => match entry.newest().pod() {
+                Ok(pod) => entry.life.resized(&pod, outcome),
+                Err(_) => Vec::new(),
+            },
+        };
         let seen = entry.seen.take();
         let event = seen.map_or(Event::Look, |seen| Event::Seen(*seen));
         let note = refused.as_ref().map(|verdict| Note {
@@ -123,7 +134,7 @@ impl Engine {
             _ => None,
         };
         drop(guard);
-        for note in note.into_iter().chain(step.notes) {
+        for note in note.into_iter().chain(resized).chain(step.notes) {
             self.note(&uid, (&namespace, &name), note, elapsed);
         }
         if let Some(at) = step.wake {

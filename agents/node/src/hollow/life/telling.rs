@@ -56,7 +56,10 @@ impl Life {
             pod,
             observed: &observed,
             // What is simulated has at once what it is given.
-            resize: &Resize::default(),
+            resize: &Resize {
+                pending: self.pending.as_deref().cloned(),
+                progress: None,
+            },
             in_force: &Allocation::new(),
             probes: &probes,
             waiting: &plan.waiting,

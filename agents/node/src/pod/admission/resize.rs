@@ -21,7 +21,7 @@ pub(crate) enum Outcome {
 }
 
 /// Whether a pod may have this share on a node of which the others use so much.
-pub(super) fn decide(site: &Site, used: &Used, share: &Share) -> Outcome {
+pub(crate) fn decide(site: &Site, used: &Used, share: &Share) -> Outcome {
     let mut lacking = ["memory", "cpu"].into_iter().filter_map(|resource| {
         let (requested, capacity) = (share.amounts.get(resource), site.room.get(resource));
         let text = format!("{resource}, requested: {requested}, capacity: {capacity}");
