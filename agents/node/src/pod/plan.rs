@@ -239,6 +239,13 @@ pub(crate) fn should_restart(pod: &Pod, role: Role, container: &Container, code:
     }
 }
 
+/// Whether the container that is there gives way to one with other amounts of resources, however it ends.
+pub(crate) fn is_outgrown(observed: &Observation, container: &Container) -> bool {
+    let current = observed.current(&container.name);
+    let before = current.and_then(|current| current.labels.get(LABEL_HASH));
+    before.is_some_and(|before| is_resized(before, &definition_hash(container)))
+}
+
 /// Whether nothing will run any more: every app container has ended for good, or an init container has failed for good.
 fn is_finished(facts: &Facts<'_>) -> bool {
     if is_recorded_terminal(facts.pod) {
@@ -250,6 +257,7 @@ fn is_finished(facts: &Facts<'_>) -> bool {
             .current(&container.name)
             .and_then(Observed::exit);
         exit.is_some_and(|exit| !should_restart(facts.pod, role, container, exit.code))
+            && !is_outgrown(facts.observed, container)
     };
     let failed_init = facts.pod.spec.init_containers.iter().any(|container| {
         let failed = || {
@@ -892,7 +900,9 @@ mod tests {
             }))
         };
         assert_eq!(steps(running()), ["stop a0 Resized"]);
-        assert_eq!(steps(exited(143)), ["start a1"]);
+        for code in [0, 143] {
+            assert_eq!(steps(exited(code)), ["start a1"], "{code}");
+        }
     }
 
     #[test]

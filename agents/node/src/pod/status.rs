@@ -435,7 +435,10 @@ fn phase(inputs: &Inputs<'_>, init: &[Value], apps: &[Value]) -> &'static str {
     };
     let mut each = pod.spec.containers.iter().zip(apps);
     let restarts = each.any(|(container, status)| {
-        last_code(status).is_some_and(|code| plan::should_restart(pod, Role::App, container, code))
+        last_code(status).is_some_and(|code| {
+            plan::should_restart(pod, Role::App, container, code)
+                || plan::is_outgrown(inputs.observed, container)
+        })
     });
     match (restarts, stopped == succeeded) {
         (true, _) => "Running",

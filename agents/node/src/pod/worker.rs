@@ -575,10 +575,15 @@ impl Worker {
             Some(_) => resize::lagging(&self.pod, &self.observed, &self.resize_updates()),
             None => Allocation::new(),
         };
+        // One that is over is not resized any more.
+        let resize = match over {
+            true => Resize::default(),
+            false => self.resize.clone(),
+        };
         let status = status::assemble(&Inputs {
             pod: &self.pod,
             observed: &self.observed,
-            resize: &self.resize,
+            resize: &resize,
             in_force: &in_force,
             probes: &self.probes,
             waiting: &waiting,
