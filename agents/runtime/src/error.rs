@@ -100,9 +100,18 @@ impl ApiError {
     pub fn is_not_found(&self) -> bool {
         self.code == 404
     }
-    /// Somebody else wrote in between, or a precondition does not hold.
+    /// Somebody else wrote in between, or a precondition does not hold: also that the object is the one with this uid.
     pub fn is_conflict(&self) -> bool {
-        self.code == 409 && self.reason != "AlreadyExists"
+        (self.code == 409 && self.reason != "AlreadyExists") || self.is_of_another()
+    }
+    /// A patch named the uid of an object whose name another one has now, which validation refuses.
+    fn is_of_another(&self) -> bool {
+        let causes = self
+            .details
+            .as_ref()
+            .and_then(|details| details.get("causes"));
+        let mut causes = causes.and_then(Value::as_array).into_iter().flatten();
+        self.code == 422 && causes.any(|cause| cause["field"] == "metadata.uid")
     }
     /// A create hit an existing name.
     pub fn is_already_exists(&self) -> bool {
@@ -112,9 +121,9 @@ impl ApiError {
     pub fn is_gone(&self) -> bool {
         self.code == 410
     }
-    /// The object was refused by validation.
+    /// The object was refused by validation, and is the one that is meant.
     pub fn is_invalid(&self) -> bool {
-        self.code == 422
+        self.code == 422 && !self.is_of_another()
     }
     /// RBAC, quota or another admission said no.
     pub fn is_forbidden(&self) -> bool {
@@ -166,5 +175,23 @@ fn reason_of(code: u16) -> &'static str {
         503 => "ServiceUnavailable",
         504 => "Timeout",
         _ => "InternalError",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn another_object_of_the_name_is_a_conflict() {
+        let refused = |field: &str| {
+            ApiError::from_status(&json!({"code": 422, "reason": "Invalid", "message": "m",
+                "details": {"causes": [{"field": "spec"}, {"field": field}]}}))
+        };
+        let other = refused("metadata.uid");
+        assert!(other.is_conflict() && !other.is_invalid());
+        let wrong = refused("status");
+        assert!(!wrong.is_conflict() && wrong.is_invalid());
     }
 }
