@@ -76,11 +76,43 @@ impl Diff {
         match (old, new) {
             (None, Some(_)) => diff.added.member = true,
             (Some(_), None) => diff.removed.member = true,
-            (Some(old), Some(new)) => diff.modified.member = old != new,
+            (Some(old), Some(new)) => diff.modified.member = !are_alike(old, new),
             (None, None) => {}
         }
         diff
     }
+}
+
+/// Whether both say the same: a number is the same with a fraction of zero and without, as it may have been stored.
+fn are_alike(a: &Value, b: &Value) -> bool {
+    match (a, b) {
+        (Value::Number(one), Value::Number(other)) if one.is_f64() != other.is_f64() => {
+            one.as_f64() == other.as_f64()
+        }
+        (Value::Array(a), Value::Array(b)) => {
+            a.len() == b.len() && a.iter().zip(b).all(|(a, b)| are_alike(a, b))
+        }
+        (Value::Object(a), Value::Object(b)) => {
+            let same = |(key, a): (&String, &Value)| b.get(key).is_some_and(|b| are_alike(a, b));
+            a.len() == b.len() && a.iter().all(same)
+        }
+        _ => a == b,
+    }
+}
+
+/// Whether both objects are the same but for their managers, down to the order of items.
+pub(super) fn are_alike_but_managers(old: &Value, new: &Value) -> bool {
+    fn fields<'v>(value: Option<&'v Value>, but: &str) -> Vec<(&'v String, &'v Value)> {
+        let fields = value.and_then(Value::as_object).into_iter().flatten();
+        fields.filter(|(name, _)| *name != but).collect()
+    }
+    let same = |old: Option<&Value>, new: Option<&Value>, but: &str| {
+        let (old, new) = (fields(old, but), fields(new, but));
+        let mut both = old.iter().zip(&new);
+        old.len() == new.len() && both.all(|((a, old), (b, new))| a == b && are_alike(old, new))
+    };
+    same(Some(old), Some(new), "metadata")
+        && same(old.get("metadata"), new.get("metadata"), "managedFields")
 }
 
 fn walk(

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::client_side;
-use super::compare::compare;
+use super::compare::{are_alike_but_managers, compare};
 use super::fields::{fields, with_parents};
 use super::managers::{Entry, Managers, UNOWNED, Who, skipped};
 use super::merge::merge_into;
@@ -190,7 +190,8 @@ impl Operation<'_> {
         }
         managers.give_up(&seen, |entry| !entry.is_same(&own));
         // Who changes nothing of the object, and only says what it owns, leaves no time.
-        let changed = !seen.own().is_empty();
+        // Another order of items is a change that no owner is told of.
+        let changed = !seen.own().is_empty() || !are_alike_but_managers(self.live, new);
         let mut entries = managers.0.iter_mut();
         if let Some(entry) = entries.find(|entry| changed && entry.is_same(&own)) {
             entry.time = Some(self.who.now.to_owned());

@@ -400,6 +400,57 @@ fn only_a_change_of_the_object_has_a_time() {
 }
 
 #[test]
+fn another_order_of_items_has_a_time() {
+    let of = |names: [&str; 2]| with_containers(&names.map(|name| container(name, "i")));
+    let live = applied(&nothing(), &of(["a", "b"]), "one");
+    let turned = apply(
+        deployment(),
+        &live,
+        &of(["b", "a"]),
+        &who("one", "2027-01-01T00:00:00Z"),
+        false,
+    );
+    let turned = turned.unwrap();
+    let entry = &turned["metadata"]["managedFields"][0];
+    assert_eq!(entry["time"], "2027-01-01T00:00:00Z");
+}
+
+#[test]
+fn a_fraction_of_zero_is_no_change() {
+    let schema = crate::Structural::compile(&json!({"type": "object", "properties": {
+        "spec": {"type": "object", "properties": {
+            "n": {"type": "number", "default": 2.0}, "m": {"type": "number"}}}}}))
+    .unwrap();
+    let object = |n: Value| json!({"apiVersion": "a/v1", "kind": "A", "metadata": {"name": "x"}, "spec": {"n": n}});
+    let writer = Who {
+        api_version: "a/v1",
+        ..who("one", "2026-01-01T00:00:00Z")
+    };
+    // As an earlier server stored it.
+    let mut live = object(json!(1.0));
+    live["metadata"]["uid"] = "u".into();
+    let entries = update(&schema, &json!({"metadata": {}}), &live, None, &writer).unwrap();
+    live["metadata"]["managedFields"] = entries;
+    let other = Who {
+        manager: "two",
+        ..writer
+    };
+    let mut config = object(json!(1));
+    config["spec"] = json!({"m": 1});
+    let merged = apply(&schema, &live, &config, &other, false).unwrap();
+    assert_eq!(
+        owners(&merged),
+        [
+            r#"two/Apply: {"f:spec":{"f:m":{}}}"#,
+            r#"one/Update: {"f:spec":{".":{},"f:n":{}}}"#
+        ]
+    );
+    let mut filled = json!({"spec": {}});
+    schema.default(&mut filled);
+    assert_eq!(filled.to_string(), r#"{"spec":{"n":2}}"#);
+}
+
+#[test]
 fn a_null_takes_a_value_away() {
     let live = applied(
         &nothing(),

@@ -46,7 +46,10 @@ impl Compiler {
                 Value::String(text) => self.text(key, text, &mut node, &mut limits),
             }
             if key == "default" && !value.is_null() {
-                node.default = Some(Arc::new(value.clone()));
+                let mut default = value.clone();
+                // As values that clients write.
+                crate::decode::settle_numbers(&mut default);
+                node.default = Some(Arc::new(default));
             }
         }
         // Which formats count depends on the type.
