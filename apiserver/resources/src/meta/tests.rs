@@ -68,3 +68,18 @@ fn owners_have_a_version_and_one_controller() {
     );
     assert_eq!(texts.len(), 2);
 }
+
+#[test]
+fn what_begins_a_name_could_stand_in_a_path() {
+    let old = object(json!({"name": "a"}));
+    let with = |start: &str| object(json!({"name": "a", "generateName": start}));
+    assert_eq!(validate_update(&with("a-"), &old), []);
+    let texts: Vec<String> = validate_update(&with("a/"), &old)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(
+        texts,
+        [r#"metadata.generateName: Invalid value: "a/": may not contain '/'"#]
+    );
+}
