@@ -460,15 +460,18 @@ impl Steps {
         same && self.hidden(a, b)
     }
 
-    /// Whether the fields are the same that expressions cannot see: they count all the same.
+    /// Whether the fields are the same that expressions cannot see: unknown ones count all the same, and a null is as good as
+    /// none.
     fn hidden(&mut self, a: &Map<'_>, b: &Map<'_>) -> bool {
         let (Map::Json(fields, Type::Object(object)), Map::Json(others, _)) = (a, b) else {
             return true;
         };
-        let mut hidden = fields
-            .iter()
-            .filter(|(name, _)| object.spelled(name).is_none());
-        hidden.all(|(name, value)| self.take(1) && others.get(name) == Some(value))
+        fields.iter().all(|(name, value)| {
+            if object.spelled(name).is_none() {
+                return self.take(1) && others.get(name) == Some(value);
+            }
+            !value.is_null() || others.get(name).is_none_or(|other| other.is_null())
+        })
     }
 
     fn lists(&mut self, a: &List<'_>, b: &List<'_>) -> bool {

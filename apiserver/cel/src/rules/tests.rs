@@ -303,6 +303,12 @@ fn nulls_dates_and_what_is_hidden() {
             json!({"l": [{"a": 1}, {"a": 2}, {"a": 2}]}),
         ),
         (
+            json!({"l": {"type": "array", "items": {"type": "object", "properties": {
+                "n": {"type": "string", "nullable": true, "maxLength": 5}, "x": {"type": "string", "maxLength": 5}}}}}),
+            "self.l[0] != self.l[1] && self.l[1] != self.l[0] && self.l[0] == self.l[2]",
+            json!({"l": [{"n": null, "x": "a"}, {"n": "b", "x": "a"}, {"n": null, "x": "a"}]}),
+        ),
+        (
             json!({"l": {"type": "array", "items": {"type": "string", "format": "duration"}}}),
             "self.l.sum() == duration('0s')",
             json!({"l": []}),
