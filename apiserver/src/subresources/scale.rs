@@ -48,8 +48,8 @@ pub(super) async fn handle(
             let dry_run = context.dry_run("PatchOptions", None)?;
             patch::check_type(context, resource)?;
             let patch = Patch::read(&context.headers, body)?;
-            let validation = decode::field_validation(context, "PatchOptions")?;
             let manager = patch::manager(context)?;
+            let validation = decode::field_validation(context, "PatchOptions")?;
             patch.check_operations(validation)?;
             let mut make = |present: &Value| {
                 let patched = (patch.apply(SCALE, present, || present.clone())?, present);
@@ -95,7 +95,8 @@ async fn apply(context: &Context, resource: &Resource, body: &Bytes) -> ApiResul
     let mut change = |old: &Object, versions: &Versions<'_>| -> ApiResult<Object> {
         let new = config.merged(context, resource, "scale", old, versions)?;
         update::check_name(context, &new)?;
-        check_count(scale.name(), new.get_i64(&replicas_at).unwrap_or(0))?;
+        let replicas = new.get_i64(&replicas_at).unwrap_or(0);
+        check_count(resource, scale.name(), replicas)?;
         Ok(new)
     };
     let outcome = update::apply(
@@ -110,8 +111,9 @@ async fn apply(context: &Context, resource: &Resource, body: &Bytes) -> ApiResul
     respond(context, resource, &outcome.object)
 }
 
-fn check_count(name: &str, replicas: i64) -> ApiResult<()> {
-    if replicas >= 0 {
+/// Of a custom resource the object under the scale is told of, when it is validated as a whole.
+fn check_count(resource: &Resource, name: &str, replicas: i64) -> ApiResult<()> {
+    if replicas >= 0 || resource.custom.is_some() {
         return Ok(());
     }
     let path = Path::new("spec").child("replicas");
@@ -131,7 +133,7 @@ async fn replace(
         let scale = make(&present(resource, old)?)?;
         update::check_name(context, &scale)?;
         let replicas = scale.get_i64(&["spec", "replicas"]).unwrap_or(0);
-        check_count(scale.name(), replicas)?;
+        check_count(resource, scale.name(), replicas)?;
         let mut new = old.clone();
         resource.apply_scale(&mut new, replicas);
         // The versions that the client saw are compared like those of any update.
