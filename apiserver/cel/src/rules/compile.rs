@@ -77,7 +77,7 @@ impl Rules {
             types: Types::default(),
             errors: None,
             cost: 0,
-            budget: BUDGET,
+            budget: Some(BUDGET),
         };
         let part = compiler.part(schema.root(), &Place::default(), None)?;
         Some(Rules(Arc::new(part)))
@@ -90,7 +90,7 @@ pub fn check(schema: &Structural, path: &Path) -> ErrorList {
         types: Types::default(),
         errors: Some(ErrorList::new()),
         cost: 0,
-        budget: BUDGET,
+        budget: Some(BUDGET),
     };
     let place = Place {
         path: Some(path.clone()),
@@ -148,8 +148,8 @@ struct Compiler {
     errors: Option<ErrorList>,
     /// What all rules may cost at most, as far as they could be compiled.
     cost: u64,
-    /// What is left for judging the defaults.
-    budget: u64,
+    /// What is left for the rules that judge defaults; none once it is used up. As in Kubernetes all of them share it.
+    budget: Option<u64>,
 }
 
 /// Whether what is below has a counterpart in the old object.

@@ -50,25 +50,25 @@ impl Rules {
     }
 }
 
-/// What the rules say of a default of the schema at `path`. All defaults of a schema share a budget.
+/// What the rules say of a default of the schema at `path`. Of what it costs as new and as unchanged, the `budget` pays the more.
 pub(super) fn default_errors(
     part: &Part,
     default: &Json,
     path: &Path,
-    budget: &mut u64,
+    budget: &mut Option<u64>,
 ) -> ErrorList {
-    let whole = *budget;
+    let before = *budget;
     for old in [None, Some(default)] {
         let mut judge = Judge {
             judgement: Judgement::default(),
-            budget: Some(whole),
+            budget: before,
         };
         let seen = Seen {
             old,
             parent_unchanged: false,
         };
         judge.part(part, default, seen, path);
-        *budget = (*budget).min(judge.budget.unwrap_or(0));
+        *budget = (*budget).min(judge.budget);
         if !judge.judgement.errors.is_empty() {
             return judge.judgement.errors;
         }
