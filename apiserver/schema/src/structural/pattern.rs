@@ -203,6 +203,14 @@ fn escape<'t>(rest: &'t str, in_set: bool, out: &mut String) -> &'t str {
             out.push_str(&regex::escape(literal));
             return after;
         }
+        // These braces name a letter or a class, and count nothing.
+        'p' | 'P' | 'x' if after.starts_with('{') => {
+            let length = after.find('}').map_or(after.len(), |end| end + 1);
+            let (name, after) = after.split_at(length);
+            out.extend(['\\', c]);
+            out.push_str(name);
+            return after;
+        }
         c if c.is_ascii_punctuation() => {
             if regex_meta(c) {
                 out.push('\\');
@@ -257,6 +265,7 @@ mod tests {
     fn patterns_mean_what_they_mean_in_go() {
         for (pattern, fine, wrong) in [
             (r"^\d+$", "12", "٣"),
+            (r"^\p{Lu}+\x{2d}?[\p{L}\x{31}]*$", "É-a1", "é-a1"),
             (r"^[\w-]+$", "a-b", "é"),
             (r"^[^\s]+$", "ab", "a b"),
             (r"^\S+$", "a\u{a0}b", "a b"),
