@@ -101,6 +101,56 @@ async fn bad_schemas_are_refused_where_they_stand() {
 }
 
 #[tokio::test]
+async fn selectable_fields_stand_where_the_schema_stands() {
+    let server = Server::start().await;
+    let schema = json!({"type": "object", "properties": {"a": {"type": "string"}}});
+    let by_a = json!([{"jsonPath": ".a"}]);
+    // Whether the versions have one schema, the fields of both, and what is said of it.
+    let cases = [
+        (
+            true,
+            [by_a.clone(), Value::Null],
+            Some(
+                "spec.versions[0].selectableFields: Invalid value: \"\": may only be set when `version.schema.openAPIV3Schema` is not included",
+            ),
+        ),
+        (true, [by_a.clone(), by_a.clone()], None),
+        (
+            false,
+            [by_a.clone(), by_a.clone()],
+            Some(
+                "spec.selectableFields: Invalid value: \"\": may only be set when validations.schema is included",
+            ),
+        ),
+        (false, [by_a, Value::Null], None),
+    ];
+    for (is_one, fields, wanted) in cases {
+        let mut value = definition("example.com", "Widget", schema.clone());
+        let mut versions = [0, 1].map(|_| value["spec"]["versions"][0].clone());
+        versions[1]["name"] = json!("v2");
+        versions[1]["storage"] = json!(false);
+        if !is_one {
+            versions[1]["schema"]["openAPIV3Schema"]["description"] = json!("Newer.");
+        }
+        for (version, fields) in versions.iter_mut().zip(fields) {
+            version["selectableFields"] = fields;
+        }
+        value["spec"]["versions"] = json!(versions);
+        let answer = server
+            .post(&format!("{DEFINITIONS}?dryRun=All"), value)
+            .await;
+        match wanted {
+            None => assert_eq!(answer.code, StatusCode::CREATED, "{}", answer.text),
+            Some(wanted) => {
+                let (code, _, message) = answer.refused();
+                assert_eq!(code, 422);
+                assert!(message.ends_with(wanted), "{message}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn names_belong_to_one_definition_of_a_group() {
     let server = Server::start().await;
     let with_short = |kind: &str, name: &str| {

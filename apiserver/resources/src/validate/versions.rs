@@ -134,11 +134,34 @@ fn version_fields(
         let path = base(common.subresources).child("subresources");
         check_scale(scale, &path, errors);
     }
-    if let Some(compiled) = compiled.filter(|_| is_told(common.selectable)) {
-        let fields = version.list("selectableFields");
+    let fields = version.list("selectableFields");
+    if common.schema != common.selectable {
+        if !fields.is_empty() {
+            apart_from_schema(path, common, at, errors);
+        }
+    } else if let Some(compiled) = compiled.filter(|_| is_told(common.selectable)) {
         let path = base(common.selectable).child("selectableFields");
         check_selectable_fields(fields, &compiled, &path, errors);
     }
+}
+
+/// Kubernetes moves what all versions have in common out of them before it looks, and then wants schema and selectable fields
+/// in the same place: both common, or both in each version.
+fn apart_from_schema(path: &Path, common: &Common, at: usize, errors: &mut ErrorList) {
+    let (base, detail) = match common.schema {
+        true => (
+            path.clone(),
+            "may only be set when `version.schema.openAPIV3Schema` is not included",
+        ),
+        // The place is common, so it is told once.
+        false if at > 0 => return,
+        false => (
+            Path::new("spec"),
+            "may only be set when validations.schema is included",
+        ),
+    };
+    let place = base.child("selectableFields");
+    errors.push(FieldError::invalid(&place, "", detail));
 }
 
 /// None where something is wrong with the schema.
