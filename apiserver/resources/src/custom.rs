@@ -466,9 +466,8 @@ fn check_scale(scale: &Scale, object: &Object, errors: &mut ErrorList) {
     for path in [&scale.spec_replicas, &scale.status_replicas] {
         let fields: Vec<&str> = path.split('.').collect();
         if let Some(count) = object.get_i64(&fields).filter(|count| *count < 0) {
-            let at = fields[1..]
-                .iter()
-                .fold(Path::new(fields[0]), |path, field| path.child(field));
+            // As the definition writes it, in the form of a JSON path.
+            let at = Path::new(&format!(".{path}"));
             let detail = "should be a non-negative integer";
             errors.push(FieldError::invalid(&at, count, detail));
         }
