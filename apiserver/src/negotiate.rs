@@ -225,14 +225,17 @@ pub(crate) fn output(
         } else {
             continue;
         };
-        let version = match parameter("v") {
-            None | Some("v1") => "meta.k8s.io/v1",
-            Some("v1beta1") => "meta.k8s.io/v1beta1",
-            Some(_) if parameter("as").is_some() => continue,
-            Some(_) => "meta.k8s.io/v1",
+        let (kind, group, version) = (parameter("as"), parameter("g"), parameter("v"));
+        // Another form is a kind of a group in a version, and all three have to be said.
+        let version = match (group, version) {
+            (None, None) if kind.is_none() => "",
+            (Some("meta.k8s.io"), Some("v1")) => "meta.k8s.io/v1",
+            (Some("meta.k8s.io"), Some("v1beta1")) => "meta.k8s.io/v1beta1",
+            _ => continue,
         };
-        let form = match parameter("as") {
-            None => Form::Object,
+        let form = match kind {
+            None if version.is_empty() => Form::Object,
+            None => continue,
             Some(_) if !offer.other_forms => continue,
             Some("Table") => Form::Table {
                 version,
@@ -505,7 +508,7 @@ mod tests {
                 Ok((Encoding::Yaml, Form::Object)),
             ),
             (
-                &["APPLICATION/JSON; v=v1beta1 ;v=v1; as=Table"][..],
+                &["APPLICATION/JSON; v=v1beta1 ;v=v1; as=Table; g=meta.k8s.io"][..],
                 Ok((Encoding::Json, table)),
             ),
             // Names of parameters and their values are as they are.
@@ -513,7 +516,19 @@ mod tests {
                 &["application/json;AS=Table"][..],
                 Ok((Encoding::Json, Form::Object)),
             ),
-            (&["application/json;as=table"][..], Err(406)),
+            (
+                &["application/json;as=table;g=meta.k8s.io;v=v1"][..],
+                Err(406),
+            ),
+            (&["application/json;as=Table"][..], Err(406)),
+            (&["application/json;as=Table;v=v1"][..], Err(406)),
+            (&["application/json;as=Table;g=meta.k8s.io"][..], Err(406)),
+            (
+                &["application/json;as=Table;g=meta.k8s.io;v=v2"][..],
+                Err(406),
+            ),
+            (&["application/json;g=meta.k8s.io;v=v1"][..], Err(406)),
+            (&["application/json;v=v1"][..], Err(406)),
             // What is wanted most comes first, and a wildcard is wanted less than a name.
             (
                 &["application/json;q=0.5,application/yaml"][..],

@@ -217,16 +217,13 @@ impl WatchOptions {
     }
 }
 
-/// A number in the query; 400 where it is none.
+/// A number in the query; 400 where it is none, as an empty text is.
 pub(crate) fn number(query: &Query, name: &str) -> ApiResult<Option<i64>> {
-    match query.get(name).filter(|text| !text.is_empty()) {
+    match query.get(name) {
         None => Ok(None),
         Some(text) => text.parse().map(Some).map_err(|_| {
-            let kind = if text
-                .trim_start_matches(['-', '+'])
-                .bytes()
-                .all(|byte| byte.is_ascii_digit())
-            {
+            let digits = text.trim_start_matches(['-', '+']);
+            let kind = if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) {
                 "value out of range"
             } else {
                 "invalid syntax"
@@ -381,6 +378,24 @@ mod tests {
         ] {
             let told = format!("strconv.ParseUint: parsing {text:?}: {why}");
             assert_eq!(parse_uint(text), Err(told));
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_named_has_to_be_one() {
+        let limit = |query: &str| {
+            number(&Query::parse(Some(query)), "limit").map_err(|error| (error.code, error.message))
+        };
+        assert_eq!(limit("limits=5"), Ok(None));
+        assert_eq!(limit("limit=-5"), Ok(Some(-5)));
+        for (text, why) in [
+            ("", "invalid syntax"),
+            ("-", "invalid syntax"),
+            ("five", "invalid syntax"),
+            ("9223372036854775808", "value out of range"),
+        ] {
+            let told = format!("strconv.ParseInt: parsing {text:?}: {why}");
+            assert_eq!(limit(&format!("limit={text}")), Err((400, told)), "{text}");
         }
     }
 

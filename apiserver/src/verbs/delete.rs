@@ -144,13 +144,13 @@ impl DeleteOptions {
                 .map(str::to_owned)
         };
         let path = Path::new("propagationPolicy");
-        let policy = text("/propagationPolicy").unwrap_or_default();
-        let propagation = match policy.as_str() {
-            "" => None,
-            "Background" => Some(Propagation::Background),
-            "Foreground" => Some(Propagation::Foreground),
-            "Orphan" => Some(Propagation::Orphan),
-            other => {
+        let policy = text("/propagationPolicy");
+        let propagation = match policy.as_deref() {
+            None => None,
+            Some("Background") => Some(Propagation::Background),
+            Some("Foreground") => Some(Propagation::Foreground),
+            Some("Orphan") => Some(Propagation::Orphan),
+            Some(other) => {
                 return Err(refuse(FieldError::not_supported(
                     &path,
                     other,
@@ -161,6 +161,7 @@ impl DeleteOptions {
         let orphan_dependents = value.get("orphanDependents").and_then(Value::as_bool);
         if propagation.is_some() && orphan_dependents.is_some() {
             let text = "orphanDependents and deletionPropagation cannot be both set";
+            let policy = policy.unwrap_or_default();
             return Err(refuse(FieldError::invalid(&path, policy, text)));
         }
         let by_flag = orphan_dependents.map(|orphan| {

@@ -125,6 +125,21 @@ async fn preconditions_are_checked() {
         )
         .await;
     assert_eq!(bad.refused().0, 422);
+    let empty = server
+        .delete(&format!("{uri}?propagationPolicy="), json!({}))
+        .await;
+    assert_eq!(empty.refused().0, 422);
+    let nothing = server
+        .delete(&format!("{uri}?gracePeriodSeconds="), json!({}))
+        .await;
+    assert_eq!(
+        nothing.refused(),
+        (
+            400,
+            "BadRequest",
+            "strconv.ParseInt: parsing \"\": invalid syntax"
+        )
+    );
 }
 
 #[tokio::test]
