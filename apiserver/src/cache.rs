@@ -29,7 +29,7 @@ use crate::tree::Tree;
 use crate::world::KeyChange;
 
 /// Changes kept for watches that resume or lag.
-const RING_LEN_MAX: usize = 16_384;
+pub(crate) const RING_LEN_MAX: usize = 16_384;
 /// Bytes of superseded states that the ring may hold on to.
 const RING_BYTES_MAX: usize = 64 << 20;
 

@@ -262,6 +262,8 @@ impl Metrics {
                 let (group, plural): (&str, &str) = (&resource.group, &resource.plural);
                 let gauge = self.resource_objects.with_label_values(&[group, plural]);
                 gauge.set(count);
+                let capacity = crate::cache::RING_LEN_MAX;
+                self.watched.show_capacity(resource, capacity);
             }
         }
         self.revision.set(server.world.revision());

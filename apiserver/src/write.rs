@@ -289,7 +289,8 @@ impl ApiServer {
             let begun = Instant::now();
             let outcome = self.store.txn(request.clone()).await;
             let storage = &self.metrics.storage;
-            storage.wrote(operation(decided_on, &op), resource, begun.elapsed());
+            let (operation, failed) = (operation(decided_on, &op), outcome.is_err());
+            storage.wrote(operation, resource, begun.elapsed(), failed);
             match outcome {
                 Ok(answer) if answer.body.succeeded => return Ok(Commit::Done(answer.revision)),
                 Ok(_) => {

@@ -33,22 +33,40 @@ const CERTIFICATE_BUCKETS: &[f64] = &[
     15_552_000.0,
     31_104_000.0,
 ];
+/// Kubernetes' buckets of finding out who asks, and whether they may.
+const RIGHTS_BUCKETS: &[f64] = &[
+    0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512, 1.024, 2.048, 4.096,
+    8.192, 16.384,
+];
 /// The group of users that have none.
 const OTHER: &str = "other";
 /// Larger codes of webhooks count as this one: they choose theirs freely.
 const CODE_MAX: u16 = 600;
 
+/// A number of answers, and the time that they took.
+struct Answers {
+    total: IntCounter,
+    seconds: Histogram,
+}
+
+impl Answers {
+    fn add(&self, took: Duration) {
+        self.total.inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}
+
 pub(crate) struct Calls {
-    known: IntCounter,
-    unknown: IntCounter,
+    known: Answers,
+    unknown: Answers,
     users: IntCounterVec,
     /// That of nearly all users. Not shown before one comes.
     other_users: OnceLock<IntCounter>,
     certificates: Histogram,
-    allowed: IntCounter,
-    denied: IntCounter,
-    no_opinion: IntCounter,
-    undecided: IntCounter,
+    allowed: Answers,
+    denied: Answers,
+    no_opinion: Answers,
+    undecided: Answers,
     reads: IntGauge,
     writes: IntGauge,
     waiting_reads: IntGauge,
@@ -135,6 +153,26 @@ impl Calls {
             "Counter of authorization attempts broken down by result. It can be either 'allowed', 'denied', 'no-opinion' or 'error'.",
             &["result"],
         );
+        let authentication_times = histograms(
+            "authentication_duration_seconds",
+            "Time that it took to find out who asks, by what came of it.",
+            &["result"],
+            RIGHTS_BUCKETS,
+        );
+        let authorization_times = histograms(
+            "authorization_duration_seconds",
+            "Time that it took to find out whether somebody may do what is asked, by what came of it.",
+            &["result"],
+            RIGHTS_BUCKETS,
+        );
+        let identity = |result: &str| Answers {
+            total: authentications.with_label_values(&[result]),
+            seconds: authentication_times.with_label_values(&[result]),
+        };
+        let right = |result: &str| Answers {
+            total: authorizations.with_label_values(&[result]),
+            seconds: authorization_times.with_label_values(&[result]),
+        };
         let in_flight = gauges(
             "apiserver_current_inflight_requests",
             "Number of requests that are worked on now, per request kind.",
@@ -146,8 +184,8 @@ impl Calls {
             &["request_kind"],
         );
         Calls {
-            known: authentications.with_label_values(&["success"]),
-            unknown: authentications.with_label_values(&["failure"]),
+            known: identity("success"),
+            unknown: identity("failure"),
             users: counters(
                 "authenticated_user_requests",
                 "Counter of authenticated requests broken out by username.",
@@ -155,10 +193,10 @@ impl Calls {
             ),
             other_users: OnceLock::new(),
             certificates: certificates.with_label_values::<&str>(&[]),
-            allowed: authorizations.with_label_values(&["allowed"]),
-            denied: authorizations.with_label_values(&["denied"]),
-            no_opinion: authorizations.with_label_values(&["no-opinion"]),
-            undecided: authorizations.with_label_values(&["error"]),
+            allowed: right("allowed"),
+            denied: right("denied"),
+            no_opinion: right("no-opinion"),
+            undecided: right("error"),
             reads: in_flight.with_label_values(&["readOnly"]),
             writes: in_flight.with_label_values(&["mutating"]),
             waiting_reads: waiting.with_label_values(&["readOnly"]),
@@ -219,11 +257,11 @@ impl Calls {
     }
 
     /// Somebody came; none where nobody knows who.
-    pub(crate) fn authenticated(&self, user: Option<&User>) {
+    pub(crate) fn authenticated(&self, user: Option<&User>, took: Duration) {
         let Some(user) = user else {
-            return self.unknown.inc();
+            return self.unknown.add(took);
         };
-        self.known.inc();
+        self.known.add(took);
         let counter = |group: &str| self.users.with_label_values(&[group]);
         match group_of(&user.name) {
             OTHER => self.other_users.get_or_init(|| counter(OTHER)).inc(),
@@ -236,14 +274,14 @@ impl Calls {
         self.certificates.observe(seconds as f64);
     }
 
-    pub(crate) fn authorized(&self, decision: &Decision) {
+    pub(crate) fn authorized(&self, decision: &Decision, took: Duration) {
         let counter = match decision {
             Decision { allowed: true, .. } => &self.allowed,
             Decision { denied: true, .. } => &self.denied,
             Decision { error, .. } if !error.is_empty() => &self.undecided,
             _ => &self.no_opinion,
         };
-        counter.inc();
+        counter.add(took);
     }
 
     /// A request that is worked on, which is no watch and nothing else that lives as long as its client.
@@ -354,15 +392,16 @@ mod tests {
     fn calls_are_counted_under_kubernetes_names() {
         let registry = Registry::new();
         let calls = Calls::new(&registry);
-        calls.authenticated(Some(&User::new("jane@example.com", ["dev"])));
-        calls.authenticated(None);
+        let took = Duration::from_millis(3);
+        calls.authenticated(Some(&User::new("jane@example.com", ["dev"])), took);
+        calls.authenticated(None, took);
         let text = TextEncoder::new().encode_to_string(&registry.gather());
         assert!(!text.unwrap().contains("username=\"other\""));
         for name in ["jane", "system:serviceaccount:a:b", "system:node:n"] {
-            calls.authenticated(Some(&User::new(name, ["dev"])));
+            calls.authenticated(Some(&User::new(name, ["dev"])), took);
         }
-        calls.authorized(&Decision::allow(""));
-        calls.authorized(&Decision::no_opinion("why"));
+        calls.authorized(&Decision::allow(""), took);
+        calls.authorized(&Decision::no_opinion("why"), took);
         let terminated = Labels {
             verb: "LIST",
             group: "",
@@ -415,6 +454,9 @@ mod tests {
             format!("apiserver_admission_webhook_request_total{{code=\"503\",{hook},rejected=\"false\",type=\"admit\"}} 1"),
             "authentication_attempts{result=\"failure\"} 1".to_owned(),
             "authenticated_user_requests{username=\"email_id\"} 1".to_owned(),
+            "authentication_duration_seconds_bucket{result=\"success\",le=\"0.004\"} 4".to_owned(),
+            "authorization_duration_seconds_bucket{result=\"allowed\",le=\"0.002\"} 0".to_owned(),
+            "authorization_duration_seconds_count{result=\"allowed\"} 1".to_owned(),
             "authenticated_user_requests{username=\"other\"} 3".to_owned(),
             "apiserver_client_certificate_expiration_seconds_bucket{le=\"7200\"} 1".to_owned(),
             "apiserver_client_certificate_expiration_seconds_bucket{le=\"3600\"} 0".to_owned(),

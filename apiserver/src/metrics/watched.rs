@@ -1,7 +1,7 @@
 //! What watches send. Each has its handles, so that an event costs a few additions.
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry,
     exponential_buckets,
 };
 use resources::Resource;
@@ -9,6 +9,7 @@ use resources::Resource;
 pub(super) struct Watched {
     events: IntCounterVec,
     sizes: HistogramVec,
+    capacities: IntGaugeVec,
 }
 
 /// Where one watch counts what it sends.
@@ -42,7 +43,25 @@ impl Watched {
         let sizes = HistogramVec::new(sizes.buckets(buckets), &labels).expect(VALID);
         registry.register(Box::new(events.clone())).expect(VALID);
         registry.register(Box::new(sizes.clone())).expect(VALID);
-        Watched { events, sizes }
+        let capacities = Opts::new(
+            "watch_cache_capacity",
+            "Changes of a kind that a watch can at most be behind.",
+        );
+        let capacities = IntGaugeVec::new(capacities, &["group", "resource"]).expect(VALID);
+        let registered = registry.register(Box::new(capacities.clone()));
+        registered.expect(VALID);
+        Watched {
+            events,
+            sizes,
+            capacities,
+        }
+    }
+
+    /// So many changes of the resource are kept.
+    pub(super) fn show_capacity(&self, resource: &Resource, changes: usize) {
+        let (group, plural): (&str, &str) = (&resource.group, &resource.plural);
+        let gauge = self.capacities.with_label_values(&[group, plural]);
+        gauge.set(i64::try_from(changes).unwrap_or(i64::MAX));
     }
 
     pub(super) fn of(&self, resource: &Resource) -> Sent {
@@ -68,6 +87,7 @@ mod tests {
         let sent = watched.of(pods);
         sent.event(1_500);
         sent.event(100);
+        watched.show_capacity(pods, 64);
         let text = TextEncoder::new().encode_to_string(&registry.gather());
         let text = text.unwrap();
         let of = "group=\"\",resource=\"pods\",version=\"v1\"";
@@ -75,6 +95,7 @@ mod tests {
             format!("apiserver_watch_events_total{{{of}}} 2"),
             format!("apiserver_watch_events_sizes_bucket{{{of},le=\"1024\"}} 1"),
             format!("apiserver_watch_events_sizes_sum{{{of}}} 1600"),
+            "watch_cache_capacity{group=\"\",resource=\"pods\"} 64".to_owned(),
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");
         }

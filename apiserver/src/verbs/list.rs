@@ -108,10 +108,13 @@ impl Reader<'_> {
         revision: i64,
         options: &ListOptions,
     ) -> ApiResult<Page> {
-        match self.selects_converted() {
-            true => self.converted_page(snapshot, revision, options).await,
-            false => Ok(from_snapshot(snapshot, revision, options, self.selection)),
-        }
+        let page = match self.selects_converted() {
+            true => self.converted_page(snapshot, revision, options).await?,
+            false => from_snapshot(snapshot, revision, options, self.selection),
+        };
+        let lists = &self.server.metrics.storage.cached;
+        lists.answered(self.resource, page.entries.len());
+        Ok(page)
     }
 
     /// The page of a state that a webhook has to convert before anything can be selected.
@@ -210,7 +213,12 @@ async fn read_stored(
         ReadAt::Exact(revision) => {
             match from_store(&context.server, &cache, revision, options, reader).await {
                 Err(error) if error.reason == "Expired" => Err(expired(options)),
-                other => other,
+                Err(error) => Err(error),
+                Ok(page) => {
+                    let lists = &context.server.metrics.storage.stored;
+                    lists.answered(resource, page.entries.len());
+                    Ok(page)
+                }
             }
         }
         _ => reader.present(&snapshot, snapshot.revision, options).await,
