@@ -1,5 +1,6 @@
 //! `/metrics`, under the names that Kubernetes' API server uses, so that existing dashboards work.
 
+mod audited;
 mod calls;
 mod checks;
 mod plugins;
@@ -21,6 +22,7 @@ use resources::Resource;
 use crate::ApiServer;
 use crate::request::RequestInfo;
 use crate::world::World;
+use audited::Audited;
 pub(crate) use calls::{Calls, WebhookCall, WebhookOutcome};
 use checks::Checks;
 pub(crate) use plugins::{Asked as AskedPlugin, Plugins};
@@ -58,7 +60,7 @@ pub(crate) struct Metrics {
     conversions: Conversions,
     reloads: IntCounterVec,
     expiries: IntGaugeVec,
-    audit_lost: IntCounterVec,
+    audited: Audited,
     /// Held while figures are brought up to date and read: two readers at a time would find services left out that are
     /// there, and count what was lost twice.
     showing: Mutex<()>,
@@ -141,14 +143,6 @@ impl Metrics {
             &["file"],
         )
         .expect(VALID);
-        let audit_lost = IntCounterVec::new(
-            Opts::new(
-                "apiserver_audit_error_total",
-                "Counter of audit events that failed to be audited properly. Plugin identifies the plugin affected by the error.",
-            ),
-            &["plugin"],
-        )
-        .expect(VALID);
         for collector in [
             Box::new(objects.clone()) as Box<dyn prometheus::core::Collector>,
             Box::new(resource_objects.clone()),
@@ -158,7 +152,6 @@ impl Metrics {
             Box::new(conversions.versions.clone()),
             Box::new(reloads.clone()),
             Box::new(expiries.clone()),
-            Box::new(audit_lost.clone()),
             Box::new(world.sealer.operations().clone()),
         ] {
             registry
@@ -167,6 +160,7 @@ impl Metrics {
         }
         Metrics {
             requests: Requests::new(&registry),
+            audited: Audited::new(&registry),
             checks: Checks::new(&registry),
             plugins: Plugins::new(&registry),
             policies: Policies::new(&registry),
@@ -180,7 +174,6 @@ impl Metrics {
             conversions,
             reloads,
             expiries,
-            audit_lost,
             showing: Mutex::default(),
         }
     }
@@ -270,10 +263,8 @@ impl Metrics {
         self.storage.show(&server.store.status());
         self.storage.show_services(&server.world);
         server.flow.observe();
-        let auditor = server.auditors.now();
-        for (plugin, lost) in auditor.iter().flat_map(|auditor| auditor.lost()) {
-            let counter = self.audit_lost.with_label_values(&[plugin]);
-            counter.inc_by(lost.saturating_sub(counter.get()));
+        if let Some(auditor) = server.auditors.now() {
+            self.audited.show(&auditor);
         }
         // The process's own registry holds what the store counts, under etcd's names, and the process's memory and CPU.
         let mut families = prometheus::gather();

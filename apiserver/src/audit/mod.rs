@@ -108,6 +108,7 @@ impl Audit {
         let facts = &mut state.facts;
         facts.user = user.clone();
         facts.verdict = record.auditor.policy.judge(user, &facts.info);
+        record.auditor.judged(facts.verdict.level);
         record.tell(&state, Stage::RequestReceived);
     }
 
@@ -117,6 +118,7 @@ impl Audit {
         let mut state = record.lock();
         let facts = &mut state.facts;
         facts.verdict = record.auditor.policy.judge(&User::default(), &facts.info);
+        record.auditor.judged(facts.verdict.level);
         let how = match headers.get(header::AUTHORIZATION) {
             Some(value) if value.as_bytes().starts_with(b"Bearer ") => "bearer",
             Some(value) if value.as_bytes().starts_with(b"Basic ") => "basic",

@@ -21,6 +21,14 @@ pub(crate) enum Level {
 }
 
 impl Level {
+    /// In their order.
+    pub(super) const ALL: [Level; 4] = [
+        Level::None,
+        Level::Metadata,
+        Level::Request,
+        Level::RequestResponse,
+    ];
+
     pub(super) fn name(self) -> &'static str {
         match self {
             Level::None => "None",

@@ -251,6 +251,14 @@ async fn refusals_say_who_was_refused_and_why() {
         event["annotations"]["authorization.k8s.io/decision"],
         "forbid"
     );
+    let figures = async |wanted: &[&str]| {
+        let text = server.get("/metrics").await.text;
+        for line in wanted {
+            assert!(text.contains(line), "{line}\n{text}");
+        }
+    };
+    let judged = "apiserver_audit_level_total{level=\"Metadata\"} ";
+    figures(&[judged, "apiserver_audit_event_total "]).await;
     server.read(with("nobodys", "two", None)).await;
     let event = told.one("two");
     assert_eq!(
