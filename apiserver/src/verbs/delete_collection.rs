@@ -1,4 +1,5 @@
-//! DELETE of a collection: a list, then one deletion after the other. Objects that vanish meanwhile do not matter.
+//! DELETE of a collection: a list, then one deletion after the other. Objects that vanish meanwhile do not matter. The answer is
+//! the list as it was before.
 
 use std::sync::Arc;
 
@@ -6,10 +7,12 @@ use axum::response::Response;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::StatusCode;
-use resources::Resource;
+use resources::Handle;
 use serde_json::{Value, json};
 
 use crate::context::Context;
+use crate::conversion;
+use crate::negotiate;
 use crate::read_version::ListOptions;
 use crate::selection::Selection;
 use crate::status::ApiResult;
@@ -22,10 +25,11 @@ const IN_FLIGHT: usize = 16;
 
 pub(crate) async fn delete_collection(
     context: &Context,
-    resource: &Resource,
+    resource: &Handle,
     body: Bytes,
 ) -> ApiResult<Response> {
     let options = DeleteOptions::read(context, &body)?;
+    negotiate::check_number(&context.output, resource, true)?;
     delete::warn_of_orphans(context, resource, &options);
     let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
     let page = list::read(
@@ -36,8 +40,7 @@ pub(crate) async fn delete_collection(
         Version::Stored,
     )
     .await?;
-    let revision = page.revision;
-    let mut outcomes = futures::stream::iter(page.entries)
+    let mut outcomes = futures::stream::iter(page.entries.clone())
         .map(|entry| {
             let options = &options;
             async move {
@@ -46,17 +49,25 @@ pub(crate) async fn delete_collection(
             }
         })
         .buffered(IN_FLIGHT);
+    // What a webhook converts is shown as its deletion has left it: that was converted for it.
+    let is_converted = conversion::by_webhook(resource).is_some();
     let mut items: Vec<Value> = Vec::new();
     while let Some(outcome) = outcomes.next().await {
         match outcome {
-            Ok(outcome) => items.push(Arc::unwrap_or_clone(outcome.object).into_value()),
+            Ok(outcome) if is_converted => {
+                items.push(Arc::unwrap_or_clone(outcome.object).into_value());
+            }
+            Ok(_) => {}
             Err(error) if error.code == 404 => {}
             Err(error) => return Err(error),
         }
     }
+    if !is_converted {
+        return list::respond(context, resource, page).await;
+    }
     let list = json!({
         "kind": resource.list_kind, "apiVersion": resource.api_version(),
-        "metadata": { "resourceVersion": revision.to_string() }, "items": items
+        "metadata": page.metadata(), "items": items
     });
     Ok(context.respond_value(StatusCode::OK, &list))
 }

@@ -371,7 +371,12 @@ async fn from_store(
     }
 }
 
-async fn respond(context: &Context, resource: &Handle, page: Page) -> ApiResult<Response> {
+/// The page in the form and the encoding that were asked for.
+pub(super) async fn respond(
+    context: &Context,
+    resource: &Handle,
+    page: Page,
+) -> ApiResult<Response> {
     let output = &context.output;
     match (output.encoding, output.form) {
         (Encoding::Json, Form::Object) => return Ok(stream(context, resource, page)),

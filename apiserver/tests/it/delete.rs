@@ -150,11 +150,36 @@ async fn collections_go_by_selector() {
         map["metadata"]["labels"] = json!({"tier": tier});
         server.post(MAPS, map).await.ok();
     }
-    let deleted = server
-        .delete(&format!("{MAPS}?labelSelector=tier%3Dx"), json!(null))
+    let of_tier = format!("{MAPS}?labelSelector=tier%3Dx");
+    let counted = server
+        .delete(&format!("{of_tier}&limit=1&dryRun=All"), json!(null))
         .await
         .ok();
-    assert_eq!(deleted["items"].as_array().unwrap().len(), 2);
+    assert_eq!(counted["items"].as_array().unwrap().len(), 1);
+    assert!(counted["metadata"]["continue"].is_string(), "{counted}");
+    // It is a list like any other: its items are as they were before, and have no kinds.
+    let marked = json!({"metadata": {"finalizers": ["example.com/wait"]}});
+    let held = format!("{MAPS}/a");
+    server.patch(&held, "merge-patch+json", marked).await.ok();
+    let deleted = server.delete(&of_tier, json!(null)).await.ok();
+    let items = deleted["items"].as_array().unwrap();
+    assert_eq!(items.len(), 2);
+    assert_eq!(items[0]["metadata"].get("deletionTimestamp"), None);
+    assert_eq!(items[0].get("kind"), None);
+    let held_on = server.get(&held).await.ok();
+    assert!(held_on["metadata"]["deletionTimestamp"].is_string());
+    let request = server
+        .request(Method::DELETE, &of_tier)
+        .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+        .body(Default::default())
+        .unwrap();
+    let table = server.read(request).await.ok();
+    assert_eq!(
+        (&table["kind"], &table["rows"][0]["cells"][0]),
+        (&json!("Table"), &json!("a"))
+    );
+    let free = json!({"metadata": {"finalizers": null}});
+    server.patch(&held, "merge-patch+json", free).await.ok();
     let left = server.get(MAPS).await.ok();
     assert_eq!(left["items"].as_array().unwrap().len(), 1);
 }
