@@ -1,5 +1,5 @@
 use super::*;
-use crate::types::type_of;
+use crate::types::{type_named, type_of};
 
 const STANDARD: &[&str] = &[
     "create",
@@ -276,6 +276,27 @@ fn common_kinds_are_described() {
         assert!(!ty.description.is_empty(), "{kind}");
         for field in &ty.fields {
             assert!(!field.description.is_empty(), "{kind}.{}", field.name);
+        }
+    }
+}
+
+/// What manifests are full of tells it for each of its fields.
+#[test]
+fn common_parts_are_described() {
+    for name in [
+        "core.ResourceRequirements",
+        "core.ResourceClaim",
+        "core.Affinity",
+        "core.NodeAffinity",
+        "core.PodAffinity",
+        "core.Toleration",
+        "core.HTTPGetAction",
+        "core.ObjectFieldSelector",
+        "apps.ReplicaSetSpec",
+    ] {
+        let ty = type_named(name).unwrap();
+        for field in &ty.fields {
+            assert!(!field.description.is_empty(), "{name}.{}", field.name);
         }
     }
 }
