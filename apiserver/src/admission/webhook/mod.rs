@@ -457,10 +457,15 @@ pub(super) fn decoded(
     Object::new(decoded.value).map_err(|error| error.to_string())
 }
 
-/// A webhook cannot make another kind of an object.
+/// A webhook cannot make another kind of an object. One that empties `managedFields` has removed it: an empty list of them is
+/// never written.
 pub(super) fn keep_identity(new: &mut Object, sent: &Object) {
     new.set_api_version(sent.api_version());
     new.set_kind(sent.kind());
+    let managed = new.get(&["metadata", "managedFields"]);
+    if managed.and_then(Value::as_array).is_some_and(Vec::is_empty) {
+        new.metadata_mut().remove("managedFields");
+    }
 }
 
 /// The object in another shape of its kind.
@@ -588,5 +593,25 @@ mod tests {
         for (millis, seconds) in [(10_000, 10), (9_001, 10), (1, 1), (0, 0)] {
             assert_eq!(seconds_up(Duration::from_millis(millis)), seconds);
         }
+    }
+
+    #[test]
+    fn a_patched_object_stays_of_its_kind_and_has_no_empty_owners() {
+        let object = |value: serde_json::Value| Object::new(value).unwrap();
+        let sent = object(
+            serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
+            "name": "a", "managedFields": [{"manager": "m"}]}}),
+        );
+        let mut new = object(
+            serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
+            "name": "a", "managedFields": []}}),
+        );
+        keep_identity(&mut new, &sent);
+        let kept =
+            serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
+        assert_eq!(new.value(), &kept);
+        let mut new = sent.clone();
+        keep_identity(&mut new, &sent);
+        assert_eq!(new, sent);
     }
 }
