@@ -7,6 +7,7 @@ use std::path::Path;
 /// Files in which names of metrics stand.
 const SOURCES: &[&str] = &[
     "apiserver/src/metrics.rs",
+    "apiserver/src/metrics/audited.rs",
     "apiserver/src/metrics/calls.rs",
     "apiserver/src/metrics/checks.rs",
     "apiserver/src/metrics/plugins.rs",
@@ -40,6 +41,7 @@ const HEADS: &[&str] = &[
     "rest_client_",
     "running_",
     "scheduler_",
+    "watch_cache_",
     "workqueue_",
 ];
 /// Words that begin so and are no names of metrics.
