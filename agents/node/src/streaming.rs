@@ -1,9 +1,11 @@
-//! Exec and attach over a WebSocket, in the remote command protocol of Kubernetes, versions 4 and 5.
+//! Exec and attach over a WebSocket, in the remote command protocol of Kubernetes, versions 5, 4 and the first.
 //!
 //! Every binary message begins with the number of its channel. The client sends standard input, terminal sizes and (in
 //! version 5) the closing of a channel; the server sends output, error output and at last one status.
 
 use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::{BufMut, Bytes, BytesMut};
 use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt, StreamExt};
@@ -17,7 +19,13 @@ use tokio::sync::mpsc;
 use crate::runtime::{Output, Session};
 
 /// Subprotocols in the order in which they are preferred.
-pub(crate) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
+pub(crate) const PROTOCOLS: [&str; 5] = [
+    "v5.channel.k8s.io",
+    "v4.channel.k8s.io",
+    "v4.base64.channel.k8s.io",
+    "channel.k8s.io",
+    "base64.channel.k8s.io",
+];
 
 const STDIN: u8 = 0;
 const STDOUT: u8 = 1;
@@ -46,6 +54,53 @@ enum Incoming {
     EndOfInput,
     Resize(TerminalSize),
     Nothing,
+}
+
+/// How a subprotocol writes messages and the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Dialect {
+    /// Messages are text: the channel as a digit, and the content in base64.
+    is_base64: bool,
+    /// The first version: nothing is said of success, and of a failure its text; an empty message tells at first that the
+    /// session stands.
+    is_first: bool,
+}
+
+impl Dialect {
+    /// Who offers no protocol speaks the first version.
+    fn of(protocol: Option<&str>) -> Dialect {
+        let protocol = protocol.unwrap_or_default();
+        Dialect {
+            is_base64: protocol.contains("base64."),
+            is_first: !protocol.starts_with('v'),
+        }
+    }
+
+    fn encode(self, channel: u8, content: &[u8]) -> Message {
+        if self.is_base64 {
+            return Message::Text(format!("{channel}{}", STANDARD.encode(content)).into());
+        }
+        encode(channel, content)
+    }
+
+    /// A message of the client as it would be in binary; none where it is not base64.
+    fn binary(self, message: Bytes) -> Option<Bytes> {
+        let Some((channel, content)) = message.split_first().filter(|_| self.is_base64) else {
+            return Some(message);
+        };
+        let mut binary = vec![channel.wrapping_sub(b'0')];
+        STANDARD.decode_vec(content, &mut binary).ok()?;
+        Some(binary.into())
+    }
+
+    /// What is said of the end of a session.
+    fn end(self, status: &Value) -> Option<Message> {
+        if !self.is_first {
+            return Some(self.encode(ERROR, status.to_string().as_bytes()));
+        }
+        let text = status["message"].as_str()?;
+        Some(self.encode(ERROR, text.as_bytes()))
+    }
 }
 
 fn decode(mut message: Bytes) -> Incoming {
@@ -97,6 +152,7 @@ pub(crate) fn error_status(text: &str) -> Value {
 
 /// Carries a session until the command has ended or the client is gone.
 pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
+    let dialect = Dialect::of(socket.protocol().and_then(|name| name.to_str().ok()));
     let (mut sink, mut stream) = socket.split();
     let status = match session {
         Err(text) => error_status(&text),
@@ -107,7 +163,7 @@ pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
                 control,
             } = session;
             let (resizes, mut resize_requests) = mpsc::channel::<TerminalSize>(RESIZES_MAX);
-            let reading = read_client(&mut stream, input, resizes);
+            let reading = read_client(&mut stream, dialect, input, resizes);
             let resizing = async {
                 while let Some(size) = resize_requests.recv().await {
                     if let Err(error) = control.resize(size.width, size.height).await {
@@ -117,10 +173,13 @@ pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
                 futures::future::pending::<()>().await;
             };
             let writing = async {
+                if dialect.is_first {
+                    sink.send(dialect.encode(STDOUT, &[])).await.ok()?;
+                }
                 while let Some(piece) = output.next().await {
                     let message = match piece {
-                        Ok(Output::Stdout(bytes)) => encode(STDOUT, &bytes),
-                        Ok(Output::Stderr(bytes)) => encode(STDERR, &bytes),
+                        Ok(Output::Stdout(bytes)) => dialect.encode(STDOUT, &bytes),
+                        Ok(Output::Stderr(bytes)) => dialect.encode(STDERR, &bytes),
                         Err(error) => return Some(error_status(&error.to_string())),
                     };
                     sink.send(message).await.ok()?;
@@ -140,14 +199,15 @@ pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
             status
         }
     };
-    finish(&mut sink, &status).await;
+    finish(&mut sink, dialect.end(&status)).await;
     linger(&mut stream).await;
 }
 
-async fn finish(sink: &mut SplitSink<WebSocket, Message>, status: &Value) {
-    let sent = sink
-        .send(encode(ERROR, status.to_string().as_bytes()))
-        .await;
+async fn finish(sink: &mut SplitSink<WebSocket, Message>, end: Option<Message>) {
+    let sent = match end {
+        Some(end) => sink.send(end).await,
+        None => Ok(()),
+    };
     let close = Message::Close(Some(CloseFrame {
         code: 1000,
         reason: "".into(),
@@ -169,6 +229,7 @@ async fn linger(stream: &mut SplitStream<WebSocket>) {
 /// Passes on what the client sends; ends when the client is gone.
 async fn read_client(
     stream: &mut SplitStream<WebSocket>,
+    dialect: Dialect,
     input: Pin<Box<dyn AsyncWrite + Send>>,
     resizes: mpsc::Sender<TerminalSize>,
 ) {
@@ -179,6 +240,9 @@ async fn read_client(
             Message::Text(text) => Bytes::from(text.to_string()),
             Message::Close(_) => return,
             Message::Ping(_) | Message::Pong(_) => continue,
+        };
+        let Some(content) = dialect.binary(content) else {
+            continue;
         };
         match decode(content) {
             Incoming::Input(bytes) => {
@@ -242,8 +306,7 @@ mod tests {
             }
             let status = client.next().await.unwrap().unwrap().into_data();
             assert_eq!(status[0], ERROR);
-            let status: Value = serde_json::from_slice(&status[1..]).unwrap();
-            assert_eq!(status, error_status("no such command"));
+            assert_eq!(&status[1..], b"Internal error occurred: no such command");
             assert!(client.next().await.unwrap().unwrap().is_close());
         };
         tokio::time::timeout(Duration::from_secs(20), session)
@@ -276,6 +339,38 @@ mod tests {
                 "{message:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_first_version_says_nothing_of_success() {
+        let first = Dialect::of(Some("channel.k8s.io"));
+        assert_eq!(first, Dialect::of(None));
+        assert_eq!(first.end(&exit_status(0)), None);
+        let text = "command terminated with non-zero exit code: exit status 7";
+        let failed = first.end(&exit_status(7));
+        assert_eq!(failed, Some(encode(ERROR, text.as_bytes())));
+        let fourth = Dialect::of(Some("v4.channel.k8s.io"));
+        let success = exit_status(0).to_string();
+        let told = fourth.end(&exit_status(0));
+        assert_eq!(told, Some(encode(ERROR, success.as_bytes())));
+    }
+
+    #[test]
+    fn messages_may_be_base64() {
+        for name in ["base64.channel.k8s.io", "v4.base64.channel.k8s.io"] {
+            let dialect = Dialect::of(Some(name));
+            assert_eq!(
+                dialect.encode(STDOUT, b"a\n"),
+                Message::Text("1YQo=".into())
+            );
+            let input = dialect.binary(Bytes::from_static(b"0YQo="));
+            assert_eq!(decode(input.unwrap()), Incoming::Input("a\n".into()));
+            assert_eq!(dialect.binary(Bytes::from_static(b"0?")), None);
+            assert_eq!(dialect.binary(Bytes::new()), Some(Bytes::new()));
+        }
+        let fifth = Dialect::of(Some("v5.channel.k8s.io"));
+        let message = Bytes::from_static(b"\0a");
+        assert_eq!(fifth.binary(message.clone()), Some(message));
     }
 
     #[test]
