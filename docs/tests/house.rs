@@ -403,7 +403,7 @@ fn a_control_plane_does_nothing_by_chance() {
         "serve",
         "spdy",
         "streams",
-        "watch_socket",
+        "told",
         "websocket",
     ];
     let mut files = BTreeMap::new();

@@ -454,7 +454,7 @@ mod tests {
             ),
             (
                 |object| object["metadata"]["labels"] = json!({"a": "no label"}),
-                "metadata in object at index 0: metadata.labels[a]: Invalid value: \"no label\"",
+                "metadata in object at index 0: metadata.labels: Invalid value: \"no label\"",
             ),
         ];
         for (change, text) in cases {

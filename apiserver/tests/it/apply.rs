@@ -344,7 +344,7 @@ async fn bad_configurations_are_refused_with_kubernetes_texts() {
             .await
             .refused()
             .0,
-        409
+        422
     );
     let stale = map(json!({"metadata": {"name": "m", "resourceVersion": "1"}}));
     assert_eq!(

@@ -424,7 +424,7 @@ async fn nothing_is_created_under_a_definition_that_went_while_the_body_came() {
         server.delete(&uri, Value::Null).await.ok();
     };
     let late = create_around(&server, begin).await;
-    assert_eq!(late.code, StatusCode::METHOD_NOT_ALLOWED, "{}", late.text);
+    assert_eq!(late.code, StatusCode::FORBIDDEN, "{}", late.text);
 }
 
 async fn discovery(server: &Server, tag: &str) -> (StatusCode, HeaderMap, Value) {

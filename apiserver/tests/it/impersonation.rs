@@ -8,6 +8,9 @@ use serde_json::json;
 
 use crate::server::{Answer, Server};
 
+/// Who asks, with which headers, and who that is then.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PODS: &str = "/api/v1/namespaces/default/pods";
 const JANE: (&str, &str) = ("impersonate-user", "jane");
@@ -95,7 +98,7 @@ async fn a_right_with_bounds_holds_for_what_it_says() {
     let masters = [jane, ("impersonate-group", "system:masters")];
     let uid = [jane, ("impersonate-uid", "7")];
     let node = [("impersonate-user", "system:node:n1")];
-    let cases: &[(&str, &[(&str, &str)], &str)] = &[
+    let cases: &[Case] = &[
         (
             PODS,
             &[jane],

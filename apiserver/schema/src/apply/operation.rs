@@ -191,13 +191,28 @@ impl Operation<'_> {
         managers.give_up(&seen, |entry| !entry.is_same(&own));
         // Who changes nothing of the object, and only says what it owns, leaves no time.
         // Another order of items is a change that no owner is told of.
-        let changed = !seen.own().is_empty() || !are_alike_but_managers(self.live, new);
+        let changed = !seen.own().is_empty() || self.is_other(new);
         let mut entries = managers.0.iter_mut();
         if let Some(entry) = entries.find(|entry| changed && entry.is_same(&own)) {
             entry.time = Some(self.who.now.to_owned());
         }
         write(&mut object, managers);
         Ok(Ok(object))
+    }
+
+    /// Whether `new` is another object than the live one, which may lack what is written by itself: one that came
+    /// through another version, or was stored by an older build.
+    fn is_other(&self, new: &Value) -> bool {
+        if are_alike_but_managers(self.live, new) {
+            return false;
+        }
+        let live = decode::value(self.schema, self.live.clone(), FieldValidation::Ignore);
+        let Ok(live) = live else { return true };
+        let mut live = live.value;
+        if let Schema::Custom(schema) = self.schema {
+            schema.default(&mut live);
+        }
+        !are_alike_but_managers(&live, new)
     }
 
     /// Drops what this manager applied before, in the version of then, applies no longer, and nobody

@@ -59,13 +59,13 @@ pub(super) fn resource(map: &Map<String, Value>, path: &Path, errors: &mut Error
             errors.push(FieldError::invalid(&path, "", "must not be empty"));
         } else if key == "apiVersion" && text.matches('/').count() > 1 {
             let detail = format!("unexpected GroupVersion string: {text}");
-            errors.push(FieldError::invalid(&path, text, detail));
+            errors.push(FieldError::invalid(&path, text.as_str(), detail));
         } else if key == "kind" {
             let wrong = names::is_dns1035_label(&text.to_lowercase());
             if !wrong.is_empty() {
                 let wrong = wrong.join(",");
                 let detail = format!("may have mixed case, but should otherwise match: {wrong}");
-                errors.push(FieldError::invalid(&path, text, detail));
+                errors.push(FieldError::invalid(&path, text.as_str(), detail));
             }
         }
     }

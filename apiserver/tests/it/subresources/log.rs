@@ -54,6 +54,8 @@ async fn start() -> (Server, Backend) {
         }
         server.post(PODS, object).await.ok();
     }
+    // A read of the newest: the caches have the node then.
+    server.get(PODS).await.ok();
     (server, node)
 }
 

@@ -31,7 +31,7 @@ impl Worker {
         let outcome = match known {
             Some(Outcome::Fits) => Outcome::Fits,
             // What is known of the node may be a little old: nobody is kept waiting for that.
-            _ => decide(&node::look(&self.agent).await),
+            _ => decide(&*node::look(&self.agent).await),
         };
         let generation = self.pod.metadata.generation;
         let (reason, message) = match outcome {
