@@ -30,6 +30,7 @@ pub(crate) use health::{Health, told_of};
 use health::{measure, measured_pressure};
 pub(crate) use lease::keep_lease;
 pub(crate) use machine::{Capacity, Machine};
+use object::extended;
 pub(crate) use object::{object, status};
 
 const LEASE_RETRY: Duration = Duration::from_secs(1);
@@ -65,22 +66,30 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
     loop {
         let health = measure(&agent).await;
         let pressure = measured_pressure(&agent).await;
-        if recorded.is_some()
-            && let Some(node) = shown(&agent).await
-            && is_contradicted(&told, &node)
+        let node = match recorded {
+            Some(_) => shown(&agent).await,
+            None => None,
+        };
+        if let Some(node) = &node
+            && is_contradicted(&told, node)
         {
-            (told, transitions) = (conditions_of(&node["status"]), transitions_of(&node));
+            (told, transitions) = (conditions_of(&node["status"]), transitions_of(node));
             recorded = None;
         }
-        let due = recorded.as_ref().is_none_or(|(old, at)| {
-            *old != health
-                || at.elapsed() >= REPORT_PERIOD
-                || stats::pressure::is_news(told_pressure, pressure, at.elapsed())
-        });
+        let extended = node.as_ref().map(extended).unwrap_or_default();
+        let due = !extended.is_empty()
+            || recorded.as_ref().is_none_or(|(old, at)| {
+                *old != health
+                    || at.elapsed() >= REPORT_PERIOD
+                    || stats::pressure::is_news(told_pressure, pressure, at.elapsed())
+            });
         if due {
             let now = clock::now();
             let mut status = status(&agent.config, &agent.capacity, &machine, &health, port);
             stamp(&mut status, &mut transitions, now);
+            if let Some(allocatable) = status["allocatable"].as_object_mut() {
+                allocatable.extend(extended);
+            }
             let mut patch = json!({"status": &status});
             if !agent.is_hollow() {
                 patch["metadata"] = told_of(pressure, timestamp::now());

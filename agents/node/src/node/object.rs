@@ -1,6 +1,6 @@
 //! The Node object, and what its status says.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{Capacity, Health, Machine};
 use crate::local_path;
@@ -179,11 +179,49 @@ pub(crate) fn status(
     })
 }
 
+/// What a node's allocatable lacks of the extended resources that somebody has written to its capacity, all of which pods
+/// may have as of a kubelet; null for those that are gone from there.
+pub(crate) fn extended(node: &Value) -> Map<String, Value> {
+    let is_extended = |name: &str| name.contains('/') && !name.contains("kubernetes.io/");
+    let none = Map::new();
+    let [capacity, allocatable] =
+        ["capacity", "allocatable"].map(|list| node["status"][list].as_object().unwrap_or(&none));
+    let told = capacity
+        .iter()
+        .filter(|(name, amount)| is_extended(name) && allocatable.get(*name) != Some(*amount))
+        .map(|(name, amount)| (name.clone(), amount.clone()));
+    let gone = allocatable
+        .keys()
+        .filter(|name| is_extended(name) && !capacity.contains_key(*name))
+        .map(|name| (name.clone(), Value::Null));
+    told.chain(gone).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::runtime::RuntimeInfo;
     use crate::{HollowConfig, ServerIdentity, Taint};
+
+    #[test]
+    fn extended_resources_of_the_capacity_are_allocatable() {
+        let node = |capacity: Value, allocatable: Value| {
+            extended(&json!({"status": {"capacity": capacity, "allocatable": allocatable}}))
+        };
+        let capacity = json!({"cpu": "2", "example.com/dongle": "4", "example.com/lens": "1"});
+        let lacks = node(
+            capacity.clone(),
+            json!({"cpu": "1", "example.com/lens": "1"}),
+        );
+        assert_eq!(Value::from(lacks), json!({"example.com/dongle": "4"}));
+        assert!(node(capacity.clone(), capacity.clone()).is_empty());
+        let gone = node(json!({"cpu": "2"}), capacity);
+        assert_eq!(
+            Value::from(gone),
+            json!({"example.com/dongle": null, "example.com/lens": null})
+        );
+        assert!(extended(&json!({})).is_empty());
+    }
 
     fn config(runtime: RuntimeKind) -> NodeConfig {
         NodeConfig {
