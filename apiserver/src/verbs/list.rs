@@ -1,37 +1,30 @@
-//! LIST: from the cache's snapshot wherever it shows the asked revision, else from the store's history. Objects are
-//! sent as the bytes they are kept in, in frames, so a list of any size costs little memory and no encoding.
+//! LIST: from the cache's snapshot wherever it shows the asked revision, else from the store's history.
 
 use std::sync::Arc;
 
-use axum::body::Body;
 use axum::response::Response;
-use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, StatusCode, header};
-use kv::RangeRequest;
+use bytes::Bytes;
+use http::StatusCode;
 use kv::mutants::{Bug, planted};
+use kv::{KeyValue, RangeRequest};
 use resources::{Handle, Resource};
 use schema::Object;
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
-use super::indent::Indented;
-use super::{list_forms, list_protobuf};
+use super::{list_forms, list_json, list_protobuf};
 use crate::ApiServer;
 use crate::cache::{Cache, Snapshot};
 use crate::context::Context;
 use crate::conversion::{self, Asker};
-use crate::entry::{self, Entry};
-use crate::flow;
+use crate::entry::Entry;
 use crate::negotiate::{self, Encoding, Form};
-use crate::packed::Room;
 use crate::read_version::{ListOptions, ReadAt, encode_token};
 use crate::selection::Selection;
 use crate::status::{ApiError, ApiResult};
 use crate::world::REVISION_WAIT;
 use crate::write::Version;
 
-/// Bytes of one frame of a list.
-pub(super) const FRAME_BYTES: usize = 64 * 1024;
 /// Pairs read from the store at once.
 const PAGE: usize = 1_000;
 
@@ -335,15 +328,7 @@ async fn from_store(
         };
         let answer = server.store.range(request).await?.body;
         let total = usize::try_from(answer.count).unwrap_or(0);
-        let read = answer.kvs.iter().filter_map(|pair| {
-            let key = String::from_utf8_lossy(&pair.key);
-            let sealer = &server.world.sealer;
-            match sealer.open(cache.resource(), &key, &pair.value) {
-                Ok(opened) => cache.entry(&key, &opened, pair.mod_revision).map(Ok),
-                Err(error) => Some(Err(ApiError::unreadable_in_list(&key, &error.why))),
-            }
-        });
-        let read: Vec<Arc<Entry>> = read.collect::<ApiResult<_>>()?;
+        let read = opened(server, cache, &answer.kvs)?;
         for entry in reader.select(read).await? {
             let key = entry.key().to_owned();
             entries.push(entry);
@@ -371,6 +356,19 @@ async fn from_store(
     }
 }
 
+/// What the store has, as the cache would keep it.
+fn opened(server: &ApiServer, cache: &Cache, pairs: &[KeyValue]) -> ApiResult<Vec<Arc<Entry>>> {
+    let read = pairs.iter().filter_map(|pair| {
+        let key = String::from_utf8_lossy(&pair.key);
+        let sealer = &server.world.sealer;
+        match sealer.open(cache.resource(), &key, &pair.value) {
+            Ok(opened) => cache.entry(&key, &opened, pair.mod_revision).map(Ok),
+            Err(error) => Some(Err(ApiError::unreadable_in_list(&key, &error.why))),
+        }
+    });
+    read.collect()
+}
+
 /// The page in the form and the encoding that were asked for.
 pub(super) async fn respond(
     context: &Context,
@@ -379,7 +377,7 @@ pub(super) async fn respond(
 ) -> ApiResult<Response> {
     let output = &context.output;
     match (output.encoding, output.form) {
-        (Encoding::Json, Form::Object) => return Ok(stream(context, resource, page)),
+        (Encoding::Json, Form::Object) => return Ok(list_json::respond(context, resource, page)),
         (Encoding::Protobuf, Form::Object | Form::Partial { .. }) => {
             return list_protobuf::respond(context, resource, page).await;
         }
@@ -414,237 +412,4 @@ pub(super) async fn respond(
         }
     };
     Ok(context.respond_value(StatusCode::OK, &value))
-}
-
-/// Small pieces of a body as frames.
-pub(super) struct Joined<I> {
-    pub(super) pieces: I,
-}
-
-impl<I: Iterator<Item = Bytes>> Iterator for Joined<I> {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        let first = self.pieces.next()?;
-        let mut frame = BytesMut::with_capacity(FRAME_BYTES + 8 * 1024);
-        frame.extend_from_slice(&first);
-        while frame.len() < FRAME_BYTES
-            && let Some(piece) = self.pieces.next()
-        {
-            frame.extend_from_slice(&piece);
-        }
-        Some(frame.freeze())
-    }
-}
-
-/// The items of a list without their `kind` and `apiVersion`, as Kubernetes sends them; custom resources keep both.
-fn write_item(frame: &mut BytesMut, resource: &Resource, entry: &Entry, room: &mut Room) {
-    if resource.custom.is_some() && entry.is_as(resource) {
-        frame.extend_from_slice(entry.encoded.json.read(room));
-        return;
-    }
-    if resource.custom.is_none() && !entry::is_converted(resource) {
-        frame.extend_from_slice(b"{");
-        frame.extend_from_slice(entry.encoded.list_item_tail(room));
-        return;
-    }
-    let mut object = entry.object_as(resource);
-    if resource.custom.is_none() {
-        object.remove(&["kind"]);
-        object.remove(&["apiVersion"]);
-    }
-    let json = serde_json::to_vec(object.value()).expect("a JSON value always encodes");
-    frame.extend_from_slice(&json);
-}
-
-fn stream(context: &Context, resource: &Handle, page: Page) -> Response {
-    let head = format!(
-        "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
-        resource.list_kind,
-        resource.api_version(),
-        page.metadata()
-    );
-    let about: usize = page.entries.iter().map(|entry| entry.json_len() + 1).sum();
-    let frames = Frames {
-        resource: resource.clone(),
-        entries: page.entries.into_iter(),
-        first: true,
-        head: Some(head),
-        done: false,
-        room: Room::default(),
-    };
-    send(context, negotiate::JSON, about, frames)
-}
-
-/// A body of `about` so many bytes, or on many lines where it is JSON and the client is a person's.
-pub(super) fn send(
-    context: &Context,
-    content_type: &'static str,
-    about: usize,
-    frames: impl Iterator<Item = Bytes> + Send + 'static,
-) -> Response {
-    match context.output.pretty && content_type == negotiate::JSON {
-        true => send_frames(context, content_type, 2 * about, Indented::new(frames)),
-        false => send_frames(context, content_type, about, frames),
-    }
-}
-
-/// As a whole where it is small, else frame by frame as the client takes them.
-fn send_frames(
-    context: &Context,
-    content_type: &'static str,
-    about: usize,
-    mut frames: impl Iterator<Item = Bytes> + Send + 'static,
-) -> Response {
-    if about <= negotiate::GZIP_BYTES_MIN {
-        let mut body = BytesMut::with_capacity(about + 256);
-        for frame in frames {
-            body.extend_from_slice(&frame);
-        }
-        return negotiate::respond_bytes(
-            &context.headers,
-            StatusCode::OK,
-            content_type,
-            body.freeze(),
-        );
-    }
-    let mut response = Response::new(Body::empty());
-    response
-        .extensions_mut()
-        .insert(flow::AnswerBytes(about as u64));
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response.headers_mut().insert(
-        header::CACHE_CONTROL,
-        HeaderValue::from_static("no-cache, private"),
-    );
-    if !negotiate::accepts_gzip(&context.headers) {
-        *response.body_mut() =
-            Body::from_stream(futures::stream::iter(frames.map(Ok::<_, std::io::Error>)));
-        return response;
-    }
-    response
-        .headers_mut()
-        .insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    response
-        .headers_mut()
-        .insert(header::VARY, HeaderValue::from_static("Accept-Encoding"));
-    let mut encoder = Some(flate2::write::GzEncoder::new(
-        Vec::new(),
-        flate2::Compression::fast(),
-    ));
-    let compressed = std::iter::from_fn(move || {
-        use std::io::Write;
-        let open = encoder.as_mut()?;
-        match frames.next() {
-            Some(frame) => {
-                open.write_all(&frame)
-                    .expect("writing to memory cannot fail");
-                Some(Bytes::from(std::mem::take(open.get_mut())))
-            }
-            None => {
-                let rest = encoder
-                    .take()?
-                    .finish()
-                    .expect("writing to memory cannot fail");
-                Some(Bytes::from(rest))
-            }
-        }
-    })
-    .filter(|bytes| !bytes.is_empty());
-    *response.body_mut() = Body::from_stream(futures::stream::iter(
-        compressed.map(Ok::<_, std::io::Error>),
-    ));
-    response
-}
-
-/// The bytes of a list, in frames.
-struct Frames {
-    resource: Handle,
-    entries: std::vec::IntoIter<Arc<Entry>>,
-    first: bool,
-    head: Option<String>,
-    done: bool,
-    /// Objects at rest are unpacked here, one after the other.
-    room: Room,
-}
-
-impl Iterator for Frames {
-    type Item = Bytes;
-
-    fn next(&mut self) -> Option<Bytes> {
-        if self.done {
-            return None;
-        }
-        let mut frame = BytesMut::with_capacity(FRAME_BYTES + 8 * 1024);
-        if let Some(head) = self.head.take() {
-            frame.extend_from_slice(head.as_bytes());
-        }
-        while frame.len() < FRAME_BYTES {
-            let Some(entry) = self.entries.next() else {
-                frame.extend_from_slice(b"]}\n");
-                self.done = true;
-                break;
-            };
-            if !std::mem::take(&mut self.first) {
-                frame.extend_from_slice(b",");
-            }
-            write_item(&mut frame, &self.resource, &entry, &mut self.room);
-        }
-        Some(frame.freeze())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::encryption::Opened;
-    use crate::packed::Packer;
-
-    fn pod(at: usize) -> Entry {
-        let (name, image) = (format!("web-{at}"), "registry.example.com/web:1".repeat(60));
-        let pod = json!({"kind": "Pod", "apiVersion": "v1", "metadata": {"name": name},
-            "spec": {"containers": [{"name": "web", "image": image}]}});
-        let stored = Opened::from(crate::codec::encode(&pod));
-        let key = format!("/registry/pods/n/{name}");
-        Entry::new(&key, "/registry/pods/".len(), &stored, 7, &[], None).unwrap()
-    }
-
-    fn listed(resource: &Handle, entries: Vec<Arc<Entry>>) -> Vec<u8> {
-        let frames = Frames {
-            resource: resource.clone(),
-            entries: entries.into_iter(),
-            first: true,
-            head: Some("{\"items\":[".to_owned()),
-            done: false,
-            room: Room::default(),
-        };
-        frames.flatten().collect()
-    }
-
-    #[test]
-    fn a_list_of_objects_at_rest_is_the_same_as_of_others() {
-        let pods = Handle::from(resources::find("", "v1", "pods").unwrap());
-        let plain: Vec<Arc<Entry>> = (0..200).map(|at| Arc::new(pod(at))).collect();
-        let mut packer = Packer::default();
-        let mut count = 0;
-        let at_rest = plain.iter().map(|one| match one.packed(&mut packer) {
-            Some(packed) => {
-                count += 1;
-                Arc::new(packed)
-            }
-            None => one.clone(),
-        });
-        let at_rest: Vec<Arc<Entry>> = at_rest.collect();
-        assert_eq!(count, 199, "all but the one that they are packed against");
-        let of_plain = listed(&pods, plain);
-        assert!(of_plain == listed(&pods, at_rest));
-        let list: Value = serde_json::from_slice(&of_plain).unwrap();
-        let items = list["items"].as_array().unwrap();
-        assert_eq!(items.len(), 200);
-        assert_eq!(items[199]["metadata"]["name"], "web-199");
-        assert_eq!(items[199]["metadata"]["resourceVersion"], "7");
-        assert_eq!(items[199].get("kind"), None);
-    }
 }

@@ -10,7 +10,8 @@ use schema::Object;
 use schema::pick::Pick;
 use serde_json::Value;
 
-use super::list::{Joined, Page, send};
+use super::list::Page;
+use super::list_body::{Joined, send};
 use crate::context::Context;
 use crate::entry::{self, Entry};
 use crate::negotiate::{self, Encoding, Form, Include};

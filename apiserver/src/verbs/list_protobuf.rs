@@ -12,7 +12,8 @@ use resources::{Handle, Resource};
 use schema::protobuf::{Encoder, ProtobufError, Shown};
 use serde_json::Value;
 
-use super::list::{FRAME_BYTES, Page, send};
+use super::list::Page;
+use super::list_body::{FRAME_BYTES, send};
 use crate::context::Context;
 use crate::entry::Entry;
 use crate::negotiate::{self, Form};
