@@ -3,7 +3,6 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use apiserver::KubeletIdentity;
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
@@ -13,7 +12,7 @@ use serde_json::{Value, json};
 
 use crate::definitions::until;
 use crate::server::{Answer, PODS, Server, pod};
-use crate::subresources::proxy::{Backend, Ca, run_node, start_with};
+use crate::subresources::proxy::{Backend, Ca, start_with_node};
 
 const ROOT: &str = "/apis/metrics.k8s.io/v1beta1";
 
@@ -41,15 +40,7 @@ impl Cluster {
         };
         let router = Router::new().route("/stats/summary", get(answer));
         let node = Backend::serve(router, Some(ca.server(&["127.0.0.1"], Some(&ca)))).await;
-        let (certificate, key) = ca.issue(&["kubelet-client"]);
-        let server = start_with(ca.0.pem(), |config| {
-            config.kubelet_identity = Some(KubeletIdentity {
-                certificate_pem: certificate.pem(),
-                key_pem: key.serialize_pem(),
-            });
-        })
-        .await;
-        run_node(&server, node.port).await;
+        let server = start_with_node(&ca, node.port).await;
         Cluster {
             server,
             summary,

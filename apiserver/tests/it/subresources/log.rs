@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use apiserver::KubeletIdentity;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
@@ -14,7 +13,7 @@ use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use super::proxy::{Backend, Ca, run_node, start_with};
+use super::proxy::{Backend, Ca, start_with_node};
 use crate::http::{Listening, admit_jane};
 use crate::server::{PODS, Server, pod};
 
@@ -37,16 +36,8 @@ async fn start() -> (Server, Backend) {
     let ca = Ca::new();
     let tls = ca.server(&["127.0.0.1"], Some(&ca));
     let node = Backend::serve(Router::new().fallback(agent), Some(tls)).await;
-    let (certificate, key) = ca.issue(&["kubelet-client"]);
-    let server = start_with(ca.0.pem(), |config| {
-        config.kubelet_identity = Some(KubeletIdentity {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        });
-    })
-    .await;
+    let server = start_with_node(&ca, node.port).await;
     admit_jane(&server).await;
-    run_node(&server, node.port).await;
     for (name, placed) in [("p", true), ("gone", true), ("waits", false)] {
         let mut object = pod(name);
         if placed {

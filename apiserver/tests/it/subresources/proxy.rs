@@ -183,10 +183,7 @@ async fn start() -> Server {
     start_with("CA".to_owned(), |_| {}).await
 }
 
-pub(crate) async fn start_with(
-    ca_pem: String,
-    tell: impl FnOnce(&mut apiserver::Config),
-) -> Server {
+async fn start_with(ca_pem: String, tell: impl FnOnce(&mut apiserver::Config)) -> Server {
     let store = MemStore::new();
     let server = Server::told(store.clone(), store, ca_pem, |config| {
         config.proxy_to_loopback = true;
@@ -196,6 +193,20 @@ pub(crate) async fn start_with(
         .await
         .expect("the server gets ready");
     server.account("default").await;
+    server
+}
+
+/// The same with a node `n`, whose agent listens at this port and is called with a certificate of `ca`.
+pub(crate) async fn start_with_node(ca: &Ca, port: u16) -> Server {
+    let (certificate, key) = ca.issue(&["kubelet-client"]);
+    let server = start_with(ca.0.pem(), |config| {
+        config.kubelet_identity = Some(KubeletIdentity {
+            certificate_pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
+        });
+    })
+    .await;
+    run_node(&server, port).await;
     server
 }
 
@@ -404,7 +415,7 @@ async fn what_is_not_there_or_not_allowed_is_refused() {
     );
 }
 
-pub(crate) async fn run_node(server: &Server, port: u16) {
+async fn run_node(server: &Server, port: u16) {
     let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n"}});
     server.post("/api/v1/nodes", node).await.ok();
     let status = json!({"status": {"addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
@@ -418,15 +429,7 @@ async fn a_node_is_asked_with_the_certificate_of_this_server() {
     let ca = Ca::new();
     let agent = Backend::start(Some(ca.server(&["127.0.0.1"], Some(&ca)))).await;
     let other = Backend::start(None).await;
-    let (certificate, key) = ca.issue(&["kubelet-client"]);
-    let server = start_with(ca.0.pem(), |config| {
-        config.kubelet_identity = Some(KubeletIdentity {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        });
-    })
-    .await;
-    run_node(&server, agent.port).await;
+    let server = start_with_node(&ca, agent.port).await;
     let explicit = format!("n:{}", agent.port);
     let without = format!("n:{}", other.port);
     for name in ["n", &explicit, &without] {
@@ -709,16 +712,8 @@ async fn cve_2020_8559_a_redirected_upgrade_leads_nowhere() {
     let location = format!("https://127.0.0.1:{}/exec/default/p/main", elsewhere.port);
     let redirect = move || (StatusCode::FOUND, [("location", location.clone())]).into_response();
     let (node, asked) = recording(tls(), redirect).await;
-    let (certificate, key) = ca.issue(&["kubelet-client"]);
-    let server = start_with(ca.0.pem(), |config| {
-        config.kubelet_identity = Some(KubeletIdentity {
-            certificate_pem: certificate.pem(),
-            key_pem: key.serialize_pem(),
-        });
-    })
-    .await;
+    let server = start_with_node(&ca, node.port).await;
     admit_jane(&server).await;
-    run_node(&server, node.port).await;
     let mut object = pod("p");
     object["spec"]["nodeName"] = "n".into();
     server.post(PODS, object).await.ok();
