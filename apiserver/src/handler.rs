@@ -177,12 +177,7 @@ async fn pipeline(
     *matched = server.flow.classify(&user, &info);
     authorize(&server, &user, &info, &query, &audit).await?;
     let other = aggregation::server_of(&server, &info);
-    let output = match output {
-        Ok(output) => output,
-        // Only API objects are negotiated; other paths choose their own form, and other servers theirs.
-        Err(_) if !info.is_resource || info.is_proxied() || other.is_some() => Output::PLAIN,
-        Err(error) => return Err(error),
-    };
+    let output = negotiated(output, &info, other.is_some())?;
     let context = Context {
         server,
         info,
@@ -197,10 +192,7 @@ async fn pipeline(
         outside,
         audit,
     };
-    if context.info.group.is_empty() && context.info.resource == "endpoints" {
-        context.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
-        context.server.metrics.calls.deprecated("endpoints");
-    }
+    warn_of_endpoints(&context);
     if let Some(other) = other {
         let arrival = Arrival {
             method: &parts.method,
@@ -223,6 +215,25 @@ async fn pipeline(
         let method = &parts.method;
         let work = pin!(serve(&context, route, method, body, matched.as_ref()));
         in_time(&context, work).await
+    }
+}
+
+/// Only API objects are negotiated; other paths choose their own form, and other servers theirs.
+fn negotiated(
+    output: ApiResult<Output>,
+    info: &RequestInfo,
+    is_elsewhere: bool,
+) -> ApiResult<Output> {
+    match output {
+        Err(_) if !info.is_resource || info.is_proxied() || is_elsewhere => Ok(Output::PLAIN),
+        output => output,
+    }
+}
+
+fn warn_of_endpoints(context: &Context) {
+    if context.info.group.is_empty() && context.info.resource == "endpoints" {
+        context.warn("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice");
+        context.server.metrics.calls.deprecated("endpoints");
     }
 }
 

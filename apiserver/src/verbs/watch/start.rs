@@ -44,27 +44,12 @@ impl Watcher {
         }
         let by_form = selects_forms(context.output.form, resource, &selection);
         // Only now: while the request waited, a definition may have changed, and another cache have come with it.
-        let start = match options.version {
-            Some(version) if version != 0 && !options.initial_events => {
-                Start::after(&world, resource, &selection, version)?
-            }
-            _ => {
-                // sendInitialEvents=false says that the client knows the state, or does not want it.
-                let skip_state =
-                    !options.initial_events && context.query.get("sendInitialEvents").is_some();
-                let (start, snapshot) = Start::now(&world, resource, &selection)?;
-                match skip_state {
-                    true => start,
-                    false => start.with_state(&snapshot, &selection, by_form),
-                }
-            }
-        };
         let Start {
             cache,
             initial,
             cursor,
             sent,
-        } = start;
+        } = Start::of(context, resource, options, (&selection, by_form))?;
         let member = cache.join(&selection.interest(&cache.prefix, by_form));
         let wake = member.subscribe();
         let now = Instant::now();
@@ -117,6 +102,30 @@ struct Start {
 }
 
 impl Start {
+    fn of(
+        context: &Context,
+        resource: &Resource,
+        options: &WatchOptions,
+        (selection, by_form): (&Selection, bool),
+    ) -> ApiResult<Start> {
+        let world = &context.server.world;
+        match options.version {
+            Some(version) if version != 0 && !options.initial_events => {
+                Start::after(world, resource, selection, version)
+            }
+            _ => {
+                // sendInitialEvents=false says that the client knows the state, or does not want it.
+                let skip_state =
+                    !options.initial_events && context.query.get("sendInitialEvents").is_some();
+                let (start, snapshot) = Start::now(world, resource, selection)?;
+                Ok(match skip_state {
+                    true => start,
+                    false => start.with_state(&snapshot, selection, by_form),
+                })
+            }
+        }
+    }
+
     /// Behind the newest state.
     fn now(
         world: &World,
