@@ -13,9 +13,10 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::container::{self, Prepared as ContainerParts};
+use super::durations::go_millis;
 use super::env;
 use super::handler::{self, Outcome, Target};
-use super::plan::{Waiting, go_millis};
+use super::plan::Waiting;
 use super::prepare::Prepared;
 use super::worker::Worker;
 use crate::clock;

@@ -6,6 +6,7 @@ mod conditions;
 pub(crate) mod container;
 pub(crate) mod desired;
 pub(crate) mod devices;
+mod durations;
 pub(crate) mod env;
 pub(crate) mod handler;
 pub(crate) mod launch;
