@@ -4,34 +4,34 @@
 //! probe results, reasons of failed starts) may be lost without harm; everything else is read again each round.
 //! A round is interrupted when the pod has to go away: then only [`Worker::terminate`] is left to do.
 
+mod execute;
+mod probing;
+mod report;
+mod taking;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_runtime::resource_ref::PODS;
-use agent_runtime::{EventType, PatchType};
+use agent_runtime::EventType;
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::admission::{self, Admission, preempt, site::Site};
+use self::probing::recorded_probes;
+use super::admission;
 use super::backoff::Backoffs;
-use super::container;
-use super::desired::{Desired, version};
-use super::devices::{self, Drivers};
-use super::handler::Target;
+use super::desired::Desired;
 use super::plan::{self, Action, Facts, Observation, Plan, Waiting};
 use super::prepare::{Prepared, Token};
-use super::probe::{Kind, Prober, Report, Results};
+use super::probe::{Kind, Report, Results};
 use super::resize::{self, Allocation, Resize};
-use super::status::{self, Inputs, Verdict};
+use super::status::Verdict;
 use crate::agent::Agent;
 use crate::clock;
-use crate::etc;
 use crate::metrics;
-use crate::node;
 use crate::runtime::{Limits, Observed, RuntimeError, State};
 use crate::source::{Owned, Watched};
 use crate::spec::{Pod, Role};
@@ -45,8 +45,6 @@ pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// The longest pause between tries to make volumes or a sandbox; what volumes refer to is watched, and its coming cuts
 /// the pause short.
 const RETRY_MAX: Duration = Duration::from_secs(120);
-/// The longest pause between looks at claims on devices, which nothing cuts short.
-const CLAIMS_RETRY_MAX: Duration = Duration::from_secs(10);
 /// Between two looks whether those have ended in whose place the pod was taken.
 const ROOM_LOOK: Duration = Duration::from_secs(1);
 const REPORTS_MAX: usize = 64;
@@ -207,76 +205,6 @@ impl Worker {
             .pod_event(&self.pod, container, kind, reason, text);
     }
 
-    /// Why this node does not take the pod, of which nothing has begun. Of two that come at once, one is taken. Those in whose
-    /// place it is taken are told to end.
-    async fn refusal(&mut self) -> Option<Verdict> {
-        let uid = &self.pod.metadata.uid;
-        if plan::is_recorded_terminal(&self.pod) || self.agent.admitted().has(uid) {
-            return None;
-        }
-        let object = self.desired.object();
-        let has_begun = admission::was_taken(&object)
-            || self.observed.sandbox().is_some()
-            || self.observed.all_containers().next().is_some();
-        if has_begun {
-            self.agent.admitted().keep(uid);
-            return None;
-        }
-        // Who was deleted by force holds nothing any more, though it may not have ended.
-        let decide = |site: &Site, is_last: bool| {
-            let mut admitted = self.agent.admitted();
-            let admission = admitted.take(site, &object, &self.agent.present_objects());
-            if let Admission::InPlaceOf(victims) = &admission
-                && is_last
-            {
-                admitted.replace(uid, victims);
-            }
-            admission
-        };
-        if let Some(known) = self.agent.site()
-            && decide(&known, false) == Admission::Taken
-        {
-            return None;
-        }
-        // What is known of the node may be a little old: nobody is refused or ended for that.
-        let site = node::look(&self.agent).await;
-        match decide(&site, true) {
-            Admission::Taken => None,
-            Admission::Refused(verdict) => {
-                let text = verdict.message.trim_start_matches(admission::REJECTED);
-                self.event(None, EventType::Warning, verdict.reason, text.to_owned());
-                Some(verdict)
-            }
-            Admission::InPlaceOf(victims) => {
-                let patience = self.agent.preempt(&victims);
-                self.replaced = Some((victims, clock::now() + patience));
-                None
-            }
-        }
-    }
-
-    /// Whether those in whose place the pod was taken still have it, and may take the time for that.
-    fn waits_for_room(&mut self, now: OffsetDateTime) -> bool {
-        let agent = &self.agent;
-        self.replaced = self.replaced.take().filter(|(victims, until)| {
-            *until > now && victims.iter().any(|uid| agent.is_occupied_by(uid))
-        });
-        self.replaced.is_some()
-    }
-
-    /// The node ends the pod for a more important one.
-    fn end_if_preempted(&mut self) {
-        let over = plan::is_recorded_terminal(&self.pod) || self.verdict.is_some();
-        if self.desired.is_preempted() && !over {
-            let message = preempt::MESSAGE.to_owned();
-            self.event(None, EventType::Warning, preempt::REASON, message.clone());
-            self.verdict = Some(Verdict {
-                reason: preempt::REASON,
-                message,
-            });
-        }
-    }
-
     /// Looks, plans and acts once; says when to come back at the latest.
     async fn round(&mut self) -> Result<OffsetDateTime, RuntimeError> {
         self.observe().await?;
@@ -287,17 +215,8 @@ impl Worker {
             self.verdict = self.refusal().await;
         }
         let deadline = plan::deadline(&self.pod, self.started_at);
-        if self.verdict.is_none()
-            && !plan::is_recorded_terminal(&self.pod)
-            && deadline.is_some_and(|deadline| deadline <= now)
-        {
-            let message =
-                "Pod was active on the node longer than the specified deadline".to_owned();
-            self.event(None, EventType::Normal, "DeadlineExceeded", message.clone());
-            self.verdict = Some(Verdict {
-                reason: "DeadlineExceeded",
-                message,
-            });
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            self.end_as_overdue();
         }
         if self.verdict.is_some() {
             return self.end_by_verdict().await;
@@ -329,15 +248,10 @@ impl Worker {
             .any(|a| matches!(a, Action::Start { .. } | Action::RunSandbox { .. }));
         let mut prepared = None;
         if starts || active {
-            match self.prepare().await {
-                Ok(ready) => {
-                    self.mount_failures = 0;
-                    prepared = Some(ready);
-                }
-                Err(text) => {
-                    self.event(None, EventType::Warning, "FailedMount", text);
-                    next = next.min(clock::now() + retry_pause(self.mount_failures));
-                    self.mount_failures = self.mount_failures.saturating_add(1);
+            match self.try_prepare().await {
+                Ok(ready) => prepared = Some(ready),
+                Err(pause) => {
+                    next = next.min(clock::now() + pause);
                     if starts {
                         // Nothing may start without its volumes; the rest of the plan can wait as well.
                         return Ok(next);
@@ -359,6 +273,46 @@ impl Worker {
         {
             return Ok(next.min(clock::now() + pause));
         }
+        self.act(plan.actions, prepared).await?;
+        // What a notification meanwhile has swallowed is seen in the next round, which comes at once.
+        Ok(clock::now())
+    }
+
+    /// The node ends a pod whose time is over, unless it has ended already.
+    fn end_as_overdue(&mut self) {
+        if self.verdict.is_some() || plan::is_recorded_terminal(&self.pod) {
+            return;
+        }
+        let message = "Pod was active on the node longer than the specified deadline".to_owned();
+        self.event(None, EventType::Normal, "DeadlineExceeded", message.clone());
+        self.verdict = Some(Verdict {
+            reason: "DeadlineExceeded",
+            message,
+        });
+    }
+
+    /// What containers need to start; or how long to leave it alone where it cannot be had.
+    async fn try_prepare(&mut self) -> Result<Prepared, Duration> {
+        match self.prepare().await {
+            Ok(ready) => {
+                self.mount_failures = 0;
+                Ok(ready)
+            }
+            Err(text) => {
+                self.event(None, EventType::Warning, "FailedMount", text);
+                let pause = retry_pause(self.mount_failures);
+                self.mount_failures = self.mount_failures.saturating_add(1);
+                Err(pause)
+            }
+        }
+    }
+
+    /// Executes actions until they are done or the pod has to go away.
+    async fn act(
+        &mut self,
+        actions: Vec<Action>,
+        prepared: Option<Prepared>,
+    ) -> Result<(), RuntimeError> {
         let desired = self.desired.clone();
         let may_be_preempted = !plan::is_recorded_terminal(&self.pod);
         let interrupted = async {
@@ -371,11 +325,9 @@ impl Worker {
             }
         };
         tokio::select! {
-            result = self.execute(plan.actions, prepared) => result?,
-            () = interrupted => {}
+            result = self.execute(actions, prepared) => result,
+            () = interrupted => Ok(()),
         }
-        // What the notification above has swallowed is seen in the next round, which comes at once.
-        Ok(clock::now())
     }
 
     /// Counts how long it took until all containers ran, once.
@@ -431,91 +383,6 @@ impl Worker {
         Ok(())
     }
 
-    /// Starts the probes that may run now and drops those whose container does not run any more.
-    fn update_probers(&mut self) {
-        let now = clock::now();
-        let ip = if self.pod.spec.host_network {
-            Some(self.agent.host_ip().to_owned())
-        } else {
-            self.observed
-                .sandbox()
-                .and_then(|sandbox| sandbox.ip.clone())
-        };
-        let mut wanted = BTreeMap::new();
-        for (_, container) in self.pod.all_containers() {
-            let Some(current) = self.observed.current(&container.name) else {
-                continue;
-            };
-            let State::Running { started_at } = current.state else {
-                continue;
-            };
-            let results = self.probes.get(&current.id).copied().unwrap_or_default();
-            for kind in Kind::ALL {
-                let gated = kind != Kind::Startup && !results.started(container);
-                let settled = match kind {
-                    Kind::Startup => results.startup.is_some(),
-                    Kind::Liveness => results.liveness == Some(false),
-                    Kind::Readiness => false,
-                };
-                if kind.of(container).is_some() && !gated && !settled && !self.agent.is_hollow() {
-                    wanted.insert(
-                        (current.id.clone(), kind),
-                        (container.clone(), now - started_at),
-                    );
-                } else if self.agent.is_hollow() && kind.of(container).is_some() {
-                    // Nothing listens in a simulated container: its probes succeed.
-                    self.probes
-                        .entry(current.id.clone())
-                        .or_default()
-                        .set(kind, true);
-                }
-            }
-        }
-        self.probers.retain(|key, _| wanted.contains_key(key));
-        for (key, (container, age)) in wanted {
-            let (runtime, reports) = (self.agent.runtime.clone(), self.reporter.clone());
-            let target = Target {
-                container_id: key.0.clone(),
-                ip: ip.clone().unwrap_or_default(),
-            };
-            let age = age.try_into().unwrap_or_default();
-            self.probers.entry(key.clone()).or_insert_with(|| {
-                Owned::spawn(
-                    Prober {
-                        runtime,
-                        kind: key.1,
-                        container,
-                        target,
-                        age,
-                        reports,
-                    }
-                    .run(),
-                )
-            });
-        }
-    }
-
-    fn accept(&mut self, report: Report) {
-        if let Some(text) = report.failure {
-            let role = self
-                .pod
-                .container(&report.container)
-                .map_or(Role::App, |(role, _)| role);
-            self.event(
-                Some((role, &report.container)),
-                EventType::Warning,
-                "Unhealthy",
-                text,
-            );
-        }
-        if let Some(result) = report.result {
-            self.probes
-                .entry(report.container_id)
-                .or_default()
-                .set(report.kind, result);
-        }
-    }
-
     /// Sleeps until something happens or the time has come.
     async fn wait(&mut self, until: OffsetDateTime) {
         let pause: Duration = (until - clock::now()).try_into().unwrap_or(Duration::ZERO);
@@ -538,200 +405,6 @@ impl Worker {
             }
         }
     }
-
-    /// Writes an event for every container that has come to wait for its back-off.
-    fn announce(&mut self, plan: &Plan) {
-        for name in plan.waiting.keys() {
-            let Some(id) = self
-                .observed
-                .latest(name)
-                .map(|container| container.id.clone())
-            else {
-                continue;
-            };
-            if self.announced.insert(id) {
-                let role = self.pod.container(name).map_or(Role::App, |(role, _)| role);
-                let text = format!(
-                    "Back-off restarting failed container {name} in pod {}",
-                    self.pod.display()
-                );
-                self.event(Some((role, name)), EventType::Warning, "BackOff", text);
-            }
-        }
-        let ids: BTreeSet<&String> = self
-            .observed
-            .all_containers()
-            .map(|container| &container.id)
-            .collect();
-        self.announced.retain(|id| ids.contains(id));
-    }
-
-    /// Sends the status when it differs from what is on record. False when the API did not take it.
-    pub(super) async fn publish(&mut self, plan: &Plan, over: bool) -> bool {
-        let mut waiting = self.waiting.clone();
-        waiting.extend(plan.waiting.clone());
-        let over = over || plan::is_recorded_terminal(&self.pod);
-        let in_force = match self.resize.progress {
-            Some(_) => resize::lagging(&self.pod, &self.observed, &self.resize_updates()),
-            None => Allocation::new(),
-        };
-        // One that is over is not resized any more.
-        let resize = match over {
-            true => Resize::default(),
-            false => self.resize.clone(),
-        };
-        let status = status::assemble(&Inputs {
-            pod: &self.pod,
-            observed: &self.observed,
-            resize: &resize,
-            in_force: &in_force,
-            probes: &self.probes,
-            waiting: &waiting,
-            messages: &self.messages,
-            verdict: self.verdict.as_ref(),
-            over,
-            scheme: self.agent.runtime.scheme(),
-            host_ip: self.agent.host_ip(),
-            started_at: self.started_at,
-            now: clock::now(),
-        });
-        let known = version(&self.desired.object());
-        let sent = self.last_status.as_ref() == Some(&status) && known <= self.last_version;
-        if sent || status::is_recorded(&self.pod, &status) {
-            return true;
-        }
-        let patch = status::patch(&self.pod, &status);
-        let (namespace, name) = (&self.pod.metadata.namespace, &self.pod.metadata.name);
-        match self
-            .agent
-            .client
-            .patch_status(&PODS, namespace, name, PatchType::Strategic, &patch)
-            .await
-        {
-            Ok(object) => {
-                self.last_version = version(&object);
-                self.last_status = Some(status);
-                if object.pointer("/metadata/uid").and_then(Value::as_str)
-                    == Some(&self.pod.metadata.uid)
-                {
-                    self.desired.keep(object);
-                    self.refresh();
-                }
-                true
-            }
-            Err(error) if error.is_invalid() => {
-                // Sending it again would not help, and a pod that is going away must not wait for it.
-                tracing::error!(pod = %self.pod.display(), error = %error.message, "the API refuses the pod's status");
-                self.last_status = Some(status);
-                true
-            }
-            // The pod is gone, or another one has its name: nobody wants this status.
-            Err(error) if error.is_not_found() || error.is_conflict() => true,
-            Err(error) => {
-                tracing::warn!(pod = %self.pod.display(), error = %error.message, "cannot store the pod's status");
-                false
-            }
-        }
-    }
-
-    async fn execute(
-        &mut self,
-        actions: Vec<Action>,
-        mut prepared: Option<Prepared>,
-    ) -> Result<(), RuntimeError> {
-        let (stops, others): (Vec<Action>, Vec<Action>) = actions
-            .into_iter()
-            .partition(|action| matches!(action, Action::Stop { .. }));
-        self.execute_stops(stops).await?;
-        for action in others {
-            match action {
-                Action::Stop { .. } => {}
-                Action::StopSandbox { id } => {
-                    self.agent.runtime.stop(&id, Duration::ZERO).await?;
-                }
-                Action::Remove { id } => self.agent.runtime.remove(&id).await?,
-                Action::RunSandbox { attempt } => return self.run_sandbox(attempt).await,
-                Action::Start {
-                    container,
-                    attempt,
-                    replaces,
-                } => {
-                    let Some(prepared) = &mut prepared else {
-                        return Ok(());
-                    };
-                    self.launch(&container, attempt, replaces, prepared).await?;
-                }
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) async fn execute_stops(&mut self, stops: Vec<Action>) -> Result<(), RuntimeError> {
-        let now = tokio::time::Instant::now();
-        let worker = &*self;
-        let futures = stops.into_iter().filter_map(|action| match action {
-            Action::Stop {
-                id,
-                container,
-                reason,
-            } => {
-                let deadline = now + worker.grace(&container, reason);
-                Some(async move {
-                    worker
-                        .stop_container(&id, &container, reason, deadline)
-                        .await
-                })
-            }
-            _ => None,
-        });
-        let stopped = futures::future::try_join_all(futures).await?;
-        self.pre_stopped.extend(stopped.into_iter().flatten());
-        Ok(())
-    }
-
-    /// Whether the claims on devices let the pod begin; else when to look again. A node may not watch claims.
-    async fn look_at_claims(&mut self) -> Result<(), Duration> {
-        let drivers = match self.agent.is_hollow() {
-            true => Drivers::Pretended,
-            false => Drivers::Missing,
-        };
-        match devices::look(&self.agent.client, &self.pod, drivers).await {
-            Ok(()) => {
-                self.claim_failures = 0;
-                Ok(())
-            }
-            Err(text) => {
-                self.event(None, EventType::Warning, devices::REASON, text);
-                let pause = retry_pause(self.claim_failures).min(CLAIMS_RETRY_MAX);
-                self.claim_failures = self.claim_failures.saturating_add(1);
-                Err(pause)
-            }
-        }
-    }
-
-    async fn run_sandbox(&mut self, attempt: u32) -> Result<(), RuntimeError> {
-        if attempt > 0 {
-            let text = "Pod sandbox changed, it will be killed and re-created.".to_owned();
-            self.event(None, EventType::Normal, "SandboxChanged", text);
-        }
-        let hostname = etc::hostname(&self.pod, self.agent.cluster_domain());
-        let spec = container::sandbox(&self.pod, attempt, hostname);
-        match self.agent.runtime.run_sandbox(&spec).await {
-            Ok(_) => {
-                self.sandbox_failures = 0;
-                Ok(())
-            }
-            Err(RuntimeError::Unavailable(text)) => Err(RuntimeError::Unavailable(text)),
-            Err(error) => {
-                let text = format!("Failed to create pod sandbox: {error}");
-                self.event(None, EventType::Warning, "FailedCreatePodSandBox", text);
-                let pause = retry_pause(self.sandbox_failures);
-                self.sandbox_failures = self.sandbox_failures.saturating_add(1);
-                tokio::time::sleep(pause).await;
-                Ok(())
-            }
-        }
-    }
 }
 
 /// The pause after so many failures in a row, doubling.
@@ -739,37 +412,6 @@ fn retry_pause(failures: u32) -> Duration {
     RETRY
         .saturating_mul(2_u32.saturating_pow(failures))
         .min(RETRY_MAX)
-}
-
-/// Probe results of containers that an earlier agent has started, so that taking them over changes nothing.
-fn recorded_probes(status: &Value) -> BTreeMap<String, Results> {
-    let lists = [
-        "containerStatuses",
-        "initContainerStatuses",
-        "ephemeralContainerStatuses",
-    ];
-    let all = lists
-        .iter()
-        .filter_map(|list| status.get(list)?.as_array())
-        .flatten();
-    all.filter_map(|container| {
-        let (_, id) = container.get("containerID")?.as_str()?.split_once("://")?;
-        let yes = |field: &str| {
-            container
-                .get(field)
-                .and_then(Value::as_bool)
-                .filter(|yes| *yes)
-        };
-        let results = Results {
-            startup: yes("started"),
-            readiness: yes("ready"),
-            liveness: None,
-        };
-        container
-            .pointer("/state/running")
-            .map(|_| (id.to_owned(), results))
-    })
-    .collect()
 }
 
 #[cfg(test)]

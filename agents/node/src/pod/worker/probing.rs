@@ -1,0 +1,132 @@
+//! The probes of a pod: which run, and what they have found.
+
+use std::collections::BTreeMap;
+
+use agent_runtime::EventType;
+use serde_json::Value;
+
+use super::Worker;
+use crate::clock;
+use crate::pod::handler::Target;
+use crate::pod::probe::{Kind, Prober, Report, Results};
+use crate::runtime::State;
+use crate::source::Owned;
+use crate::spec::Role;
+
+impl Worker {
+    /// Starts the probes that may run now and drops those whose container does not run any more.
+    pub(super) fn update_probers(&mut self) {
+        let now = clock::now();
+        let ip = if self.pod.spec.host_network {
+            Some(self.agent.host_ip().to_owned())
+        } else {
+            self.observed
+                .sandbox()
+                .and_then(|sandbox| sandbox.ip.clone())
+        };
+        let mut wanted = BTreeMap::new();
+        for (_, container) in self.pod.all_containers() {
+            let Some(current) = self.observed.current(&container.name) else {
+                continue;
+            };
+            let State::Running { started_at } = current.state else {
+                continue;
+            };
+            let results = self.probes.get(&current.id).copied().unwrap_or_default();
+            for kind in Kind::ALL {
+                let gated = kind != Kind::Startup && !results.started(container);
+                let settled = match kind {
+                    Kind::Startup => results.startup.is_some(),
+                    Kind::Liveness => results.liveness == Some(false),
+                    Kind::Readiness => false,
+                };
+                if kind.of(container).is_some() && !gated && !settled && !self.agent.is_hollow() {
+                    wanted.insert(
+                        (current.id.clone(), kind),
+                        (container.clone(), now - started_at),
+                    );
+                } else if self.agent.is_hollow() && kind.of(container).is_some() {
+                    // Nothing listens in a simulated container: its probes succeed.
+                    self.probes
+                        .entry(current.id.clone())
+                        .or_default()
+                        .set(kind, true);
+                }
+            }
+        }
+        self.probers.retain(|key, _| wanted.contains_key(key));
+        for (key, (container, age)) in wanted {
+            let (runtime, reports) = (self.agent.runtime.clone(), self.reporter.clone());
+            let target = Target {
+                container_id: key.0.clone(),
+                ip: ip.clone().unwrap_or_default(),
+            };
+            let age = age.try_into().unwrap_or_default();
+            self.probers.entry(key.clone()).or_insert_with(|| {
+                Owned::spawn(
+                    Prober {
+                        runtime,
+                        kind: key.1,
+                        container,
+                        target,
+                        age,
+                        reports,
+                    }
+                    .run(),
+                )
+            });
+        }
+    }
+
+    pub(super) fn accept(&mut self, report: Report) {
+        if let Some(text) = report.failure {
+            let role = self
+                .pod
+                .container(&report.container)
+                .map_or(Role::App, |(role, _)| role);
+            self.event(
+                Some((role, &report.container)),
+                EventType::Warning,
+                "Unhealthy",
+                text,
+            );
+        }
+        if let Some(result) = report.result {
+            self.probes
+                .entry(report.container_id)
+                .or_default()
+                .set(report.kind, result);
+        }
+    }
+}
+
+/// Probe results of containers that an earlier agent has started, so that taking them over changes nothing.
+pub(super) fn recorded_probes(status: &Value) -> BTreeMap<String, Results> {
+    let lists = [
+        "containerStatuses",
+        "initContainerStatuses",
+        "ephemeralContainerStatuses",
+    ];
+    let all = lists
+        .iter()
+        .filter_map(|list| status.get(list)?.as_array())
+        .flatten();
+    all.filter_map(|container| {
+        let (_, id) = container.get("containerID")?.as_str()?.split_once("://")?;
+        let yes = |field: &str| {
+            container
+                .get(field)
+                .and_then(Value::as_bool)
+                .filter(|yes| *yes)
+        };
+        let results = Results {
+            startup: yes("started"),
+            readiness: yes("ready"),
+            liveness: None,
+        };
+        container
+            .pointer("/state/running")
+            .map(|_| (id.to_owned(), results))
+    })
+    .collect()
+}
