@@ -6,6 +6,11 @@
 //! Every channel through which a user could mistake it for the real thing says that it is simulated.
 //! Architecture invariant: no process, no network, no file system.
 
+mod image;
+mod program;
+mod session;
+mod simulated;
+
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
@@ -13,30 +18,32 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
 use serde_json::Value;
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
+pub(crate) use self::image::{is_missing, not_found};
+use self::program::Program;
+pub(crate) use self::program::program;
+pub(crate) use self::session::pretend;
+use self::session::{HollowControl, shown};
+pub(crate) use self::simulated::seconds;
+use self::simulated::{Run, Simulated};
 use crate::source::Owned;
 use crate::stats::Used;
 use crate::stats::load::Load;
 
 use super::{
-    ContainerSpec, ExecRequest, Exit, Identity, Image, Limits, LogChunk, LogRequest, Observed,
-    Output, RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SANDBOX,
-    SandboxSpec, Session, SessionControl, State,
+    ContainerSpec, ExecRequest, Identity, Image, Limits, LogChunk, LogRequest, Observed,
+    RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SANDBOX, SandboxSpec,
+    Session, State,
 };
 
 /// Bound of the event channel: hints that overflow are made good by the periodic look.
 const EVENTS_MAX: usize = 1024;
-/// Output that a simulated container may produce.
-const LOG_LINES_MAX: usize = 1000;
-
 pub(crate) const NOTICE: &str =
     "kontiki: this container is simulated by a hollow node; nothing is running";
 
@@ -80,54 +87,6 @@ struct World {
     containers: BTreeMap<String, Simulated>,
     images: BTreeMap<String, Image>,
     sandboxes_made: u32,
-}
-
-struct Simulated {
-    identity: Identity,
-    labels: BTreeMap<String, String>,
-    image: String,
-    created_at: OffsetDateTime,
-    ip: Option<String>,
-    program: Program,
-    limits: Option<Limits>,
-    run: Option<Run>,
-    /// Tells the pod's task when the program ends by itself.
-    _timer: Option<Owned>,
-}
-
-struct Run {
-    started_at: OffsetDateTime,
-    /// Processor time that it pretends to have used, and until when that is counted.
-    spent: (u64, OffsetDateTime),
-    /// Set by `stop`.
-    stopped: Option<(OffsetDateTime, i64)>,
-}
-
-impl Run {
-    fn from(now: OffsetDateTime) -> Run {
-        Run {
-            started_at: now,
-            spent: (0, now),
-            stopped: None,
-        }
-    }
-
-    /// Counts on under this load, and gives what was used.
-    fn spend(&mut self, load: &Load, now: OffsetDateTime) -> u64 {
-        let (spent, until) = self.spent;
-        if let Ok(time) = Duration::try_from(now - until) {
-            self.spent = (spent.saturating_add(load.spent(time)), now);
-        }
-        self.spent.0
-    }
-}
-
-/// What a simulated container does.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Program {
-    pub(crate) lines: Vec<(Duration, String)>,
-    /// When it ends by itself and with which code.
-    pub(crate) end: Option<(Duration, i64)>,
 }
 
 impl HollowRuntime {
@@ -175,128 +134,6 @@ fn hash(value: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
-}
-
-pub(crate) fn seconds(duration: Duration) -> time::Duration {
-    time::Duration::try_from(duration).unwrap_or(time::Duration::MAX)
-}
-
-impl Simulated {
-    fn state(&self, now: OffsetDateTime) -> State {
-        let Some(run) = &self.run else {
-            return State::Created;
-        };
-        let exited = |code: i64, finished_at: OffsetDateTime| {
-            State::Exited(Exit {
-                code,
-                oom_killed: false,
-                start_error: None,
-                started_at: Some(run.started_at),
-                finished_at,
-            })
-        };
-        let natural = self
-            .program
-            .end
-            .map(|(after, code)| (run.started_at + seconds(after), code));
-        match (natural, run.stopped) {
-            (Some((at, code)), None) if at <= now => exited(code, at),
-            (Some((at, code)), Some((stopped_at, _))) if at <= stopped_at => exited(code, at),
-            (_, Some((at, code))) => exited(code, at),
-            _ => State::Running {
-                started_at: run.started_at,
-            },
-        }
-    }
-
-    fn log(&self, now: OffsetDateTime) -> Vec<LogChunk> {
-        let Some(run) = &self.run else {
-            return Vec::new();
-        };
-        let end = match self.state(now) {
-            State::Exited(exit) => exit.finished_at,
-            _ => now,
-        };
-        let notice = (Duration::ZERO, NOTICE.to_owned());
-        let lines = std::iter::once(&notice).chain(&self.program.lines);
-        lines
-            .map(|(after, line)| (run.started_at + seconds(*after), line))
-            .filter(|(at, _)| *at <= end)
-            .map(|(at, line)| LogChunk {
-                output: Output::Stdout(Bytes::from(format!("{line}\n"))),
-                timestamp: at.format(&Rfc3339).unwrap_or_default(),
-            })
-            .collect()
-    }
-}
-
-/// Whether an image cannot be pulled, which its name says: so tests ask for a container that does not begin.
-pub(crate) fn is_missing(image: &str) -> bool {
-    let (registry, path) = image.split_once('/').unwrap_or(("", image));
-    let tag = path.rsplit_once(':').map_or("", |(_, tag)| tag);
-    let words = ["nonexistent", "non-existent", "doesnt-exist"];
-    registry.starts_with("invalid.") || tag == "404" || words.iter().any(|word| path.contains(word))
-}
-
-/// What a registry says of such an image.
-pub(crate) fn not_found(image: &str) -> String {
-    format!("{image}: not found")
-}
-
-/// Reads a command line as far as it can be simulated.
-pub(crate) fn program(command: &[String], args: &[String]) -> Program {
-    let words: Vec<&str> = command.iter().chain(args).map(String::as_str).collect();
-    let script = match words.as_slice() {
-        [shell, flag, script, ..]
-            if shell.ends_with("sh") && flag.starts_with('-') && flag.contains('c') =>
-        {
-            (*script).to_owned()
-        }
-        words => words.join(" "),
-    };
-    let mut program = Program::default();
-    let mut at = Duration::ZERO;
-    let mut code = 0;
-    if script.trim().is_empty() {
-        return program;
-    }
-    for statement in script
-        .split([';', '\n'])
-        .flat_map(|part| part.split("&&"))
-        .map(str::trim)
-    {
-        let (verb, argument) = statement.split_once(' ').unwrap_or((statement, ""));
-        match verb.rsplit('/').next().unwrap_or(verb) {
-            "" | ":" | "true" => code = 0,
-            "false" => code = 1,
-            "echo" => {
-                if program.lines.len() < LOG_LINES_MAX {
-                    program
-                        .lines
-                        .push((at, argument.trim_matches(['"', '\'']).to_owned()));
-                }
-                code = 0;
-            }
-            "sleep" => match argument
-                .trim()
-                .parse::<f64>()
-                .map(Duration::try_from_secs_f64)
-            {
-                Ok(Ok(pause)) => {
-                    at = at.saturating_add(pause);
-                    code = 0;
-                }
-                _ => return program,
-            },
-            "exit" => {
-                program.end = Some((at, argument.trim().parse().unwrap_or(0)));
-                return program;
-            }
-            _ => return program,
-        }
-    }
-    program.end = Some((at, code));
-    program
 }
 
 #[async_trait]
@@ -614,57 +451,6 @@ impl Runtime for HollowRuntime {
     }
 }
 
-/// A session in which a command is simulated, and says so.
-pub(crate) fn pretend(request: &ExecRequest) -> Session {
-    let simulated = program(&request.command, &[]);
-    // A terminal goes down and back.
-    let end = if request.tty { "\r\n" } else { "\n" };
-    let mut output = vec![Output::Stderr(Bytes::from(format!("{NOTICE}{end}")))];
-    let lines = simulated.lines.iter();
-    output.extend(lines.map(|(_, line)| Output::Stdout(Bytes::from(format!("{line}{end}")))));
-    let output: Vec<Result<Output>> = output
-        .into_iter()
-        .filter_map(|output| shown(output, request))
-        .map(Ok)
-        .collect();
-    let (pause, code) = simulated.end.unwrap_or((Duration::ZERO, 0));
-    let ended =
-        stream::once(tokio::time::sleep(pause)).filter_map(|()| futures::future::ready(None));
-    Session {
-        output: Box::pin(stream::iter(output).chain(ended)),
-        input: Box::pin(tokio::io::sink()),
-        control: Box::new(HollowControl { code }),
-    }
-}
-
-/// What a client sees of an output: only streams that it asked for, and on a terminal all in one.
-fn shown(output: Output, request: &ExecRequest) -> Option<Output> {
-    match output {
-        Output::Stderr(bytes) if request.tty => request.stdout.then_some(Output::Stdout(bytes)),
-        Output::Stderr(bytes) => request.stderr.then_some(Output::Stderr(bytes)),
-        Output::Stdout(bytes) => request.stdout.then_some(Output::Stdout(bytes)),
-    }
-}
-
-struct HollowControl {
-    code: i64,
-}
-
-#[async_trait]
-impl SessionControl for HollowControl {
-    async fn resize(&self, _width: u16, _height: u16) -> Result<()> {
-        Ok(())
-    }
-
-    async fn exit_code(&self) -> Result<i64> {
-        Ok(self.code)
-    }
-
-    async fn kill(&self) -> Result<()> {
-        Ok(())
-    }
-}
-
 fn missing(id: &str) -> RuntimeError {
     RuntimeError::NotFound(format!("No such container: {id}"))
 }
@@ -683,180 +469,4 @@ pub(crate) fn identifier(node: &str, identity: &Identity) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_image_that_says_that_it_does_not_exist_cannot_be_pulled() {
-        for image in [
-            "webserver:404",
-            "foo:non-existent",
-            "gcr.io/google_samples/gb-redisslave:nonexistent",
-            "localhost/some-image-that-doesnt-exist",
-            "invalid.registry.k8s.io/invalid/alpine:3.1",
-        ] {
-            assert!(is_missing(image), "{image}");
-        }
-        for image in [
-            "nginx",
-            "nginx:1.404",
-            "registry.k8s.io:443/pause:3.10",
-            "a/404",
-        ] {
-            assert!(!is_missing(image), "{image}");
-        }
-    }
-
-    fn spec(command: &[&str]) -> ContainerSpec {
-        ContainerSpec {
-            command: command.iter().map(|word| (*word).to_owned()).collect(),
-            ..ContainerSpec::default()
-        }
-    }
-
-    #[test]
-    fn commands_are_simulated_as_far_as_they_are_understood() {
-        let second = Duration::from_secs(1);
-        type Case<'a> = (&'a [&'a str], Option<(Duration, i64)>);
-        let cases: &[Case<'_>] = &[
-            (&[], None),
-            (&["nginx"], None),
-            (&["sleep", "1"], Some((second, 0))),
-            (&["/bin/false"], Some((Duration::ZERO, 1))),
-            (&["sh", "-c", "echo hi; sleep 1; exit 3"], Some((second, 3))),
-            (&["sh", "-c", "sleep 1 && serve"], None),
-            (&["sleep", "infinity"], None),
-            (&["sleep", "-1"], None),
-        ];
-        for (command, end) in cases {
-            assert_eq!(
-                program(&spec(command).command, &[]).end,
-                *end,
-                "{command:?}"
-            );
-        }
-        assert_eq!(
-            program(&spec(&["sh", "-c", "echo 'hi'"]).command, &[]).lines,
-            [(Duration::ZERO, "hi".to_owned())]
-        );
-    }
-
-    #[tokio::test]
-    async fn a_client_gets_the_streams_that_it_asked_for() {
-        let output = async |tty: bool, stdout: bool, stderr: bool| {
-            let request = ExecRequest {
-                command: vec!["echo".to_owned(), "hi".to_owned()],
-                stdin: false,
-                stdout,
-                stderr,
-                tty,
-            };
-            let output: Vec<_> = pretend(&request).output.collect().await;
-            output
-                .into_iter()
-                .map(|output| match output.unwrap() {
-                    Output::Stdout(bytes) => (1, bytes),
-                    Output::Stderr(bytes) => (2, bytes),
-                })
-                .collect::<Vec<_>>()
-        };
-        let notice = |end: &str| Bytes::from(format!("{NOTICE}{end}"));
-        let hi = Bytes::from("hi\n");
-        assert_eq!(
-            output(false, true, true).await,
-            [(2, notice("\n")), (1, hi.clone())]
-        );
-        assert_eq!(output(false, true, false).await, [(1, hi)]);
-        assert_eq!(output(false, false, true).await, [(2, notice("\n"))]);
-        let hi = Bytes::from("hi\r\n");
-        assert_eq!(
-            output(true, true, false).await,
-            [(1, notice("\r\n")), (1, hi)]
-        );
-    }
-
-    fn identity(container: &str) -> Identity {
-        Identity {
-            pod_name: "p".into(),
-            pod_namespace: "d".into(),
-            pod_uid: "u".into(),
-            container: container.into(),
-            attempt: 0,
-        }
-    }
-
-    async fn run_sandbox(runtime: &HollowRuntime) -> String {
-        let sandbox = SandboxSpec {
-            identity: identity(super::super::SANDBOX),
-            hostname: "p".into(),
-            host_network: false,
-            host_ipc: false,
-            host_pid: false,
-            sysctls: BTreeMap::new(),
-            ports: Vec::new(),
-        };
-        runtime.run_sandbox(&sandbox).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_container_goes_on_for_a_moment_when_it_is_told_to_stop() {
-        let config = HollowConfig {
-            stop_delay: Duration::from_millis(20),
-            ..HollowConfig::default()
-        };
-        let runtime = HollowRuntime::new(config, "n");
-        let sandbox = run_sandbox(&runtime).await;
-        let id = runtime
-            .create(&sandbox, &identity("c"), &spec(&["serve"]))
-            .await
-            .unwrap();
-        runtime.start(&id).await.unwrap();
-        let exit = async || {
-            let all = runtime.list(Some("u")).await.unwrap();
-            let found = all.iter().find(|container| container.id == id);
-            found.unwrap().exit().map(|exit| exit.code)
-        };
-        let stopping = runtime.stop(&id, Duration::from_secs(30));
-        let mut stopping = std::pin::pin!(stopping);
-        assert!(futures::poll!(stopping.as_mut()).is_pending());
-        assert_eq!(exit().await, None, "it is still there for who looks");
-        stopping.await.unwrap();
-        assert_eq!(exit().await, Some(143));
-        // The sandbox gets no time, and takes none.
-        let mut stopping = std::pin::pin!(runtime.stop(&sandbox, Duration::ZERO));
-        assert!(futures::poll!(stopping.as_mut()).is_ready());
-    }
-
-    #[tokio::test]
-    async fn a_container_runs_ends_and_says_that_it_is_simulated() {
-        let runtime = HollowRuntime::new(HollowConfig::default(), "n");
-        let mut events = runtime.events();
-        let sandbox = run_sandbox(&runtime).await;
-        let id = runtime
-            .create(
-                &sandbox,
-                &identity("c"),
-                &spec(&["sh", "-c", "echo hello; exit 7"]),
-            )
-            .await
-            .unwrap();
-        runtime.start(&id).await.unwrap();
-        assert_eq!(events.next().await.unwrap().pod_uid, "u");
-        let listed = runtime.list(Some("u")).await.unwrap();
-        assert_eq!(listed.len(), 2);
-        let container = listed.iter().find(|container| container.id == id).unwrap();
-        assert_eq!(container.exit().unwrap().code, 7);
-        let request = LogRequest {
-            stdout: true,
-            ..LogRequest::default()
-        };
-        let lines: Vec<_> = runtime.logs(&id, &request).collect().await;
-        assert_eq!(lines.len(), 2);
-        assert_eq!(
-            lines[0].as_ref().unwrap().output,
-            Output::Stdout(format!("{NOTICE}\n").into())
-        );
-        runtime.remove(&sandbox).await.unwrap();
-        assert_eq!(runtime.list(None).await.unwrap().len(), 1);
-    }
-}
+mod tests;
