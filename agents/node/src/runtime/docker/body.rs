@@ -3,22 +3,88 @@
 use std::collections::HashMap;
 
 use bollard::models::{
-    ContainerUpdateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy, RestartPolicyNameEnum,
+    ContainerCreateBody, ContainerUpdateBody, HealthConfig, HostConfig, HostConfigLogConfig, Mount,
+    MountBindOptions, MountBindOptionsPropagationEnum, MountType, PortBinding, RestartPolicy,
+    RestartPolicyNameEnum,
 };
 
-use crate::runtime::{ContainerSpec, Limits, SandboxSpec};
+use crate::runtime::{ContainerSpec, Limits, SandboxSpec, pause};
 
-pub(super) fn no_restart() -> RestartPolicy {
+pub(super) fn sandbox_body(
+    spec: &SandboxSpec,
+    labels: HashMap<String, String>,
+    oom_score_adj_min: i64,
+) -> ContainerCreateBody {
+    let (exposed, bindings) = port_bindings(spec);
+    let host = |on: bool| on.then(|| "host".to_owned());
+    let host_config = HostConfig {
+        network_mode: Some(host(spec.host_network).unwrap_or_else(|| "bridge".to_owned())),
+        ipc_mode: Some(host(spec.host_ipc).unwrap_or_else(|| "shareable".to_owned())),
+        pid_mode: host(spec.host_pid),
+        port_bindings: Some(bindings),
+        oom_score_adj: Some(oom_score_adj_min.max(-998)),
+        cpu_shares: Some(2),
+        security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
+        sysctls: Some(spec.sysctls.clone().into_iter().collect()),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("none".to_owned()),
+            config: None,
+        }),
+        restart_policy: Some(no_restart()),
+        ..HostConfig::default()
+    };
+    ContainerCreateBody {
+        image: Some(pause::IMAGE.to_owned()),
+        entrypoint: Some(vec![pause::PROGRAM.to_owned()]),
+        // Docker refuses a hostname in the host's network namespace: the pod has the node's.
+        hostname: (!spec.host_network).then(|| spec.hostname.clone()),
+        labels: Some(labels),
+        exposed_ports: Some(exposed),
+        host_config: Some(host_config),
+        ..ContainerCreateBody::default()
+    }
+}
+
+pub(super) fn container_body(
+    sandbox: &str,
+    spec: &ContainerSpec,
+    labels: HashMap<String, String>,
+    oom_score_adj_min: i64,
+) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        entrypoint: (!spec.command.is_empty()).then(|| spec.command.clone()),
+        cmd: (!spec.args.is_empty()).then(|| spec.args.clone()),
+        env: Some(
+            spec.env
+                .iter()
+                .map(|(name, value)| format!("{name}={value}"))
+                .collect(),
+        ),
+        working_dir: (!spec.working_dir.is_empty()).then(|| spec.working_dir.clone()),
+        user: (!spec.user.is_empty()).then(|| spec.user.clone()),
+        labels: Some(labels),
+        open_stdin: Some(spec.stdin),
+        stdin_once: Some(spec.stdin_once),
+        tty: Some(spec.tty),
+        stop_signal: spec.stop_signal.clone(),
+        healthcheck: Some(HealthConfig {
+            test: Some(vec!["NONE".to_owned()]),
+            ..HealthConfig::default()
+        }),
+        host_config: Some(container_host_config(sandbox, spec, oom_score_adj_min)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn no_restart() -> RestartPolicy {
     RestartPolicy {
         name: Some(RestartPolicyNameEnum::NO),
         maximum_retry_count: None,
     }
 }
 
-pub(super) fn port_bindings(
-    spec: &SandboxSpec,
-) -> (Vec<String>, HashMap<String, Option<Vec<PortBinding>>>) {
+fn port_bindings(spec: &SandboxSpec) -> (Vec<String>, HashMap<String, Option<Vec<PortBinding>>>) {
     let mut bindings: HashMap<String, Option<Vec<PortBinding>>> = HashMap::new();
     if !spec.host_network {
         for port in &spec.ports {
@@ -37,7 +103,7 @@ pub(super) fn port_bindings(
     (bindings.keys().cloned().collect(), bindings)
 }
 
-pub(super) fn container_host_config(
+fn container_host_config(
     sandbox: &str,
     spec: &ContainerSpec,
     oom_score_adj_min: i64,

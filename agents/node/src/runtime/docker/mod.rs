@@ -6,6 +6,7 @@
 
 mod answer;
 mod body;
+mod images;
 mod process;
 mod session;
 mod usage;
@@ -18,26 +19,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::Docker;
-use bollard::auth::DockerCredentials;
-use bollard::exec::{CreateExecOptions, StartExecOptions, StartExecResults};
-use bollard::models::{
-    ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig, HostConfigLogConfig,
-};
+use bollard::models::{ContainerCreateBody, ContainerInspectResponse};
 use bollard::query_parameters as query;
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use serde_json::Value;
 use tokio::net::TcpStream;
 
-use self::answer::{failure, image_reference, log_chunk, observed, outputs, status_of};
-use self::body::{container_host_config, container_update, no_restart, port_bindings};
-use self::session::{AttachControl, ExecControl};
+use self::answer::{failure, log_chunk, observed, status_of};
+use self::body::{container_body, container_update, sandbox_body};
 use self::usage::Watched;
 use super::netns::{self, Namespace};
 use super::{
     ContainerSpec, ExecRequest, Identity, Image, Limits, LogChunk, LogRequest, Observed,
     RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SandboxSpec, Session,
-    pause,
 };
 use crate::stats::Used;
 
@@ -49,7 +44,6 @@ const LABEL_ATTEMPT: &str = "io.kontiki.attempt";
 const LABEL_OWNER: &str = "io.kontiki.owner";
 
 const REQUEST_TIMEOUT_S: u64 = 60;
-const PULL_TIMEOUT: Duration = Duration::from_secs(30 * 60);
 /// Inspections in flight during a list.
 const INSPECTIONS_MAX: usize = 8;
 
@@ -165,35 +159,6 @@ impl DockerRuntime {
         }
     }
 
-    async fn ensure_pause_image(&self) -> Result<()> {
-        let _one_at_a_time = self.importing.lock().await;
-        match self.docker().await?.inspect_image(pause::IMAGE).await {
-            Ok(_) => return Ok(()),
-            Err(error) if status_of(&error) == Some(404) => {}
-            Err(error) => return Err(failure(error)),
-        }
-        let architecture = std::env::consts::ARCH;
-        let archive = pause::archive(architecture).ok_or_else(|| {
-            RuntimeError::Refused(format!("no pause program for architecture {architecture}"))
-        })?;
-        let (repository, tag) = pause::IMAGE
-            .split_once(':')
-            .unwrap_or((pause::IMAGE, "latest"));
-        let options = query::CreateImageOptionsBuilder::new()
-            .from_src("-")
-            .repo(repository)
-            .tag(tag)
-            .build();
-        let import = self.docker().await?.create_image(
-            Some(options),
-            Some(bollard::body_full(archive.into())),
-            None,
-        );
-        import.try_collect::<Vec<_>>().await.map_err(failure)?;
-        tracing::info!(image = pause::IMAGE, "imported the pause image");
-        Ok(())
-    }
-
     async fn observe(&self, id: &str) -> Result<Option<Observed>> {
         match self.docker().await?.inspect_container(id, None).await {
             Ok(details) => self.observed(details).await,
@@ -211,29 +176,6 @@ impl DockerRuntime {
             observed.image_id = self.status_image_id(&image).await?;
         }
         Ok(Some(observed))
-    }
-
-    async fn status_image_id(&self, id: &str) -> Result<String> {
-        let known = |cache: &Mutex<BTreeMap<String, String>>| {
-            cache
-                .lock()
-                .expect("no panic while locked")
-                .get(id)
-                .cloned()
-        };
-        if let Some(reference) = known(&self.image_ids) {
-            return Ok(reference);
-        }
-        let reference = match self.docker().await?.inspect_image(id).await {
-            Ok(details) => image_reference(id, details.repo_digests.as_deref().unwrap_or_default()),
-            Err(error) if status_of(&error) == Some(404) => image_reference(id, &[]),
-            Err(error) => return Err(failure(error)),
-        };
-        self.image_ids
-            .lock()
-            .expect("no panic while locked")
-            .insert(id.to_owned(), reference.clone());
-        Ok(reference)
     }
 }
 
@@ -309,34 +251,8 @@ impl Runtime for DockerRuntime {
 
     async fn run_sandbox(&self, spec: &SandboxSpec) -> Result<String> {
         self.ensure_pause_image().await?;
-        let (exposed, bindings) = port_bindings(spec);
-        let host = |on: bool| on.then(|| "host".to_owned());
-        let host_config = HostConfig {
-            network_mode: Some(host(spec.host_network).unwrap_or_else(|| "bridge".to_owned())),
-            ipc_mode: Some(host(spec.host_ipc).unwrap_or_else(|| "shareable".to_owned())),
-            pid_mode: host(spec.host_pid),
-            port_bindings: Some(bindings),
-            oom_score_adj: Some(self.oom_score_adj_min.max(-998)),
-            cpu_shares: Some(2),
-            security_opt: Some(vec!["seccomp=unconfined".to_owned()]),
-            sysctls: Some(spec.sysctls.clone().into_iter().collect()),
-            log_config: Some(HostConfigLogConfig {
-                typ: Some("none".to_owned()),
-                config: None,
-            }),
-            restart_policy: Some(no_restart()),
-            ..HostConfig::default()
-        };
-        let body = ContainerCreateBody {
-            image: Some(pause::IMAGE.to_owned()),
-            entrypoint: Some(vec![pause::PROGRAM.to_owned()]),
-            // Docker refuses a hostname in the host's network namespace: the pod has the node's.
-            hostname: (!spec.host_network).then(|| spec.hostname.clone()),
-            labels: Some(self.labels(&spec.identity)),
-            exposed_ports: Some(exposed),
-            host_config: Some(host_config),
-            ..ContainerCreateBody::default()
-        };
+        let labels = self.labels(&spec.identity);
+        let body = sandbox_body(spec, labels, self.oom_score_adj_min);
         let id = self
             .create_replacing(&Self::container_name(&spec.identity), body)
             .await?;
@@ -358,30 +274,7 @@ impl Runtime for DockerRuntime {
     ) -> Result<String> {
         let mut labels = self.labels(identity);
         labels.extend(spec.labels.clone());
-        let body = ContainerCreateBody {
-            image: Some(spec.image.clone()),
-            entrypoint: (!spec.command.is_empty()).then(|| spec.command.clone()),
-            cmd: (!spec.args.is_empty()).then(|| spec.args.clone()),
-            env: Some(
-                spec.env
-                    .iter()
-                    .map(|(name, value)| format!("{name}={value}"))
-                    .collect(),
-            ),
-            working_dir: (!spec.working_dir.is_empty()).then(|| spec.working_dir.clone()),
-            user: (!spec.user.is_empty()).then(|| spec.user.clone()),
-            labels: Some(labels),
-            open_stdin: Some(spec.stdin),
-            stdin_once: Some(spec.stdin_once),
-            tty: Some(spec.tty),
-            stop_signal: spec.stop_signal.clone(),
-            healthcheck: Some(HealthConfig {
-                test: Some(vec!["NONE".to_owned()]),
-                ..HealthConfig::default()
-            }),
-            host_config: Some(container_host_config(sandbox, spec, self.oom_score_adj_min)),
-            ..ContainerCreateBody::default()
-        };
+        let body = container_body(sandbox, spec, labels, self.oom_score_adj_min);
         self.create_replacing(&Self::container_name(identity), body)
             .await
     }
@@ -432,68 +325,11 @@ impl Runtime for DockerRuntime {
     }
 
     async fn exec(&self, id: &str, request: &ExecRequest) -> Result<Session> {
-        let options = CreateExecOptions {
-            attach_stdin: Some(request.stdin),
-            attach_stdout: Some(request.stdout),
-            attach_stderr: Some(request.stderr && !request.tty),
-            tty: Some(request.tty),
-            cmd: Some(request.command.clone()),
-            ..CreateExecOptions::default()
-        };
-        let exec = self
-            .docker()
-            .await?
-            .create_exec(id, options)
-            .await
-            .map_err(failure)?
-            .id;
-        let start = StartExecOptions {
-            detach: false,
-            tty: request.tty,
-            output_capacity: Some(32 * 1024),
-        };
-        match self
-            .docker()
-            .await?
-            .start_exec(&exec, Some(start))
-            .await
-            .map_err(failure)?
-        {
-            StartExecResults::Attached { output, input } => Ok(Session {
-                output: outputs(output),
-                input,
-                control: Box::new(ExecControl {
-                    docker: self.docker().await?.clone(),
-                    exec,
-                }),
-            }),
-            StartExecResults::Detached => {
-                Err(RuntimeError::Refused("exec was not attached".to_owned()))
-            }
-        }
+        self.open_exec(id, request).await
     }
 
     async fn attach(&self, id: &str, request: &ExecRequest) -> Result<Session> {
-        let options = query::AttachContainerOptionsBuilder::new()
-            .stream(true)
-            .stdin(request.stdin)
-            .stdout(request.stdout)
-            .stderr(request.stderr)
-            .build();
-        let attached = self
-            .docker()
-            .await?
-            .attach_container(id, Some(options))
-            .await
-            .map_err(failure)?;
-        Ok(Session {
-            output: outputs(attached.output),
-            input: attached.input,
-            control: Box::new(AttachControl {
-                docker: self.docker().await?.clone(),
-                container: id.to_owned(),
-            }),
-        })
+        self.open_attach(id, request).await
     }
 
     async fn dial(&self, sandbox: &str, port: u16) -> Result<TcpStream> {
@@ -562,72 +398,15 @@ impl Runtime for DockerRuntime {
     }
 
     async fn image(&self, name: &str) -> Result<Option<Image>> {
-        match self.docker().await?.inspect_image(name).await {
-            Ok(details) => {
-                let id = details.id.unwrap_or_default();
-                let digests = details.repo_digests.unwrap_or_default();
-                Ok(Some(Image {
-                    image_id: image_reference(&id, &digests),
-                    id,
-                    names: digests
-                        .into_iter()
-                        .chain(details.repo_tags.unwrap_or_default())
-                        .collect(),
-                    size_bytes: details.size.unwrap_or_default(),
-                    user: details
-                        .config
-                        .and_then(|config| config.user)
-                        .unwrap_or_default(),
-                }))
-            }
-            Err(error) if status_of(&error) == Some(404) => Ok(None),
-            Err(error) => Err(failure(error)),
-        }
+        self.inspect_image(name).await
     }
 
     async fn pull(&self, name: &str, login: Option<&RegistryLogin>) -> Result<()> {
-        let (repository, tag) = split_reference(name);
-        let options = query::CreateImageOptionsBuilder::new()
-            .from_image(repository)
-            .tag(tag)
-            .build();
-        let credentials = login.map(|login| DockerCredentials {
-            username: Some(login.username.clone()),
-            password: Some(login.password.clone()),
-            serveraddress: Some(login.server.clone()),
-            ..DockerCredentials::default()
-        });
-        let patient = self.docker().await?.clone().with_timeout(PULL_TIMEOUT);
-        let progress = patient.create_image(Some(options), None, credentials);
-        let pull = progress.try_for_each(|_| futures::future::ready(Ok(())));
-        match tokio::time::timeout(PULL_TIMEOUT, pull).await {
-            Ok(result) => result.map_err(failure),
-            Err(_) => Err(RuntimeError::Refused(format!(
-                "pulling {name} took longer than {PULL_TIMEOUT:?}"
-            ))),
-        }
+        self.pull_image(name, login).await
     }
 
     async fn images(&self) -> Result<Vec<Image>> {
-        let listed = self
-            .docker()
-            .await?
-            .list_images(None::<query::ListImagesOptions>)
-            .await
-            .map_err(failure)?;
-        let named = listed.into_iter().map(|image| Image {
-            image_id: image_reference(&image.id, &image.repo_digests),
-            id: image.id,
-            names: image
-                .repo_digests
-                .into_iter()
-                .chain(image.repo_tags)
-                .filter(|name| !name.starts_with("<none>"))
-                .collect(),
-            size_bytes: image.size,
-            user: String::new(),
-        });
-        Ok(named.filter(|image| !image.names.is_empty()).collect())
+        self.list_images().await
     }
 }
 
@@ -655,34 +434,9 @@ fn whole_seconds(grace: Duration) -> i32 {
     i32::try_from(up).unwrap_or(i32::MAX)
 }
 
-/// Splits `registry:5000/name:tag` or `name@digest` for a pull. Without a tag Docker would pull all of them.
-fn split_reference(name: &str) -> (&str, &str) {
-    if let Some((repository, digest)) = name.split_once('@') {
-        return (repository, digest);
-    }
-    match name.rsplit_once(':') {
-        Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-        _ => (name, "latest"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn references_are_split_so_that_one_image_is_pulled() {
-        let cases = [
-            ("nginx", ("nginx", "latest")),
-            ("nginx:1.2", ("nginx", "1.2")),
-            ("reg:5000/a/b", ("reg:5000/a/b", "latest")),
-            ("reg:5000/a/b:x", ("reg:5000/a/b", "x")),
-            ("a@sha256:00", ("a", "sha256:00")),
-        ];
-        for (name, expected) in cases {
-            assert_eq!(split_reference(name), expected, "{name}");
-        }
-    }
 
     #[test]
     fn a_grace_period_is_not_cut_short() {

@@ -1,19 +1,86 @@
-//! The control side of an exec or attach on Docker: terminal size, exit code, end.
+//! An exec or attach on Docker: its streams, and its control side with terminal size, exit code and end.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bollard::Docker;
-use bollard::exec::ResizeExecOptions;
+use bollard::exec::{CreateExecOptions, ResizeExecOptions, StartExecOptions, StartExecResults};
 use bollard::query_parameters as query;
 
-use super::answer::failure;
-use super::process;
-use crate::runtime::{Result, RuntimeError, SessionControl};
+use super::answer::{failure, outputs};
+use super::{DockerRuntime, process};
+use crate::runtime::{ExecRequest, Result, RuntimeError, Session, SessionControl};
 
-pub(super) struct ExecControl {
-    pub(super) docker: Docker,
-    pub(super) exec: String,
+impl DockerRuntime {
+    pub(super) async fn open_exec(&self, id: &str, request: &ExecRequest) -> Result<Session> {
+        let options = CreateExecOptions {
+            attach_stdin: Some(request.stdin),
+            attach_stdout: Some(request.stdout),
+            attach_stderr: Some(request.stderr && !request.tty),
+            tty: Some(request.tty),
+            cmd: Some(request.command.clone()),
+            ..CreateExecOptions::default()
+        };
+        let exec = self
+            .docker()
+            .await?
+            .create_exec(id, options)
+            .await
+            .map_err(failure)?
+            .id;
+        let start = StartExecOptions {
+            detach: false,
+            tty: request.tty,
+            output_capacity: Some(32 * 1024),
+        };
+        match self
+            .docker()
+            .await?
+            .start_exec(&exec, Some(start))
+            .await
+            .map_err(failure)?
+        {
+            StartExecResults::Attached { output, input } => Ok(Session {
+                output: outputs(output),
+                input,
+                control: Box::new(ExecControl {
+                    docker: self.docker().await?.clone(),
+                    exec,
+                }),
+            }),
+            StartExecResults::Detached => {
+                Err(RuntimeError::Refused("exec was not attached".to_owned()))
+            }
+        }
+    }
+
+    pub(super) async fn open_attach(&self, id: &str, request: &ExecRequest) -> Result<Session> {
+        let options = query::AttachContainerOptionsBuilder::new()
+            .stream(true)
+            .stdin(request.stdin)
+            .stdout(request.stdout)
+            .stderr(request.stderr)
+            .build();
+        let attached = self
+            .docker()
+            .await?
+            .attach_container(id, Some(options))
+            .await
+            .map_err(failure)?;
+        Ok(Session {
+            output: outputs(attached.output),
+            input: attached.input,
+            control: Box::new(AttachControl {
+                docker: self.docker().await?.clone(),
+                container: id.to_owned(),
+            }),
+        })
+    }
+}
+
+struct ExecControl {
+    docker: Docker,
+    exec: String,
 }
 
 #[async_trait]
@@ -70,9 +137,9 @@ impl SessionControl for ExecControl {
     }
 }
 
-pub(super) struct AttachControl {
-    pub(super) docker: Docker,
-    pub(super) container: String,
+struct AttachControl {
+    docker: Docker,
+    container: String,
 }
 
 #[async_trait]
