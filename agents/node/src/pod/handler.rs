@@ -397,7 +397,7 @@ mod tests {
 
     use super::*;
     use crate::runtime::hollow::{HollowConfig, HollowRuntime};
-    use crate::spec::{PortRef, TcpHandler};
+    use crate::spec::handler::{PortRef, TcpHandler};
 
     async fn answering(answers: &'static [&'static str]) -> u16 {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0))
