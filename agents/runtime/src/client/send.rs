@@ -1,0 +1,223 @@
+//! Sending a request until there is an answer, and reading that.
+
+use super::{ACCEPT, Body, Client};
+use crate::error::ApiError;
+use crate::metrics;
+use crate::transport::Failure;
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use serde_json::Value;
+use std::time::Duration;
+use tokio::time::Instant;
+
+/// Answers larger than this are refused, so that a broken server cannot exhaust the agent.
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+const RETRIES_MAX: u32 = 10;
+const BACKOFF_FIRST: Duration = Duration::from_millis(50);
+const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+impl Client {
+    pub(super) async fn read(&self, path: &str, accept: &str) -> Result<Value, ApiError> {
+        self.json(Method::GET, path, accept, "", Bytes::new()).await
+    }
+
+    pub(super) async fn write(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.json(method, path, ACCEPT, content_type, encode(body))
+            .await
+    }
+
+    async fn json(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Value, ApiError> {
+        let bytes = self.bytes(method, path, accept, content_type, body).await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| ApiError::malformed(format!("answer of {path}: {e}")))
+    }
+
+    pub(super) async fn bytes(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Bytes, ApiError> {
+        let deadline = Instant::now() + self.inner.timeout;
+        let retry_read = method == Method::GET;
+        let mut again = true;
+        loop {
+            let response = self
+                .send(
+                    method.clone(),
+                    path,
+                    accept,
+                    content_type,
+                    body.clone(),
+                    deadline,
+                )
+                .await?;
+            match collect(response.into_body(), deadline).await {
+                // A connection may die in the middle of an answer; a read is asked once more.
+                Err(error) if retry_read && again && error.is_transport() => again = false,
+                other => return other,
+            }
+        }
+    }
+
+    /// Sends with retries until there is an answer of success.
+    pub(super) async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        accept: &str,
+        content_type: &str,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<Response<Body>, ApiError> {
+        let mut attempt: u32 = 0;
+        let mut backoff = BACKOFF_FIRST;
+        loop {
+            attempt += 1;
+            let request = self.request(&method, path, accept, content_type, body.clone())?;
+            let begun = Instant::now();
+            let (error, wait) =
+                match tokio::time::timeout_at(deadline, self.call(&method, request)).await {
+                    Err(_) => {
+                        let host = self.inner.transport.host();
+                        metrics::requested(&method, host, None, begun.elapsed());
+                        // Whoever does not answer may have stopped; the next call goes to another.
+                        self.inner.transport.rotate();
+                        return Err(ApiError::transport(format!(
+                            "{method} {path}: no answer in time"
+                        )));
+                    }
+                    Ok(Ok(response)) if response.status().is_success() => return Ok(response),
+                    Ok(Ok(response)) => {
+                        let error = refused(response, deadline).await;
+                        let may = error
+                            .retry_after
+                            .filter(|_| error.code == 429 || error.code >= 500);
+                        let Some(wait) = may else { return Err(error) };
+                        if error.code == 503 {
+                            self.inner.transport.rotate();
+                        }
+                        (error, wait)
+                    }
+                    Ok(Err(failure)) => {
+                        let error =
+                            ApiError::transport(format!("{method} {path}: {}", failure.message));
+                        if failure.sent && method != Method::GET {
+                            return Err(error);
+                        }
+                        // The other servers are tried at once; only a full round waits.
+                        let round_done =
+                            (attempt as usize).is_multiple_of(self.inner.transport.servers());
+                        (error, if round_done { backoff } else { Duration::ZERO })
+                    }
+                };
+            if attempt > RETRIES_MAX || Instant::now() + wait >= deadline {
+                return Err(error);
+            }
+            tracing::debug!(%method, path, attempt, error = %error.message, "retrying");
+            tokio::time::sleep(wait).await;
+            backoff = (backoff * 2).min(BACKOFF_MAX);
+        }
+    }
+
+    /// Sends one request, once, and counts it.
+    async fn call(
+        &self,
+        method: &Method,
+        request: Request<Body>,
+    ) -> Result<Response<Body>, Failure> {
+        let transport = &self.inner.transport;
+        let (host, begun) = (transport.host(), Instant::now());
+        let outcome = transport.call(request).await;
+        let code = outcome.as_ref().ok();
+        let code = code.map(|response| response.status().as_u16());
+        metrics::requested(method, host, code, begun.elapsed());
+        outcome
+    }
+
+    fn request(
+        &self,
+        method: &Method,
+        path: &str,
+        accept: &str,
+        content_type: &str,
+        body: Bytes,
+    ) -> Result<Request<Body>, ApiError> {
+        let mut builder = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::ACCEPT, accept)
+            .header(header::USER_AGENT, &self.inner.user_agent);
+        if !content_type.is_empty() {
+            builder = builder.header(header::CONTENT_TYPE, content_type);
+        }
+        let body = Full::new(body)
+            .map_err(|never| match never {})
+            .boxed_unsync();
+        builder
+            .body(body)
+            .map_err(|e| ApiError::malformed(format!("request {path:?}: {e}")))
+    }
+}
+
+async fn refused(response: Response<Body>, deadline: Instant) -> ApiError {
+    let code = response.status();
+    let retry_after = response
+        .headers()
+        .get(header::RETRY_AFTER)
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse().ok())
+        .map(Duration::from_secs);
+    let body = collect(response.into_body(), deadline)
+        .await
+        .unwrap_or_default();
+    // A redirect or another answer without success is not part of the API.
+    let code = if code == StatusCode::OK {
+        500
+    } else {
+        code.as_u16()
+    };
+    ApiError::from_response(code, retry_after, &body)
+}
+
+async fn collect(body: Body, deadline: Instant) -> Result<Bytes, ApiError> {
+    tokio::time::timeout_at(deadline, read_all(body, ANSWER_BYTES_MAX))
+        .await
+        .unwrap_or_else(|_| Err(ApiError::transport("reading the answer timed out")))
+}
+
+/// The whole body, which may be so large.
+pub(crate) async fn read_all(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|error| ApiError::transport(format!("reading the answer: {error}")))?;
+        if let Ok(data) = frame.into_data() {
+            if whole.len() + data.len() > bytes_max {
+                return Err(ApiError::malformed("the answer is too large"));
+            }
+            whole.extend_from_slice(&data);
+        }
+    }
+    Ok(whole.freeze())
+}
+
+pub(super) fn encode(body: &Value) -> Bytes {
+    Bytes::from(body.to_string())
+}

@@ -1,0 +1,219 @@
+//! Calls that write: create, update, patch and delete.
+
+use super::query::Query;
+use super::send::encode;
+use super::{ACCEPT, Client, DeleteParams, ListParams, PatchType};
+use crate::error::ApiError;
+use crate::resource_ref::ResourceRef;
+use http::Method;
+use serde_json::Value;
+
+impl Client {
+    /// Creates an object; the answer is what was stored.
+    pub async fn create(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.write(
+            Method::POST,
+            &resource.collection_path(namespace),
+            ACCEPT,
+            body,
+        )
+        .await
+    }
+
+    /// What an object would be if it were created: with defaults, and as admission has it. Nothing is stored.
+    pub async fn create_dry_run(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        let mut query = Query::default();
+        query.add("dryRun", "All");
+        query.add("fieldValidation", "Strict");
+        let path = query.onto(resource.collection_path(namespace));
+        self.write(Method::POST, &path, ACCEPT, body).await
+    }
+
+    /// Creates a subresource (binding, eviction, token, scale..).
+    pub async fn create_sub(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        sub: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.write(
+            Method::POST,
+            &resource.object_path(namespace, name, Some(sub)),
+            ACCEPT,
+            body,
+        )
+        .await
+    }
+
+    /// Replaces an object; `metadata.resourceVersion` in the body guards against lost updates.
+    pub async fn update(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.write(
+            Method::PUT,
+            &resource.object_path(namespace, name, None),
+            ACCEPT,
+            body,
+        )
+        .await
+    }
+
+    /// Replaces a subresource.
+    pub async fn update_sub(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        sub: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.write(
+            Method::PUT,
+            &resource.object_path(namespace, name, Some(sub)),
+            ACCEPT,
+            body,
+        )
+        .await
+    }
+
+    /// Replaces the status.
+    pub async fn update_status(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.update_sub(resource, namespace, name, "status", body)
+            .await
+    }
+
+    /// Patches an object.
+    pub async fn patch(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        kind: PatchType,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.write(
+            Method::PATCH,
+            &resource.object_path(namespace, name, None),
+            kind.content_type(),
+            body,
+        )
+        .await
+    }
+
+    /// The same where the answer is of no interest: it is taken off the connection, and not read.
+    pub async fn patch_blindly(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        kind: PatchType,
+        body: &Value,
+    ) -> Result<(), ApiError> {
+        let path = resource.object_path(namespace, name, None);
+        self.bytes(
+            Method::PATCH,
+            &path,
+            ACCEPT,
+            kind.content_type(),
+            encode(body),
+        )
+        .await
+        .map(drop)
+    }
+
+    /// Patches a subresource.
+    pub async fn patch_sub(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        sub: &str,
+        kind: PatchType,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.write(
+            Method::PATCH,
+            &resource.object_path(namespace, name, Some(sub)),
+            kind.content_type(),
+            body,
+        )
+        .await
+    }
+
+    /// Patches the status.
+    pub async fn patch_status(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        kind: PatchType,
+        body: &Value,
+    ) -> Result<Value, ApiError> {
+        self.patch_sub(resource, namespace, name, "status", kind, body)
+            .await
+    }
+
+    /// Deletes an object; the answer is the object (when it goes gracefully) or a `Status`.
+    pub async fn delete(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        name: &str,
+        params: &DeleteParams,
+    ) -> Result<Value, ApiError> {
+        self.write(
+            Method::DELETE,
+            &resource.object_path(namespace, name, None),
+            ACCEPT,
+            &params.body(),
+        )
+        .await
+    }
+
+    /// Deletes all objects of a collection that match.
+    pub async fn delete_collection(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        list: &ListParams,
+        params: &DeleteParams,
+    ) -> Result<Value, ApiError> {
+        let mut query = Query::default();
+        query.add("labelSelector", &list.label_selector);
+        query.add("fieldSelector", &list.field_selector);
+        self.write(
+            Method::DELETE,
+            &query.onto(resource.collection_path(namespace)),
+            ACCEPT,
+            &params.body(),
+        )
+        .await
+    }
+
+    /// Posts to any path; the answer is JSON.
+    pub async fn post_path(&self, path: &str, body: &Value) -> Result<Value, ApiError> {
+        self.write(Method::POST, path, ACCEPT, body).await
+    }
+}
