@@ -1,0 +1,164 @@
+use super::*;
+use crate::kinds::Pod;
+use crate::reflector::Sink;
+use crate::resource_ref::PODS;
+use serde_json::{Value, json};
+
+fn pod(name: &str, uid: &str, node: &str, version: u32) -> Value {
+    json!({"metadata": {"name": name, "namespace": "a", "uid": uid, "resourceVersion": version.to_string(), "labels": {"app": name},
+        "ownerReferences": [{"uid": "owner", "name": "o", "kind": "X", "apiVersion": "v1"}]}, "spec": {"nodeName": node}})
+}
+
+fn recorded(cache: &Cache<Pod>) -> Arc<Mutex<Vec<String>>> {
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let sink = log.clone();
+    cache.subscribe(move |change| {
+        let side = |s: &Option<Arc<Pod>>| {
+            s.as_ref().map_or("-".to_owned(), |p| {
+                format!("{}@{}", p.metadata.uid, p.metadata.resource_version)
+            })
+        };
+        sink.lock()
+            .unwrap()
+            .push(format!("{} -> {}", side(&change.old), side(&change.new)));
+    });
+    log
+}
+
+#[test]
+fn a_relist_tells_of_what_was_missed() {
+    let cache = Cache::<Pod>::new(PODS);
+    let log = recorded(&cache);
+    let page = |items: Value, version: &str| {
+        cache.begin();
+        let text = json!({"metadata": {"resourceVersion": version}, "items": items}).to_string();
+        cache.page(text.as_bytes()).unwrap();
+        cache.commit(version);
+    };
+    page(
+        json!([
+            pod("x", "u1", "n", 1),
+            pod("y", "u2", "n", 2),
+            pod("z", "u3", "", 3)
+        ]),
+        "3",
+    );
+    page(
+        json!([
+            pod("y", "u2", "m", 5),
+            pod("x", "u9", "n", 6),
+            pod("w", "u4", "", 7)
+        ]),
+        "7",
+    );
+    assert_eq!(
+        *log.lock().unwrap(),
+        [
+            "- -> u1@1",
+            "- -> u2@2",
+            "- -> u3@3",
+            "u3@3 -> -",
+            "- -> u4@7",
+            "u1@1 -> -",
+            "- -> u9@6",
+            "u2@2 -> u2@5"
+        ]
+    );
+    assert_eq!(cache.on_node("n").len(), 1);
+    assert_eq!(cache.on_node("m").len(), 1);
+    assert_eq!(cache.owned_by("owner").len(), 3);
+    assert_eq!(
+        cache
+            .with_labels("a", &[("app".to_owned(), "w".to_owned())].into())
+            .len(),
+        1
+    );
+    assert!(cache.in_namespace("b").is_empty());
+    assert!(cache.version().borrow().synced && cache.version().borrow().revision == 7);
+}
+
+#[test]
+fn an_object_that_changes_is_found_as_it_is_wherever_it_was() {
+    let cache = Cache::<Pod>::new(PODS);
+    let put = |node: &str, version: u32| {
+        let pod = pod("x", "u", node, version);
+        cache.apply(serde_json::from_value(pod).unwrap());
+    };
+    let versions = |found: Vec<Arc<Pod>>| -> Vec<u64> {
+        found.iter().map(|pod| pod.metadata.version()).collect()
+    };
+    put("n", 1);
+    put("n", 2);
+    assert_eq!(versions(cache.on_node("n")), [2]);
+    assert_eq!(versions(cache.owned_by("owner")), [2]);
+    assert_eq!(versions(cache.uncontrolled_in("a")), [2]);
+    put("m", 3);
+    assert!(cache.on_node("n").is_empty());
+    assert_eq!(versions(cache.on_node("m")), [3]);
+    assert_eq!(versions(cache.owned_by("owner")), [3]);
+}
+
+#[test]
+fn names_of_objects_are_there_once() {
+    let cache = Cache::<Pod>::new(PODS);
+    let put = |name: &str, node: &str| {
+        cache.apply(serde_json::from_value(pod(name, name, node, 1)).unwrap());
+    };
+    put("x", "");
+    put("y", "");
+    put("y", "n");
+    let objects = cache.read();
+    let keys: Vec<&Key> = objects.map.keys().collect();
+    assert!(Arc::ptr_eq(&keys[0].namespace, &keys[1].namespace));
+    let (on_node, _) = objects.by_node["n"].first_key_value().unwrap();
+    assert!(Arc::ptr_eq(&on_node.name, &keys[1].name));
+    assert!(Arc::ptr_eq(&on_node.namespace, &keys[0].namespace));
+}
+
+#[test]
+fn the_uncontrolled_are_found_without_looking_at_the_others() {
+    let cache = Cache::<Pod>::new(PODS);
+    let with = |controller: bool| {
+        let mut pod = pod("x", "u", "", 1);
+        pod["metadata"]["ownerReferences"][0]["controller"] = controller.into();
+        serde_json::from_value::<Pod>(pod).unwrap()
+    };
+    assert!(!cache.has_any_in("a"));
+    cache.apply(with(false));
+    assert_eq!(cache.uncontrolled_in("a").len(), 1);
+    assert!(cache.uncontrolled_in("b").is_empty());
+    assert!(cache.has_any_in("a") && !cache.has_any_in("") && !cache.has_any_in("b"));
+    cache.apply(with(true));
+    assert!(cache.uncontrolled_in("a").is_empty());
+    cache.apply(with(false));
+    cache.remove(&Key::new("a", "x"));
+    assert!(cache.uncontrolled_in("a").is_empty());
+}
+
+#[test]
+fn a_subscriber_that_panics_does_not_stop_the_others() {
+    let cache = Cache::<Pod>::new(PODS);
+    cache.subscribe(|_| panic!("a bug in a subscriber (this test means it)"));
+    let log = recorded(&cache);
+    cache.apply(serde_json::from_value(pod("x", "u", "", 1)).unwrap());
+    assert_eq!(*log.lock().unwrap(), ["- -> u@1"]);
+}
+
+#[test]
+fn broken_objects_are_left_out_and_broken_lines_refused() {
+    let cache = Cache::<Pod>::new(PODS);
+    let line =
+        json!({"type": "ADDED", "object": {"metadata": {"name": 7, "resourceVersion": "9"}}})
+            .to_string();
+    assert_eq!(cache.line(line.as_bytes(), false).unwrap().revision, "9");
+    assert!(cache.line(b"<html>", false).is_err());
+    assert!(cache.is_empty());
+    assert_eq!(cache.version().borrow().revision, 9, "who waits goes on");
+    // One that was readable before does not stay as it was.
+    cache.apply(serde_json::from_value(pod("x", "u", "", 1)).unwrap());
+    let mut odd = pod("x", "u", "", 10);
+    odd["spec"] = 7.into();
+    let line = json!({"type": "MODIFIED", "object": odd}).to_string();
+    assert!(cache.line(line.as_bytes(), false).is_ok());
+    assert!(cache.is_empty());
+}
