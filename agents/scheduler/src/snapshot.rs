@@ -5,15 +5,20 @@
 //! away again. It is confirmed when the watch shows the pod on its node, forgotten when binding fails, and expires
 //! when the confirmation does not come.
 
+mod decided;
+mod node_info;
+
+pub use node_info::NodeInfo;
+
 use crate::classes::{Journal, Kept};
 use crate::devices::Devices;
 use crate::devices::effort::Effort;
-use crate::object::{HostPort, Node, Pod};
-use crate::resources::Resources;
+use crate::object::{Node, Pod};
 use crate::selector::{LabelSelector, Labels};
 use crate::shares::Usage;
 use crate::tracked::Tracked;
 use crate::volume::Volumes;
+use decided::Assumed;
 use host::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,118 +28,6 @@ pub type Millis = u64;
 
 /// How long after a finished binding the watch may take to show it.
 pub const ASSUMED_TTL_MS: Millis = 60_000;
-
-/// One node and what is on it.
-#[derive(Debug, Clone, Default)]
-pub struct NodeInfo {
-    /// Absent while pods are known on a node that is not (yet, or any more) there.
-    pub node: Option<Arc<Node>>,
-    /// By uid.
-    pub pods: BTreeMap<String, Arc<Pod>>,
-    /// Those of them with affinity of any kind.
-    with_affinity: Vec<Arc<Pod>>,
-    /// Sum of what the pods ask for.
-    pub requested: Resources,
-    /// Sum of what the pods count for in scoring: thousandths of a core and bytes.
-    pub scored: (i64, i64),
-    /// Taken host ports, with how many pods take each.
-    ports: BTreeMap<HostPort, usize>,
-}
-
-impl NodeInfo {
-    /// A node with nothing on it.
-    pub fn empty(node: Arc<Node>) -> NodeInfo {
-        NodeInfo {
-            node: Some(node),
-            ..NodeInfo::default()
-        }
-    }
-
-    /// The name, empty while the node is not there.
-    pub fn name(&self) -> &str {
-        self.node.as_ref().map_or("", |node| &node.name)
-    }
-
-    /// The value of a label, if the node is there and has it.
-    pub fn label(&self, key: &str) -> Option<&str> {
-        self.node.as_ref()?.labels.get(key).map(String::as_str)
-    }
-
-    /// Whether none of these ports is taken.
-    pub fn ports_free(&self, wanted: &[HostPort]) -> bool {
-        !wanted
-            .iter()
-            .any(|port| self.ports.keys().any(|taken| taken.conflicts(port)))
-    }
-
-    /// The pods with affinity of any kind.
-    pub fn pods_with_affinity(&self) -> &[Arc<Pod>] {
-        &self.with_affinity
-    }
-
-    fn add(&mut self, pod: Arc<Pod>) {
-        self.count(&pod);
-        if pod.has_affinity() {
-            self.with_affinity.push(pod.clone());
-        }
-        for port in &pod.host_ports {
-            *self.ports.entry(port.clone()).or_default() += 1;
-        }
-        self.pods.insert(pod.uid.clone(), pod);
-    }
-
-    fn remove(&mut self, uid: &str) -> Option<Arc<Pod>> {
-        let pod = self.pods.remove(uid)?;
-        self.with_affinity.retain(|other| other.uid != uid);
-        // Recounted instead of subtracted: a sum that was too large to be counted must not stay wrong afterwards.
-        if self.requested.is_saturated() {
-            self.requested = Resources::default();
-            self.scored = (0, 0);
-            let rest: Vec<_> = self.pods.values().cloned().collect();
-            rest.iter().for_each(|pod| self.count(pod));
-        } else {
-            self.requested.subtract(&pod.requests);
-            self.scored.0 = self.scored.0.saturating_sub(pod.scored.0);
-            self.scored.1 = self.scored.1.saturating_sub(pod.scored.1);
-        }
-        for port in &pod.host_ports {
-            if let Some(count) = self.ports.get_mut(port) {
-                *count -= 1;
-                if *count == 0 {
-                    self.ports.remove(port);
-                }
-            }
-        }
-        Some(pod)
-    }
-
-    fn count(&mut self, pod: &Pod) {
-        self.requested.add(&pod.requests);
-        self.scored.0 = self.scored.0.saturating_add(pod.scored.0);
-        self.scored.1 = self.scored.1.saturating_add(pod.scored.1);
-    }
-
-    /// The same with more pods on it.
-    pub(crate) fn with<'a>(&self, pods: impl Iterator<Item = &'a Arc<Pod>>) -> NodeInfo {
-        let mut crowded = self.clone();
-        for pod in pods {
-            crowded.remove(&pod.uid);
-            crowded.add(pod.clone());
-        }
-        crowded
-    }
-
-    fn is_empty(&self) -> bool {
-        self.node.is_none() && self.pods.is_empty()
-    }
-}
-
-#[derive(Debug, Clone)]
-struct Assumed {
-    node: String,
-    /// Set when binding has finished.
-    expires: Option<Millis>,
-}
 
 /// The whole picture. Cloning shares pods and nodes.
 #[derive(Debug, Clone, Default)]
@@ -432,101 +325,6 @@ impl Snapshot {
         pod
     }
 
-    /// The decision was taken: the pod occupies the node from now on.
-    pub fn assume(&mut self, pod: Arc<Pod>, node: &str) {
-        self.remove_pod(&pod.uid);
-        self.assumed.insert(
-            pod.uid.clone(),
-            Assumed {
-                node: node.to_string(),
-                expires: None,
-            },
-        );
-        self.place(node, pod);
-    }
-
-    /// It was decided that the pod goes.
-    pub(crate) fn begin_eviction(&mut self, uid: &str) {
-        self.evicting.insert(uid.to_owned());
-    }
-
-    /// The pod is gone, or whoever was to evict it has done what it could.
-    pub(crate) fn end_eviction(&mut self, uid: &str) {
-        self.evicting.remove(uid);
-    }
-
-    /// Whether the pod is on its way out.
-    pub(crate) fn is_leaving(&self, pod: &Pod) -> bool {
-        pod.deleting || self.evicting.contains(&pod.uid)
-    }
-
-    /// Binding has succeeded; the confirmation is due within [`ASSUMED_TTL_MS`].
-    pub fn finish_binding(&mut self, uid: &str, now: Millis) {
-        if let Some(assumed) = self.assumed.get_mut(uid) {
-            assumed.expires = Some(now + ASSUMED_TTL_MS);
-        }
-    }
-
-    /// Binding has failed: the pod occupies nothing. A confirmed pod is left alone.
-    pub fn forget(&mut self, uid: &str) {
-        if self.assumed.contains_key(uid) {
-            self.remove_pod(uid);
-        }
-    }
-
-    /// Drops and returns the assumed pods whose confirmation is overdue.
-    pub fn expire(&mut self, now: Millis) -> Vec<Arc<Pod>> {
-        let overdue = |assumed: &Assumed| assumed.expires.is_some_and(|expires| expires <= now);
-        let uids: Vec<String> = self
-            .assumed
-            .iter()
-            .filter(|(_, assumed)| overdue(assumed))
-            .map(|(uid, _)| uid.clone())
-            .collect();
-        uids.iter().filter_map(|uid| self.remove_pod(uid)).collect()
-    }
-
-    /// When the next assumption expires.
-    pub fn next_expiry(&self) -> Option<Millis> {
-        self.assumed
-            .values()
-            .filter_map(|assumed| assumed.expires)
-            .min()
-    }
-
-    /// The node an assumed pod waits on.
-    pub fn assumed_node(&self, uid: &str) -> Option<&str> {
-        self.assumed.get(uid).map(|assumed| assumed.node.as_str())
-    }
-
-    /// Keeps room on a node for a pod whose victims are leaving.
-    pub fn nominate(&mut self, pod: Arc<Pod>, node: &str) {
-        self.nominated
-            .insert(pod.uid.clone(), (node.to_string(), pod));
-    }
-
-    /// The node where room is kept for the pod.
-    pub fn nominated_node(&self, uid: &str) -> Option<&str> {
-        self.nominated.get(uid).map(|(node, _)| node.as_str())
-    }
-
-    /// Gives up the room that is kept for the pod.
-    pub fn withdraw_nomination(&mut self, uid: &str) {
-        self.nominated.remove(uid);
-    }
-
-    /// Pods of at least this priority, other than `uid`, for which room is kept, by node.
-    pub fn nominated_above(
-        &self,
-        priority: i32,
-        uid: &str,
-    ) -> impl Iterator<Item = (&str, &Arc<Pod>)> {
-        self.nominated
-            .iter()
-            .filter(move |(other, (_, pod))| other.as_str() != uid && pod.priority >= priority)
-            .map(|(_, (node, pod))| (node.as_str(), pod))
-    }
-
     fn place(&mut self, node: &str, pod: Arc<Pod>) {
         if pod.has_affinity() {
             self.with_affinity.insert(pod.uid.clone());
@@ -541,145 +339,4 @@ impl Snapshot {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use serde_json::{Value, json};
-
-    fn pod(uid: &str, node: &str) -> Arc<Pod> {
-        Arc::new(Pod::compile(&json!({
-            "metadata": {"name": uid, "namespace": "default", "uid": uid},
-            "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": "1"}},
-                "ports": [{"hostPort": 80}]}]},
-        })))
-    }
-
-    fn node(name: &str) -> Arc<Node> {
-        Arc::new(Node::compile(&json!({
-            "metadata": {"name": name},
-            "status": {"allocatable": {"cpu": "4", "pods": "10"}, "images": [{"names": ["a:1"], "sizeBytes": 5}]},
-        })))
-    }
-
-    fn requested(snapshot: &Snapshot, name: &str) -> i64 {
-        snapshot.node(name).unwrap().requested.milli_cpu
-    }
-
-    #[test]
-    fn an_assumed_pod_occupies_until_forgotten_and_is_confirmed_by_the_watch() {
-        let mut snapshot = Snapshot::default();
-        snapshot.set_node(node("n1"));
-        snapshot.assume(pod("a", ""), "n1");
-        assert_eq!(requested(&snapshot, "n1"), 1000);
-        assert!(
-            !snapshot
-                .node("n1")
-                .unwrap()
-                .ports_free(&pod("b", "").host_ports)
-        );
-        snapshot.forget("a");
-        assert_eq!(requested(&snapshot, "n1"), 0);
-        snapshot.assume(pod("a", ""), "n1");
-        snapshot.set_pod(pod("a", "n1"));
-        snapshot.forget("a");
-        assert_eq!(
-            requested(&snapshot, "n1"),
-            1000,
-            "a confirmed pod is not forgotten"
-        );
-    }
-
-    #[test]
-    fn a_pod_that_only_tells_how_it_fares_does_not_change_its_node() {
-        let told = |version: &str, labels: Value| {
-            let mut object = json!({
-                "metadata": {"name": "a", "namespace": "default", "uid": "a", "resourceVersion": version, "labels": labels},
-                "spec": {"nodeName": "n1", "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
-                    [{"topologyKey": "zone", "labelSelector": {}}]}}},
-            });
-            object["status"] = json!({"startTime": version, "conditions": [{"type": "PodScheduled", "status": version}]});
-            Arc::new(Pod::compile(&object))
-        };
-        let mut snapshot = Snapshot::default();
-        snapshot.set_node(node("n1"));
-        let mut first = Pod::clone(&told("1", json!({})));
-        first.node_name.clear();
-        snapshot.assume(Arc::new(first), "n1");
-        let before = snapshot.journal().end();
-        snapshot.set_pod(told("2", json!({})));
-        assert_eq!(snapshot.journal().end(), before);
-        assert_eq!(snapshot.assumed_node("a"), None, "it is confirmed");
-        assert_eq!(snapshot.pod("a").unwrap().started, "2");
-        let (_, known) = snapshot.pods_with_affinity().next().unwrap();
-        assert_eq!(known.started, "2");
-        assert_eq!(
-            snapshot.node("n1").unwrap().pods_with_affinity()[0].started,
-            "2"
-        );
-        snapshot.set_pod(told("3", json!({"app": "web"})));
-        assert!(snapshot.journal().end() > before);
-        assert_eq!(snapshot.pod("a").unwrap().started, "3");
-    }
-
-    #[test]
-    fn sums_beyond_all_numbers_are_right_again_when_their_pods_are_gone() {
-        let asking = |uid: &str, memory: &str| {
-            Arc::new(Pod::compile(&json!({
-                "metadata": {"name": uid, "namespace": "default", "uid": uid},
-                "spec": {"nodeName": "n1", "containers": [{"resources": {"requests": {"cpu": "1", "memory": memory, "x/y": "9E"}}}]},
-            })))
-        };
-        let mut snapshot = Snapshot::default();
-        snapshot.set_node(node("n1"));
-        for pod in [asking("a", "1Gi"), asking("b", "8E"), asking("c", "8E")] {
-            snapshot.set_pod(pod);
-        }
-        snapshot.remove_pod("b");
-        snapshot.remove_pod("c");
-        let info = snapshot.node("n1").unwrap();
-        assert_eq!(info.requested, asking("a", "1Gi").requests);
-        assert_eq!(info.scored, asking("a", "1Gi").scored);
-    }
-
-    #[test]
-    fn an_assumption_expires_only_after_binding_has_finished() {
-        let mut snapshot = Snapshot::default();
-        snapshot.set_node(node("n1"));
-        snapshot.assume(pod("a", ""), "n1");
-        assert!(snapshot.expire(u64::MAX).is_empty());
-        snapshot.finish_binding("a", 10);
-        assert_eq!(snapshot.next_expiry(), Some(10 + ASSUMED_TTL_MS));
-        assert!(snapshot.expire(ASSUMED_TTL_MS).is_empty());
-        assert_eq!(snapshot.expire(10 + ASSUMED_TTL_MS).len(), 1);
-        assert_eq!(requested(&snapshot, "n1"), 0);
-    }
-
-    #[test]
-    fn a_pod_that_moves_or_a_node_that_goes_leaves_nothing_behind() {
-        let mut snapshot = Snapshot::default();
-        snapshot.set_node(node("n1"));
-        snapshot.set_node(node("n2"));
-        assert_eq!(snapshot.image_node_count("a:1"), 2);
-        snapshot.set_pod(pod("a", "n1"));
-        snapshot.set_pod(pod("a", "n2"));
-        assert_eq!(
-            (requested(&snapshot, "n1"), requested(&snapshot, "n2")),
-            (0, 1000)
-        );
-        snapshot.remove_node("n2");
-        assert_eq!(
-            (snapshot.node_count(), snapshot.image_node_count("a:1")),
-            (1, 1)
-        );
-        snapshot.set_node(node("n2"));
-        assert_eq!(
-            requested(&snapshot, "n2"),
-            1000,
-            "pods outlive their node's absence"
-        );
-        snapshot.remove_pod("a");
-        snapshot.remove_node("n2");
-        assert_eq!(snapshot.slot_of_node.len(), 1);
-        snapshot.set_node(node("n3"));
-        assert_eq!(snapshot.slots.len(), 2, "the slot is used again");
-    }
-}
+mod tests;
