@@ -1,12 +1,12 @@
 //! Pods that are deleted because of a taint: marked as disrupted, reported and deleted in one plan.
 
 use crate::patches;
+use agent_runtime::EventType;
 use agent_runtime::events::reference;
 use agent_runtime::kinds::Pod;
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::PODS;
 use agent_runtime::timestamp::Micros;
-use agent_runtime::{EventType, PatchType};
 use serde_json::json;
 
 /// In which words it is told that a pod is driven out.
@@ -27,14 +27,7 @@ pub(crate) fn drive_out(pod: &Pod, words: &Words, note: String, now: Micros) -> 
         event,
     } = *words;
     let condition = patches::condition("DisruptionTarget", "True", reason, message, now);
-    let mark = Op::Patch {
-        resource: PODS,
-        namespace: pod.metadata.namespace.clone(),
-        name: pod.metadata.name.clone(),
-        subresource: Some("status"),
-        form: PatchType::Strategic,
-        body: json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}),
-    };
+    let mark = patches::one_condition(&PODS, &pod.metadata, &json!(condition));
     let report = Report {
         regarding: reference(&PODS, &pod.metadata),
         kind: EventType::Normal,

@@ -1,7 +1,9 @@
 //! Pieces of patches that several controllers build.
 
-use agent_runtime::kinds::{Condition, Labels, OwnerReference};
+use agent_runtime::kinds::{Condition, Labels, ObjectMeta, OwnerReference};
+use agent_runtime::plan::Op;
 use agent_runtime::timestamp::{self, Micros};
+use agent_runtime::{PatchType, ResourceRef};
 use serde_json::{Map, Value, json};
 
 /// A number of a status as Kubernetes writes it: zero means that the field is left out.
@@ -86,6 +88,18 @@ pub(crate) fn condition(
         message: message.into(),
         last_transition_time: Some(timestamp::time(now)),
         ..Condition::default()
+    }
+}
+
+/// One condition of this incarnation of an object, beside those that others write.
+pub(crate) fn one_condition(resource: &ResourceRef, meta: &ObjectMeta, condition: &Value) -> Op {
+    Op::Patch {
+        resource: resource.clone(),
+        namespace: meta.namespace.clone(),
+        name: meta.name.clone(),
+        subresource: Some("status"),
+        form: PatchType::Strategic,
+        body: json!({"metadata": {"uid": meta.uid}, "status": {"conditions": [condition]}}),
     }
 }
 

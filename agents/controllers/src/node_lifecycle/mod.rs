@@ -6,7 +6,9 @@ mod taints;
 mod zones;
 
 use crate::manager::{Body, Controller, TaskContext};
+use crate::patches;
 use crate::world::Caches;
+use agent_runtime::EventType;
 use agent_runtime::events::reference;
 use agent_runtime::execute::execute;
 use agent_runtime::kinds::{Node, Pod};
@@ -14,7 +16,6 @@ use agent_runtime::metrics::ShownZones;
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::{NODES, PODS};
 use agent_runtime::timestamp::{self, Micros, Moment};
-use agent_runtime::{EventType, PatchType};
 use futures::future::BoxFuture;
 use health::{Health, Signals};
 use serde_json::json;
@@ -196,14 +197,7 @@ fn mark_pods(pods: &[Arc<Pod>], now: Micros) -> Vec<Op> {
             message: "Node is not ready".into(),
         };
         ops.push(Op::Event(Box::new(report)));
-        ops.push(Op::Patch {
-            resource: PODS,
-            namespace: pod.metadata.namespace.clone(),
-            name: pod.metadata.name.clone(),
-            subresource: Some("status"),
-            form: PatchType::Strategic,
-            body: json!({"metadata": {"uid": pod.metadata.uid}, "status": {"conditions": [condition]}}),
-        });
+        ops.push(patches::one_condition(&PODS, &pod.metadata, &condition));
     }
     ops
 }

@@ -14,7 +14,7 @@ use agent_runtime::plan::{Op, Plan, Report as Told};
 use agent_runtime::pod_routes::{self, NAMESPACE, REPORT, ROLE, Report, Route, TABLE};
 use agent_runtime::resource_ref::{CONFIG_MAPS, NODES, ROLE_BINDINGS, ROLES};
 use agent_runtime::timestamp;
-use agent_runtime::{Cidr, EventType, Key, NodeRanges, PatchType, Queue};
+use agent_runtime::{Cidr, EventType, Key, NodeRanges, Queue};
 use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -338,14 +338,7 @@ fn take_back(node: &Node) -> Plan {
 
 /// One condition, beside those that the agent writes.
 fn patch(node: &Node, condition: Value) -> Op {
-    Op::Patch {
-        resource: NODES,
-        namespace: String::new(),
-        name: node.metadata.name.clone(),
-        subresource: Some("status"),
-        form: PatchType::Strategic,
-        body: json!({"metadata": {"uid": node.metadata.uid}, "status": {"conditions": [condition]}}),
-    }
+    patches::one_condition(&NODES, &node.metadata, &condition)
 }
 
 fn failure(node: &Node, why: &str) -> Op {
