@@ -3,8 +3,9 @@
 
 mod members;
 mod mirror;
-mod offline;
 mod read;
+mod recover;
+mod restore;
 mod snapshot;
 mod status;
 
@@ -36,9 +37,9 @@ pub(crate) async fn run(args: &StoreArgs) -> Result<()> {
                      too"
                 );
             }
-            offline::restore(&args.home(), restore)
+            restore::restore(&args.home(), restore)
         }
-        StoreCommand::Recover(recover) => offline::recover(&args.home(), recover),
+        StoreCommand::Recover(recover) => recover::recover(&args.home(), recover),
         StoreCommand::Replace(replace) => resize::replace(&args.home(), &replace.member).await,
         StoreCommand::Member(member) => members::run(&Session::open(args)?, &member.command).await,
         StoreCommand::MoveLeader { member } => {
