@@ -23,7 +23,7 @@ use super::prepare::Prepared;
 use super::worker::Worker;
 use crate::clock;
 use crate::etc;
-use crate::runtime::{Image, RuntimeError};
+use crate::runtime::{ContainerSpec, Identity, Image, RuntimeError};
 use crate::spec::{Container, Pod, Role};
 use crate::volumes::{self, Pinned};
 
@@ -119,8 +119,31 @@ impl Worker {
         parts.target = self.target_of(container).map_err(config_error)?;
         let spec = container::spec(pod, role, container, parts).map_err(config_error)?;
         let identity = container::identity(pod, &container.name, attempt);
+        let id = self
+            .create_and_start(role, &sandbox, &identity, &spec)
+            .await?;
+        drop(pins);
+        self.event(
+            who,
+            EventType::Normal,
+            "Started",
+            "Container started".to_owned(),
+        );
+        self.post_start(role, container, &id, ip.unwrap_or_default())
+            .await
+    }
+
+    async fn create_and_start(
+        &self,
+        role: Role,
+        sandbox: &str,
+        identity: &Identity,
+        spec: &ContainerSpec,
+    ) -> Result<String, Failure> {
+        let name = identity.container.as_str();
+        let who = Some((role, name));
         let runtime = self.agent.runtime.clone();
-        let id = match runtime.create(&sandbox, &identity, &spec).await {
+        let id = match runtime.create(sandbox, identity, spec).await {
             Ok(id) => id,
             Err(RuntimeError::Unavailable(text)) => {
                 return Err(RuntimeError::Unavailable(text).into());
@@ -134,24 +157,13 @@ impl Worker {
             "Container created".to_owned(),
         );
         match runtime.start(&id).await {
-            Ok(()) => {}
-            Err(RuntimeError::Unavailable(text)) => {
-                return Err(RuntimeError::Unavailable(text).into());
-            }
+            Ok(()) => Ok(id),
+            Err(RuntimeError::Unavailable(text)) => Err(RuntimeError::Unavailable(text).into()),
             Err(error) => {
-                let text = format!("failed to start container {:?}: {error}", container.name);
-                return Err(self.failed(who, "RunContainerError", text));
+                let text = format!("failed to start container {name:?}: {error}");
+                Err(self.failed(who, "RunContainerError", text))
             }
         }
-        drop(pins);
-        self.event(
-            who,
-            EventType::Normal,
-            "Started",
-            "Container started".to_owned(),
-        );
-        self.post_start(role, container, &id, ip.unwrap_or_default())
-            .await
     }
 
     /// The id of the container whose processes an ephemeral one asks to see.
