@@ -19,45 +19,8 @@ pub(super) fn conditions(
 ) -> Value {
     let pod = inputs.pod;
     let ended = matches!(phase, "Succeeded" | "Failed");
-    let name = |status: &Value| {
-        status
-            .get("name")
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
-    let is = |status: &Value, field: &str| status.get(field) == Some(&Value::Bool(true));
-    let any_app_started = apps
-        .iter()
-        .any(|status| status.get("containerID").is_some());
-    let incomplete: Vec<String> = pod
-        .spec
-        .init_containers
-        .iter()
-        .zip(init)
-        .filter(|(container, status)| {
-            let done = if container.is_sidecar() {
-                is(status, "started")
-            } else {
-                exit_code(status) == Some(0)
-            };
-            !done && !any_app_started
-        })
-        .map(|(_, status)| name(status))
-        .collect();
-    let sidecars = pod
-        .spec
-        .init_containers
-        .iter()
-        .zip(init)
-        .filter(|(c, _)| c.is_sidecar())
-        .map(|(_, status)| status);
-    let unready: Vec<String> = sidecars
-        .chain(apps)
-        .filter(|status| !is(status, "ready"))
-        .map(name)
-        .collect();
-
+    let incomplete = incomplete(pod, init, apps);
+    let unready = unready(pod, init, apps);
     let initialized = match (phase, incomplete.is_empty()) {
         ("Succeeded", _) => Ok("PodCompleted"),
         (_, true) => Ok(""),
@@ -97,6 +60,58 @@ pub(super) fn conditions(
         .chain(disruption(inputs))
         .chain(resizes(inputs))
         .collect()
+}
+
+/// The init containers that have not done yet what the others wait for.
+fn incomplete(pod: &Pod, init: &[Value], apps: &[Value]) -> Vec<String> {
+    let any_app_started = apps
+        .iter()
+        .any(|status| status.get("containerID").is_some());
+    if any_app_started {
+        return Vec::new();
+    }
+    pod.spec
+        .init_containers
+        .iter()
+        .zip(init)
+        .filter(|(container, status)| {
+            let done = if container.is_sidecar() {
+                is(status, "started")
+            } else {
+                exit_code(status) == Some(0)
+            };
+            !done
+        })
+        .map(|(_, status)| name(status))
+        .collect()
+}
+
+/// The containers that count for the pod's readiness and are not ready.
+fn unready(pod: &Pod, init: &[Value], apps: &[Value]) -> Vec<String> {
+    let sidecars = pod
+        .spec
+        .init_containers
+        .iter()
+        .zip(init)
+        .filter(|(c, _)| c.is_sidecar())
+        .map(|(_, status)| status);
+    sidecars
+        .chain(apps)
+        .filter(|status| !is(status, "ready"))
+        .map(name)
+        .collect()
+}
+
+fn name(status: &Value) -> String {
+    status
+        .get("name")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+        .to_owned()
+}
+
+fn is(status: &Value, field: &str) -> bool {
+    status.get(field) == Some(&Value::Bool(true))
 }
 
 /// That the pod has not been given what it asks for, and that its containers do not have yet what it was given.
