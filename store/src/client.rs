@@ -1,8 +1,8 @@
 //! What clients in the same process see of a member: [`kv::Store`].
 
 use kv::{
-    Answer, BoxFuture, LeaseStatus, Refusal, Reply, Store, StoreError, StoreResult, StoreStatus,
-    WatchRequest, WatchStream,
+    Answer, BoxFuture, LeaseStatus, PageStream, Refusal, Reply, Store, StoreError, StoreResult,
+    StoreStatus, WatchRequest, WatchStream,
 };
 use prost::Message;
 use rand::RngExt;
@@ -32,6 +32,20 @@ impl Store for Node {
                 self.core.catch_up().await?;
             }
             self.core.range_parts(request, part_bytes).await
+        })
+    }
+
+    fn range_pages(
+        &self,
+        request: kv::RangeRequest,
+        page_bytes: usize,
+    ) -> BoxFuture<'_, StoreResult<PageStream>> {
+        Box::pin(async move {
+            kv::check_range(&request)?;
+            if !request.serializable {
+                self.core.catch_up().await?;
+            }
+            self.core.range_pages(request, page_bytes).await
         })
     }
 

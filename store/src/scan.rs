@@ -5,6 +5,8 @@
 //! answer will be. The thread reads one part ahead and then waits until that is asked for. So a client that does not
 //! read costs a part and a place among those who read, and when patience is at an end only what was sent to it.
 
+mod pages;
+
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;

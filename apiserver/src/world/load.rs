@@ -1,5 +1,5 @@
-//! Fills all caches: every object of the store as of one revision is read page by page, while other threads make entries of
-//! the pages before. How much of the store is in memory for that does not depend on how much there is.
+//! Fills all caches: every object of the store as of one revision is read in one pass, page after page, while other threads
+//! make entries of the pages before. How much of the store is in memory for that does not depend on how much there is.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -20,13 +20,8 @@ use crate::entry::Entry;
 
 /// The first key behind those of [`REGISTRY`].
 const REGISTRY_END: &[u8] = b"/registry0";
-/// What the values of a page are about to come to.
-const PAGE_BYTES: usize = 8 << 20;
-/// Keys of the first page, of whose values nothing is known.
-const KEYS_FIRST: i64 = 500;
-/// Keys of any other.
-const KEYS_MIN: i64 = 50;
-const KEYS_MAX: i64 = 2_000;
+/// What the pairs of a page come to.
+const PAGE_BYTES: usize = 4 << 20;
 /// Pages of which entries are made while the next one is read.
 const UNDER_WAY: usize = 2;
 /// So much history is taken in as it is read, by one task.
@@ -38,44 +33,14 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// So much of what its member has is history to a fresh server at most.
 const HISTORY_REVISIONS_MAX: i64 = 10_000;
 
-/// Where the next page begins, and how many keys it has at most.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Page {
-    from: Vec<u8>,
-    keys: i64,
-}
-
-impl Page {
-    fn first() -> Page {
-        Page {
-            from: REGISTRY.as_bytes().to_vec(),
-            keys: KEYS_FIRST,
-        }
-    }
-
-    /// The one behind these pairs, which is as long if its values are as long as theirs; none behind no pairs.
-    fn behind(pairs: &[KeyValue]) -> Option<Page> {
-        let last = pairs.last()?;
-        let bytes: usize = pairs.iter().map(|pair| pair.value.len()).sum();
-        let fit = PAGE_BYTES / (bytes / pairs.len()).max(1);
-        let keys = i64::try_from(fit).unwrap_or(KEYS_MAX);
-        let mut from = last.key.to_vec();
-        from.push(0);
-        Some(Page {
-            from,
-            keys: keys.clamp(KEYS_MIN, KEYS_MAX),
-        })
-    }
-
-    fn request(&self, revision: i64) -> RangeRequest {
-        RangeRequest {
-            key: Bytes::from(self.from.clone()),
-            range_end: Bytes::from_static(REGISTRY_END),
-            limit: self.keys,
-            revision,
-            serializable: true,
-            ..RangeRequest::default()
-        }
+/// Everything that is a Kubernetes object, as of a revision.
+fn everything(revision: i64) -> RangeRequest {
+    RangeRequest {
+        key: Bytes::from_static(REGISTRY.as_bytes()),
+        range_end: Bytes::from_static(REGISTRY_END),
+        revision,
+        serializable: true,
+        ..RangeRequest::default()
     }
 }
 
@@ -210,11 +175,10 @@ impl World {
     ) -> Result<Loaded, StoreError> {
         let mut loaded = Loaded::default();
         let mut under_way = VecDeque::new();
-        let mut next = Some(Page::first());
-        while let Some(page) = next {
-            let answer = store.range(page.request(revision)).await?.body;
-            let pairs = answer.kvs;
-            next = Page::behind(&pairs).filter(|_| answer.more);
+        let reading = store.range_pages(everything(revision), PAGE_BYTES);
+        let mut pages = reading.await?.body;
+        while let Some(page) = pages.next().await {
+            let pairs = page?;
             let world = self.clone();
             under_way.push_back(host::spawn(host::blocking(move || world.made_of(&pairs))));
             if under_way.len() > UNDER_WAY
@@ -336,34 +300,18 @@ mod tests {
         assert!(gone.expect("in time").is_err());
     }
 
-    fn pairs(number: usize, bytes: usize) -> Vec<KeyValue> {
-        let pair = |at: usize| KeyValue {
-            key: Bytes::from(format!("/registry/pods/n/{at:05}")),
-            value: Bytes::from(vec![b'x'; bytes]),
-            ..KeyValue::default()
-        };
-        (0..number).map(pair).collect()
-    }
-
     #[test]
-    fn a_page_has_as_many_keys_as_fit() {
-        let keys = |number, bytes| Page::behind(&pairs(number, bytes)).unwrap().keys;
-        assert_eq!(keys(500, 8 << 10), 1_024);
-        assert_eq!(keys(3, 1 << 20), KEYS_MIN);
-        assert_eq!(keys(500, 100), KEYS_MAX);
-        assert_eq!(keys(1, 0), KEYS_MAX);
-        assert_eq!(Page::behind(&[]), None);
-    }
-
-    #[test]
-    fn pages_are_of_everything_under_the_registry_and_of_each_key_once() {
+    fn everything_is_all_that_is_under_the_registry() {
         let mut end = REGISTRY.as_bytes().to_vec();
         *end.last_mut().unwrap() += 1;
         assert_eq!(end, REGISTRY_END);
-        let first = Page::first().request(7);
-        assert_eq!((&first.key[..], first.revision), (REGISTRY.as_bytes(), 7));
-        let next = Page::behind(&pairs(2, 10)).unwrap().request(7);
-        assert_eq!(&next.key[..], b"/registry/pods/n/00001\0");
+        let request = everything(7);
+        assert_eq!(
+            (&request.key[..], request.revision),
+            (REGISTRY.as_bytes(), 7)
+        );
+        assert_eq!(request.range_end[..], *REGISTRY_END);
+        assert!(request.is_in_key_order() && request.limit == 0);
     }
 
     #[test]

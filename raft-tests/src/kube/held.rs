@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use kv::{
-    Answer, LeaseStatus, RangeParts, RangeRequest, RangeResponse, Refusal, Store, StoreError,
-    StoreStatus, TxnRequest, TxnResponse, WatchItem, WatchRequest, WatchStream,
+    Answer, LeaseStatus, PageStream, RangeParts, RangeRequest, RangeResponse, Refusal, Store,
+    StoreError, StoreStatus, TxnRequest, TxnResponse, WatchItem, WatchRequest, WatchStream,
 };
 use store::Node;
 use tokio::sync::Notify;
@@ -124,6 +124,14 @@ impl Store for Over {
         part_bytes: usize,
     ) -> BoxFuture<'_, Answered<RangeParts>> {
         self.node.range_parts(request, part_bytes)
+    }
+
+    fn range_pages(
+        &self,
+        request: RangeRequest,
+        page_bytes: usize,
+    ) -> BoxFuture<'_, Answered<PageStream>> {
+        self.node.range_pages(request, page_bytes)
     }
 
     fn txn(&self, request: TxnRequest) -> BoxFuture<'_, Answered<TxnResponse>> {

@@ -10,7 +10,7 @@ use futures_core::Stream;
 
 use crate::command::Refusal;
 use crate::events::Events;
-use crate::message::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use crate::message::{KeyValue, RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::range::PartWriter;
 
 /// A boxed future: the trait has to be usable as `dyn Store`.
@@ -88,15 +88,19 @@ impl RangeParts {
     }
 }
 
-struct Ready(VecDeque<Bytes>);
+struct Ready<T>(VecDeque<T>);
 
-impl Stream for Ready {
-    type Item = Result<Bytes, StoreError>;
+impl<T: Unpin> Stream for Ready<T> {
+    type Item = Result<T, StoreError>;
 
     fn poll_next(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         Poll::Ready(self.0.pop_front().map(Ok))
     }
 }
+
+/// Pairs of an answer, none of the pages being empty; see [`Store::range_pages`]. Ends early only with an error, which is
+/// [`StoreError::TimedOut`] for whoever does not take the next page for long.
+pub type PageStream = Pin<Box<dyn Stream<Item = Result<Vec<KeyValue>, StoreError>> + Send>>;
 
 /// What to watch: keys as in [`RangeRequest`], from a revision on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -174,6 +178,26 @@ pub trait Store: Send + Sync + 'static {
             Ok(Answer {
                 revision: answer.revision,
                 body: RangeParts::of(&answer.body, part_bytes),
+            })
+        })
+    }
+    /// As [`Store::range`], for whoever reads very much in this process: pairs come as they are read, in pages that end with
+    /// the pair at which they have `page_bytes`. All of them are of one moment, that of the answer's revision, and to go back
+    /// to an older revision is prepared once for all of them. A store that has everything in memory gives one page.
+    fn range_pages(
+        &self,
+        request: RangeRequest,
+        page_bytes: usize,
+    ) -> BoxFuture<'_, StoreResult<PageStream>> {
+        let _: usize = page_bytes;
+        Box::pin(async move {
+            let answer = self.range(request).await?;
+            let page = Some(answer.body.kvs).filter(|pairs| !pairs.is_empty());
+            let pages: VecDeque<Vec<KeyValue>> = page.into_iter().collect();
+            let pages: PageStream = Box::pin(Ready(pages));
+            Ok(Answer {
+                revision: answer.revision,
+                body: pages,
             })
         })
     }

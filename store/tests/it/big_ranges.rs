@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
 use http_body_util::BodyExt;
-use kv::{KeyValue, RangeRequest, RangeResponse, Refusal, Store, StoreError, WatchItem};
+use kv::{
+    KeyValue, PageStream, RangeRequest, RangeResponse, Refusal, Store, StoreError, WatchItem,
+};
 use prost::Message;
 use rand::RngExt;
 use store::{Limits, Node};
@@ -35,6 +37,18 @@ async fn whole(
     assert_eq!((response.more, response.count), (false, 0));
     (response.more, response.count) = (range.more, range.count);
     Ok((answer.revision, response, parts))
+}
+
+/// All pairs of the pages, and how many of these there were.
+async fn paged(mut pages: PageStream) -> Result<(Vec<KeyValue>, usize), StoreError> {
+    let (mut pairs, mut count) = (Vec::new(), 0);
+    while let Some(page) = pages.next().await {
+        let page = page?;
+        assert!(!page.is_empty());
+        pairs.extend(page);
+        count += 1;
+    }
+    Ok((pairs, count))
 }
 
 fn key(n: usize) -> Bytes {
@@ -256,6 +270,61 @@ async fn one_that_does_not_take_its_parts_gives_up_its_place_to_others() {
     let told = slow.parts.next().await;
     assert_eq!(told, Some(Err(StoreError::TimedOut)));
     assert_eq!(slow.parts.next().await, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pages_are_of_one_revision_whatever_is_written_meanwhile() {
+    let cluster = Cluster::start(1, Limits::default()).await;
+    let node = cluster.node(1).clone();
+    fill(&node, KEYS, 1000).await;
+    let mut revision = 0;
+    for _ in 0..50 {
+        revision = node.txn(random_write()).await.unwrap().revision;
+    }
+    let past = RangeRequest { revision, ..all() };
+    let now = node.range(past.clone()).await.unwrap().body;
+    for _ in 0..50 {
+        node.txn(random_write()).await.unwrap();
+    }
+    let answer = node.range_pages(past, 10_000).await.unwrap();
+    assert!(answer.revision > revision);
+    for _ in 0..50 {
+        node.txn(random_write()).await.unwrap();
+    }
+    let (pairs, pages) = paged(answer.body).await.unwrap();
+    assert_eq!(pairs, now.kvs);
+    assert!(pages > 20, "{pages}");
+    let sorted = RangeRequest {
+        sort_order: 2,
+        ..all()
+    };
+    let descending = node.range(sorted.clone()).await.unwrap().body;
+    let answer = node.range_pages(sorted, 10_000).await.unwrap();
+    assert_eq!(paged(answer.body).await.unwrap(), (descending.kvs, 1));
+    let none = RangeRequest {
+        key: Bytes::from_static(b"nothing"),
+        range_end: Bytes::from_static(b"nowhere"),
+        ..all()
+    };
+    let answer = node.range_pages(none, 10_000).await.unwrap();
+    assert_eq!(paged(answer.body).await.unwrap(), (Vec::new(), 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_does_not_take_the_next_page_is_told_that_not_all_came() {
+    let limits = Limits {
+        large_ranges: 1,
+        part_patience: Duration::from_millis(100),
+        ..Limits::default()
+    };
+    let cluster = Cluster::start(1, limits).await;
+    let node = cluster.node(1).clone();
+    fill(&node, 300, 1000).await;
+    let slow = node.range_pages(all(), 10_000).await.unwrap().body;
+    // Waits for the only place.
+    let answer = node.range_pages(all(), 10_000).await.unwrap();
+    assert_eq!(paged(answer.body).await.unwrap().0.len(), 300);
+    assert_eq!(paged(slow).await, Err(StoreError::TimedOut));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
