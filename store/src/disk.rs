@@ -168,11 +168,27 @@ pub fn encode_value(kv: &kv::KeyValue) -> Vec<u8> {
     record
 }
 
-pub fn decode_value(key: Bytes, mut record: Bytes) -> io::Result<kv::KeyValue> {
-    let broken = || damaged(format!("the value of key {:?} cannot be read", key));
-    if !record.has_remaining() || record.get_u8() != FORMAT {
+pub fn decode_value(key: Bytes, record: Bytes) -> io::Result<kv::KeyValue> {
+    let pair = decode_pair(&key, &record)?;
+    Ok(kv::KeyValue {
+        mod_revision: pair.mod_revision,
+        create_revision: pair.create_revision,
+        version: pair.version,
+        lease: pair.lease,
+        value: record.slice_ref(pair.value),
+        key,
+    })
+}
+
+/// As [`decode_value`], and nothing is copied.
+pub fn decode_pair<'a>(key: &'a [u8], mut record: &'a [u8]) -> io::Result<kv::StoredPair<'a>> {
+    let broken = || {
+        let key = Bytes::copy_from_slice(key);
+        damaged(format!("the value of key {key:?} cannot be read"))
+    };
+    let Ok(FORMAT) = record.try_get_u8() else {
         return Err(broken());
-    }
+    };
     let mut number = || {
         prost::encoding::decode_varint(&mut record)
             .map(|n| n as i64)
@@ -180,7 +196,7 @@ pub fn decode_value(key: Bytes, mut record: Bytes) -> io::Result<kv::KeyValue> {
     };
     let (mod_revision, create_revision, version, lease) =
         (number()?, number()?, number()?, number()?);
-    Ok(kv::KeyValue {
+    Ok(kv::StoredPair {
         key,
         mod_revision,
         create_revision,
@@ -510,6 +526,14 @@ mod tests {
             decode_value(kv.key.clone(), encode_value(&kv).into()).unwrap(),
             kv
         );
+        for wrong in [
+            &[][..],
+            &[2, 0, 0, 0, 0],
+            &[1, 0, 0, 0],
+            &[1, 0, 0, 0, 0x80],
+        ] {
+            assert!(decode_pair(b"k", wrong).is_err());
+        }
         let event = kv::Event {
             kind: 0,
             kv: kv.clone(),

@@ -10,7 +10,7 @@ use crate::command::Lease;
 use crate::counted::{CountedKeys, PairSize, Weight};
 use crate::hash::StateHash;
 use crate::keys::KeyRange;
-use crate::message::{Event, EventKind, KeyValue};
+use crate::message::{Event, EventKind, StoredPair};
 use crate::past::{Change, History};
 use crate::view::{EventId, Write};
 
@@ -91,10 +91,11 @@ impl Catalog {
     }
 
     /// Loading at start: a live key.
-    pub fn load_key(&mut self, kv: &KeyValue) {
-        self.hash.add_key(kv);
-        self.live.insert(&kv.key, PairSize::of(kv));
-        self.attach(kv.lease, &kv.key);
+    pub fn load_key<'a>(&mut self, pair: impl Into<StoredPair<'a>>) {
+        let pair = pair.into();
+        self.hash.add_pair(pair);
+        self.live.insert(pair.key, PairSize::of_pair(pair));
+        self.attach(pair.lease, pair.key);
     }
 
     /// Loading at start: a retained event, in order.
@@ -173,11 +174,12 @@ impl Catalog {
     }
 
     /// A lease that is not there was granted and ended within one batch.
-    fn attach(&mut self, lease: i64, key: &Bytes) {
+    fn attach(&mut self, lease: i64, key: &[u8]) {
         if lease != 0
             && let Some(record) = self.leases.get_mut(&lease)
         {
-            record.keys.insert(copied(key));
+            // A key as it arrived is a part of its request, and would keep all of it in memory.
+            record.keys.insert(Bytes::copy_from_slice(key));
         }
     }
 
@@ -252,9 +254,4 @@ impl Catalog {
     pub fn history_len(&self) -> usize {
         self.history.len()
     }
-}
-
-/// A key as it arrived is a part of its request, and would keep all of it in memory.
-fn copied(key: &Bytes) -> Bytes {
-    Bytes::copy_from_slice(key)
 }

@@ -5,10 +5,8 @@
 //! of memory: there are as many keys as there are objects, on every member, and an allocation for each would double
 //! the cost. Keys are copied in: one that arrived as a part of a request would keep the request in memory with it.
 
-use prost::Message;
-
 use crate::keys::KeyRange;
-use crate::message::KeyValue;
+use crate::message::{KeyValue, StoredPair};
 
 const LEAF_MAX: usize = 128;
 const INNER_MAX: usize = 64;
@@ -25,14 +23,30 @@ pub struct PairSize {
 
 impl PairSize {
     pub fn of(kv: &KeyValue) -> PairSize {
-        let whole = kv.encoded_len();
-        let value = match kv.value.len() {
+        PairSize::of_pair(kv.into())
+    }
+
+    /// Of the [`KeyValue`] that it is.
+    pub fn of_pair(pair: StoredPair<'_>) -> PairSize {
+        // No field has a number that takes two bytes, and none is written that is empty or 0.
+        let bytes = |bytes: &[u8]| match bytes.len() {
             0 => 0,
             length => 1 + prost::length_delimiter_len(length) + length,
         };
+        let number = |number: i64| match number {
+            0 => 0,
+            number => 1 + prost::encoding::encoded_len_varint(number as u64),
+        };
+        let numbers = [
+            pair.create_revision,
+            pair.mod_revision,
+            pair.version,
+            pair.lease,
+        ];
+        let keys_only = bytes(pair.key) + numbers.map(number).iter().sum::<usize>();
         PairSize {
-            whole: field(whole),
-            keys_only: field(whole - value),
+            whole: field(keys_only + bytes(pair.value)),
+            keys_only: field(keys_only),
         }
     }
 }
@@ -620,6 +634,8 @@ mod tests {
         kv.value = Bytes::new();
         assert_eq!(sizes.keys_only, len(&kv));
         assert_eq!(PairSize::of(&kv).whole, PairSize::of(&kv).keys_only);
+        kv = KeyValue::default();
+        assert_eq!(PairSize::of(&kv).whole, len(&kv));
     }
 
     #[test]

@@ -8,7 +8,7 @@
 use twox_hash::XxHash3_128;
 
 use crate::command::Lease;
-use crate::message::KeyValue;
+use crate::message::{KeyValue, StoredPair};
 
 const KEY: u8 = 1;
 const LEASE: u8 = 2;
@@ -20,11 +20,16 @@ pub struct StateHash(pub u128);
 
 impl StateHash {
     pub fn add_key(&mut self, kv: &KeyValue) {
-        self.0 = self.0.wrapping_add(of_key(kv));
+        self.add_pair(kv.into());
+    }
+
+    /// As [`StateHash::add_key`].
+    pub fn add_pair(&mut self, pair: StoredPair<'_>) {
+        self.0 = self.0.wrapping_add(of_pair(pair));
     }
 
     pub fn remove_key(&mut self, kv: &KeyValue) {
-        self.0 = self.0.wrapping_sub(of_key(kv));
+        self.0 = self.0.wrapping_sub(of_pair(kv.into()));
     }
 
     pub fn add_lease(&mut self, lease: Lease) {
@@ -53,14 +58,14 @@ impl StateHash {
     }
 }
 
-fn of_key(kv: &KeyValue) -> u128 {
+fn of_pair(pair: StoredPair<'_>) -> u128 {
     let numbers = [
-        kv.create_revision as u64,
-        kv.mod_revision as u64,
-        kv.version as u64,
-        kv.lease as u64,
+        pair.create_revision as u64,
+        pair.mod_revision as u64,
+        pair.version as u64,
+        pair.lease as u64,
     ];
-    hash(KEY, numbers, &kv.key, &kv.value)
+    hash(KEY, numbers, pair.key, pair.value)
 }
 
 fn of_lease(lease: Lease) -> u128 {

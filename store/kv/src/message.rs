@@ -25,6 +25,30 @@ pub struct KeyValue {
     pub lease: i64,
 }
 
+/// A [`KeyValue`] of which nothing is copied, for whoever only takes note of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoredPair<'a> {
+    pub key: &'a [u8],
+    pub create_revision: i64,
+    pub mod_revision: i64,
+    pub version: i64,
+    pub value: &'a [u8],
+    pub lease: i64,
+}
+
+impl<'a> From<&'a KeyValue> for StoredPair<'a> {
+    fn from(kv: &'a KeyValue) -> StoredPair<'a> {
+        StoredPair {
+            key: &kv.key,
+            create_revision: kv.create_revision,
+            mod_revision: kv.mod_revision,
+            version: kv.version,
+            value: &kv.value,
+            lease: kv.lease,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
 #[repr(i32)]
 pub enum EventKind {

@@ -275,6 +275,18 @@ impl OpenState {
         Ok(history)
     }
 
+    /// Has all live keys taken note of. None of the values is copied: they are read for nothing but the hash.
+    fn load_keys(&self, catalog: &mut Catalog) -> io::Result<()> {
+        let options = self.reader(None).passing().options();
+        let mut keys = self.db.raw_iterator_cf_opt(self.family(KEYS), options);
+        keys.seek_to_first();
+        while let (Some(key), Some(record)) = (keys.key(), keys.value()) {
+            catalog.load_key(disk::decode_pair(key, record)?);
+            keys.next();
+        }
+        keys.status().map_err(disk::damaged)
+    }
+
     fn reader<'a>(&'a self, snapshot: Option<&'a Snapshot<'a>>) -> Reader<'a> {
         Reader {
             state: self,
@@ -507,14 +519,7 @@ impl StateDb for OpenState {
             let history = std::thread::Builder::new()
                 .name("load-history".into())
                 .spawn_scoped(scope, || self.history(position.compact_revision))?;
-            let keys = self
-                .reader(None)
-                .passing()
-                .scan(&KeyRange::all(), &mut |kv| {
-                    catalog.load_key(&kv);
-                    ControlFlow::Continue(())
-                });
-            keys.map_err(disk::damaged)?;
+            self.load_keys(&mut catalog)?;
             let panicked = |_| {
                 Err(io::Error::other(
                     "the thread that reads the events panicked",
