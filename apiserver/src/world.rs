@@ -300,15 +300,23 @@ impl World {
 
     /// Takes in what the watch brings; false where something is missing before it.
     fn take(&self, item: WatchItem) -> bool {
+        let reached = self.take_in(item);
+        if let Some(revision) = reached {
+            self.advance(revision);
+        }
+        reached.is_some()
+    }
+
+    /// The same without telling anybody; answers up to which revision the caches are complete then.
+    fn take_in(&self, item: WatchItem) -> Option<i64> {
         match item {
             WatchItem::Events { revision, events } => {
                 self.apply(revision, &events);
-                self.advance(revision);
+                Some(revision)
             }
-            WatchItem::Progress { revision } => self.advance(revision),
-            WatchItem::Compacted { .. } => return false,
+            WatchItem::Progress { revision } => Some(revision),
+            WatchItem::Compacted { .. } => None,
         }
-        true
     }
 
     /// From now on another configuration of encryption holds. What could not be read before is tried again.

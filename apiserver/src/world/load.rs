@@ -159,11 +159,19 @@ impl World {
             }
             stream
         });
+        let mut reached = self.revision();
         while let Some(item) = items.recv().await {
-            if !self.take(item) {
+            let is_progress = matches!(item, WatchItem::Progress { .. });
+            let Some(revision) = self.take_in(item) else {
                 return Ok(None);
+            };
+            // Whoever waits for the present would be woken by each revision of the past.
+            if is_progress || revision - self.revision() >= REVISIONS_ALONG {
+                self.advance(revision);
             }
+            reached = revision;
         }
+        self.advance(reached);
         let rest = reading.await.map_err(|_| StoreError::Stopped)?;
         Ok(Some(rest))
     }
