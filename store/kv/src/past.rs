@@ -191,6 +191,26 @@ impl History {
         }
     }
 
+    /// Takes note of changes that are newer than all before them.
+    pub fn append(&mut self, later: History) {
+        if self.by_key.is_empty() {
+            *self = later;
+            return;
+        }
+        self.changes += later.changes;
+        for (key, changes) in later.by_key {
+            match self.by_key.entry(key) {
+                Entry::Occupied(mut place) => {
+                    let place = place.get_mut();
+                    changes.iter().for_each(|change| place.push(change));
+                }
+                Entry::Vacant(place) => {
+                    place.insert(changes);
+                }
+            }
+        }
+    }
+
     /// Forgets what is older than a revision.
     pub(crate) fn compact(&mut self, revision: i64) {
         let mut left = 0;
@@ -284,6 +304,28 @@ mod tests {
         assert_eq!(after(&history, 9), [(12, true)]);
         history.compact(13);
         assert_eq!(history.len(), 0);
+    }
+
+    #[test]
+    fn what_was_noted_in_parts_is_the_same() {
+        let changes = [("a", 2), ("b", 3), ("a", 5), ("c", 7), ("a", 9), ("b", 9)];
+        let noted = |changes: &[(&str, i64)]| {
+            let mut history = History::default();
+            for (key, revision) in changes {
+                history.push(key.as_bytes(), change(*revision));
+            }
+            history
+        };
+        let whole = noted(&changes[..]);
+        for cut in 0..=changes.len() {
+            let mut history = noted(&changes[..cut]);
+            history.append(noted(&changes[cut..]));
+            assert_eq!(history.len(), whole.len());
+            for revision in 0..10 {
+                let (found, expected) = (after(&history, revision), after(&whole, revision));
+                assert_eq!(found, expected, "{cut} {revision}");
+            }
+        }
     }
 
     /// There is one for each key that lives.

@@ -4,6 +4,8 @@
 //! together, so whatever a crash leaves is the state after some applied index; the log has the rest. Replacing the
 //! state by a snapshot is one rename: each state lives in its own directory and `CURRENT` names the one in use.
 
+mod load;
+
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -258,35 +260,6 @@ impl OpenState {
         self.db.cf_handle(name).expect("opened with all families")
     }
 
-    /// What the events from a revision on say of which keys changed when.
-    fn history(&self, from: i64) -> io::Result<kv::History> {
-        let mut options = self.reader(None).passing().options();
-        options.set_iterate_lower_bound(disk::event_key(from, 0));
-        let mut history = kv::History::default();
-        let mut events = (self.db).raw_iterator_cf_opt(self.family(EVENTS), options);
-        events.seek_to_first();
-        while let (Some(key), Some(record)) = (events.key(), events.value()) {
-            let id = disk::decode_event_key(key)?;
-            let (key, change) = disk::decode_change(id, record)?;
-            history.push(&key, change);
-            events.next();
-        }
-        events.status().map_err(io_error)?;
-        Ok(history)
-    }
-
-    /// Has all live keys taken note of. None of the values is copied: they are read for nothing but the hash.
-    fn load_keys(&self, catalog: &mut Catalog) -> io::Result<()> {
-        let options = self.reader(None).passing().options();
-        let mut keys = self.db.raw_iterator_cf_opt(self.family(KEYS), options);
-        keys.seek_to_first();
-        while let (Some(key), Some(record)) = (keys.key(), keys.value()) {
-            catalog.load_key(disk::decode_pair(key, record)?);
-            keys.next();
-        }
-        keys.status().map_err(disk::damaged)
-    }
-
     fn reader<'a>(&'a self, snapshot: Option<&'a Snapshot<'a>>) -> Reader<'a> {
         Reader {
             state: self,
@@ -514,20 +487,7 @@ impl StateDb for OpenState {
             let (_, record) = item.map_err(io_error)?;
             catalog.load_lease(kv::Lease::decode(record.as_ref()).map_err(disk::damaged)?);
         }
-        // Where there are many keys, this is what a start waits for.
-        let history = std::thread::scope(|scope| {
-            let history = std::thread::Builder::new()
-                .name("load-history".into())
-                .spawn_scoped(scope, || self.history(position.compact_revision))?;
-            self.load_keys(&mut catalog)?;
-            let panicked = |_| {
-                Err(io::Error::other(
-                    "the thread that reads the events panicked",
-                ))
-            };
-            history.join().unwrap_or_else(panicked)
-        });
-        catalog.load_history(history?);
+        self.load_many(&position, &mut catalog)?;
         check_hash(&position, &catalog)?;
         Ok((position, catalog))
     }
