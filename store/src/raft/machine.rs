@@ -305,7 +305,7 @@ impl Replica {
             let db = replica.disk.opened();
             let data = match request.limit > 0 && request.limit <= INLINE_KEYS {
                 true => db.snapshot(),
-                // So many are read once, as at a start.
+                // So many are read once.
                 false => db.scan_snapshot(),
             };
             range_of(catalog, data.as_ref(), &request)
