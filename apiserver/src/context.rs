@@ -122,21 +122,13 @@ impl Context {
         self.warnings.add(text.into());
     }
 
-    /// The one dry-run value is `All`.
+    /// Whether the query, or the options in `body`, ask for a dry run.
     pub(crate) fn dry_run(&self, options_kind: &str, body: Option<&Value>) -> ApiResult<bool> {
         let mut asked: Vec<String> = self.query.all("dryRun").map(str::to_owned).collect();
-        if let Some(list) = body
-            .and_then(|options| options.get("dryRun"))
-            .and_then(Value::as_array)
-        {
-            asked.extend(list.iter().filter_map(Value::as_str).map(str::to_owned));
+        if let Some(options) = body {
+            asked.extend(dry_run_of(options));
         }
-        if asked.iter().any(|value| value != "All") {
-            let path = schema::field::Path::new("dryRun");
-            let error = schema::field::FieldError::not_supported(&path, asked, &["All"]);
-            return Err(ApiError::invalid("meta.k8s.io", options_kind, "", &[error]));
-        }
-        Ok(!asked.is_empty())
+        is_dry_run(options_kind, asked)
     }
 
     /// An answer of one value, as it is.
@@ -213,6 +205,23 @@ impl Context {
     pub(crate) fn not_found(&self, resource: &Resource, name: &str) -> ApiError {
         ApiError::not_found(&resource.group, &resource.plural, name)
     }
+}
+
+/// What options in a body say of a dry run.
+pub(crate) fn dry_run_of(options: &Value) -> Vec<String> {
+    let list = options.get("dryRun").and_then(Value::as_array);
+    let texts = list.into_iter().flatten().filter_map(Value::as_str);
+    texts.map(str::to_owned).collect()
+}
+
+/// Whether a dry run is `asked` for; the one value there is is `All`.
+pub(crate) fn is_dry_run(options_kind: &str, asked: Vec<String>) -> ApiResult<bool> {
+    if asked.iter().any(|value| value != "All") {
+        let path = schema::field::Path::new("dryRun");
+        let error = schema::field::FieldError::not_supported(&path, asked, &["All"]);
+        return Err(ApiError::invalid("meta.k8s.io", options_kind, "", &[error]));
+    }
+    Ok(!asked.is_empty())
 }
 
 /// Warnings as Kubernetes bounds them: a webhook may send any number, of any length.

@@ -126,11 +126,11 @@ async fn preconditions_are_checked() {
         .await;
     assert_eq!(bad.refused().0, 422);
     let empty = server
-        .delete(&format!("{uri}?propagationPolicy="), json!({}))
+        .delete(&format!("{uri}?propagationPolicy="), json!(null))
         .await;
     assert_eq!(empty.refused().0, 422);
     let nothing = server
-        .delete(&format!("{uri}?gracePeriodSeconds="), json!({}))
+        .delete(&format!("{uri}?gracePeriodSeconds="), json!(null))
         .await;
     assert_eq!(
         nothing.refused(),
@@ -140,6 +140,26 @@ async fn preconditions_are_checked() {
             "strconv.ParseInt: parsing \"\": invalid syntax"
         )
     );
+}
+
+#[tokio::test]
+async fn options_are_read_from_the_body_or_else_from_the_query() {
+    let server = Server::start().await;
+    let uri = format!("{MAPS}/a");
+    let dry = format!("{uri}?dryRun=All");
+    server.post(MAPS, config_map("a", "1")).await.ok();
+    for body in [json!(null), json!({"dryRun": ["All"]})] {
+        server.delete(&dry, body).await.ok();
+        assert_eq!(server.get(&uri).await.code, 200);
+    }
+    let misread = server.delete(&dry, json!({"dryRun": "All"})).await;
+    let text =
+        "json: cannot unmarshal string into Go struct field DeleteOptions.dryRun of type []string";
+    assert_eq!(misread.refused(), (400, "BadRequest", text));
+    // The query does not count, not even where it is wrong.
+    let ignored = format!("{dry}&gracePeriodSeconds=soon");
+    server.delete(&ignored, json!({})).await.ok();
+    assert_eq!(server.get(&uri).await.code, 404);
 }
 
 #[tokio::test]
