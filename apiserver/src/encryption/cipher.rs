@@ -9,19 +9,22 @@
 //!
 //! The errors are those of Kubernetes, whatever they say.
 
-use aes::cipher::consts::U16;
+use aes::cipher::consts::{U12, U16};
 use aes::cipher::{
     Array, BlockCipherDecrypt, BlockCipherEncrypt, BlockModeDecrypt, BlockModeEncrypt, InnerIvInit,
     KeyInit, KeyIvInit, StreamCipher,
 };
 use aes::{Aes128, Aes192, Aes256};
+use aes_gcm::AesGcm;
+use aes_gcm::aead::AeadInOut;
 use poly1305::Poly1305;
-use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use ring::aead::{AES_128_GCM, AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, Tag, UnboundKey};
 use salsa20::XSalsa20;
 
 /// As many random bytes as any of them needs.
 pub(super) const RANDOM: usize = BOX_NONCE;
 const BLOCK: usize = 16;
+const GCM_TAG: usize = 16;
 const BOX_NONCE: usize = 24;
 const BOX_TAG: usize = 16;
 
@@ -58,11 +61,10 @@ impl Kind {
         }
     }
 
-    /// In bytes. Kubernetes has 24 for AES-GCM, too, which ring has not.
+    /// In bytes.
     pub(super) fn key_lengths(self) -> &'static [usize] {
         match self {
-            Kind::AesGcm => &[16, 32],
-            Kind::AesCbc => &[16, 24, 32],
+            Kind::AesGcm | Kind::AesCbc => &[16, 24, 32],
             Kind::Secretbox => &[32],
         }
     }
@@ -74,7 +76,7 @@ impl Kind {
 
 /// A cipher with its key.
 pub(super) enum Cipher {
-    AesGcm(Box<LessSafeKey>),
+    AesGcm(Gcm),
     AesCbc(Box<Aes>),
     Secretbox([u8; 32]),
 }
@@ -83,15 +85,7 @@ impl Cipher {
     /// None where `secret` is not as long as it has to be.
     pub(super) fn new(kind: Kind, secret: &[u8]) -> Option<Cipher> {
         Some(match kind {
-            Kind::AesGcm => {
-                let algorithm = match secret.len() {
-                    16 => &AES_128_GCM,
-                    32 => &AES_256_GCM,
-                    _ => return None,
-                };
-                let key = UnboundKey::new(algorithm, secret).ok()?;
-                Cipher::AesGcm(Box::new(LessSafeKey::new(key)))
-            }
+            Kind::AesGcm => Cipher::AesGcm(Gcm::new(secret)?),
             Kind::AesCbc => Cipher::AesCbc(Box::new(Aes::new(secret)?)),
             Kind::Secretbox => Cipher::Secretbox(secret.try_into().ok()?),
         })
@@ -125,34 +119,81 @@ impl Cipher {
     }
 }
 
-fn encrypt_gcm(
-    key: &LessSafeKey,
-    at: &str,
-    clear: &[u8],
-    nonce: [u8; NONCE_LEN],
-    out: &mut Vec<u8>,
-) {
-    out.reserve(NONCE_LEN + clear.len() + key.algorithm().tag_len());
+/// AES-GCM with a key of any of AES' lengths. ring has it without 24 bytes, for which another library stands in.
+pub(super) enum Gcm {
+    Ring(Box<LessSafeKey>),
+    Of192(Box<AesGcm<Aes192, U12>>),
+}
+
+impl Gcm {
+    fn new(secret: &[u8]) -> Option<Gcm> {
+        let algorithm = match secret.len() {
+            16 => &AES_128_GCM,
+            24 => {
+                let key = AesGcm::new_from_slice(secret).ok()?;
+                return Some(Gcm::Of192(Box::new(key)));
+            }
+            32 => &AES_256_GCM,
+            _ => return None,
+        };
+        let key = UnboundKey::new(algorithm, secret).ok()?;
+        Some(Gcm::Ring(Box::new(LessSafeKey::new(key))))
+    }
+
+    /// Encrypts `text` in place; its tag.
+    fn seal(&self, at: &str, nonce: [u8; NONCE_LEN], text: &mut [u8]) -> [u8; GCM_TAG] {
+        let tag: Option<[u8; GCM_TAG]> = match self {
+            Gcm::Ring(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag = key.seal_in_place_separate_tag(nonce, Aad::from(at), text);
+                tag.ok().and_then(|tag| tag.as_ref().try_into().ok())
+            }
+            Gcm::Of192(key) => {
+                let nonce = Array::<u8, U12>::from(nonce);
+                let tag = key.encrypt_inout_detached(&nonce, at.as_bytes(), text.into());
+                tag.ok().map(Into::into)
+            }
+        };
+        tag.expect("no object is as long as AES-GCM's limit")
+    }
+
+    /// Decrypts `text` in place. False where it is not what was sealed.
+    fn open(&self, at: &str, nonce: [u8; NONCE_LEN], text: &mut [u8], tag: [u8; GCM_TAG]) -> bool {
+        match self {
+            Gcm::Ring(key) => {
+                let nonce = Nonce::assume_unique_for_key(nonce);
+                let tag = Tag::from(tag);
+                let clear = key.open_in_place_separate_tag(nonce, Aad::from(at), tag, text, 0..);
+                clear.is_ok()
+            }
+            Gcm::Of192(key) => {
+                let nonce = Array::<u8, U12>::from(nonce);
+                let tag = Array::<u8, U16>::from(tag);
+                let clear = key.decrypt_inout_detached(&nonce, at.as_bytes(), text.into(), &tag);
+                clear.is_ok()
+            }
+        }
+    }
+}
+
+fn encrypt_gcm(key: &Gcm, at: &str, clear: &[u8], nonce: [u8; NONCE_LEN], out: &mut Vec<u8>) {
+    out.reserve(NONCE_LEN + clear.len() + GCM_TAG);
     out.extend_from_slice(&nonce);
     let begin = out.len();
     out.extend_from_slice(clear);
-    let nonce = Nonce::assume_unique_for_key(nonce);
-    let sealed = key.seal_in_place_separate_tag(nonce, Aad::from(at), &mut out[begin..]);
-    out.extend_from_slice(
-        sealed
-            .expect("no object is as long as AES-GCM's limit")
-            .as_ref(),
-    );
+    let tag = key.seal(at, nonce, &mut out[begin..]);
+    out.extend_from_slice(&tag);
 }
 
-fn decrypt_gcm(key: &LessSafeKey, at: &str, sealed: &[u8]) -> Result<Vec<u8>, &'static str> {
-    let (nonce, sealed) = sealed.split_at_checked(NONCE_LEN).ok_or(TOO_SHORT)?;
-    let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| NOT_AUTHENTIC)?;
-    let mut out = sealed.to_vec();
-    let clear = key.open_in_place(nonce, Aad::from(at), &mut out);
-    let length = clear.map_err(|_| NOT_AUTHENTIC)?.len();
-    out.truncate(length);
-    Ok(out)
+fn decrypt_gcm(key: &Gcm, at: &str, sealed: &[u8]) -> Result<Vec<u8>, &'static str> {
+    let (nonce, sealed) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(TOO_SHORT)?;
+    let (text, tag) = sealed.split_last_chunk::<GCM_TAG>().ok_or(NOT_AUTHENTIC)?;
+    let mut out = text.to_vec();
+    if key.open(at, *nonce, &mut out, *tag) {
+        Ok(out)
+    } else {
+        Err(NOT_AUTHENTIC)
+    }
 }
 
 /// AES with a key of any of its lengths.
@@ -330,6 +371,30 @@ mod tests {
             assert_eq!(stored[16..80], hex(expected));
             assert_eq!(stored.len(), 96);
             assert_eq!(cipher.decrypt("elsewhere", &stored).unwrap(), clear);
+        }
+    }
+
+    /// Made by OpenSSL under `AT`, with the first bytes of 00, 01, 02, .. as the key.
+    #[test]
+    fn gcm_takes_keys_of_24_bytes() {
+        let secret: Vec<u8> = (0..24).collect();
+        let cipher = cipher(Kind::AesGcm, &secret);
+        for (clear, stored) in [
+            (
+                "clear",
+                "6465666768696a6b6c6d6e6f8a04de1d20b65a47d68fd8e0e11b93e1f29cf6e9de",
+            ),
+            (
+                OBJECT,
+                "6465666768696a6b6c6d6e6f924ad0153ccb2c02f18287628897ef9cf17b3fba93df149df22a27a49454ba366b762bbd3c7430d15ca91893476759ce5a4c4a35c77ec64aecac7472bf43a1518e1a87324da2bf48863647254d02aa6478eccb8b2b6240dac6768d21da549daa",
+            ),
+        ] {
+            let mut stored = hex(stored);
+            assert_eq!(cipher.decrypt(AT, &stored).as_deref(), Ok(clear.as_bytes()));
+            assert_eq!(encrypted(&cipher, clear.as_bytes(), &stored[..12]), stored);
+            assert_eq!(cipher.decrypt("elsewhere", &stored), Err(NOT_AUTHENTIC));
+            stored[12] ^= 1;
+            assert_eq!(cipher.decrypt(AT, &stored), Err(NOT_AUTHENTIC));
         }
     }
 

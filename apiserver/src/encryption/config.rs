@@ -296,7 +296,7 @@ mod tests {
                 "- resources: [secrets]\n  providers: [{{aesgcm: {{keys: [{{name: '{name}', secret: '{secret}'}}]}}}}]"
             )
         };
-        let short = "resources[0].providers[0].aesgcm.keys[0].secret: Invalid value: \"REDACTED\": secret is not of the expected length, got 3, expected one of [16 32]";
+        let short = "resources[0].providers[0].aesgcm.keys[0].secret: Invalid value: \"REDACTED\": secret is not of the expected length, got 3, expected one of [16 24 32]";
         for (rules, part) in [
             (key("k", "QUJD"), short),
             (key("k", "%"), "secrets must be base64 encoded"),
@@ -375,7 +375,7 @@ mod tests {
       - name: key1
         secret: AAECAwQFBgcICQoLDA0ODx==
   - aesgcm:
-      keys: [{{name: key1, secret: AAECAwQFBgcICQoLDA0ODw==}}]
+      keys: [{{name: key1, secret: AAECAwQFBgcICQoLDA0ODxAREhMUFRYX}}]
   - identity: {{}}
 "
         );
