@@ -248,6 +248,16 @@ struct State {
     bytes: usize,
     /// Of all objects in the tree, as JSON.
     tree_bytes: usize,
+    seen: Seen,
+}
+
+/// What a cache has seen so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// Changes, each of which watches could see.
+    pub(crate) changes: u64,
+    /// How often its objects were read as a whole.
+    pub(crate) loads: u64,
 }
 
 impl State {
@@ -267,6 +277,7 @@ impl State {
     }
 
     fn push(&mut self, change: Change) {
+        self.seen.changes += 1;
         self.changed = change.revision;
         self.bytes += change.bytes();
         self.ring.push_back(Arc::new(change));
@@ -320,6 +331,7 @@ impl Cache {
             floor: 0,
             bytes: 0,
             tree_bytes: 0,
+            seen: Seen::default(),
         };
         Cache {
             needed: entry::needed(&shapes),
@@ -375,7 +387,10 @@ impl Cache {
     /// An empty cache that knows what comes after `revision`.
     pub(crate) fn since(shapes: Vec<Handle>, prefix: String, revision: i64) -> Cache {
         let cache = Cache::new(shapes, prefix);
-        cache.write().floor = revision;
+        let mut state = cache.write();
+        state.floor = revision;
+        state.seen.loads = 1;
+        drop(state);
         cache
     }
 
@@ -384,6 +399,7 @@ impl Cache {
     pub(crate) fn reshaped(&self, shapes: Vec<Handle>, alike: bool, revision: i64) -> Cache {
         let cache = Cache::new(shapes, self.prefix.clone());
         let old = self.read();
+        cache.write().seen = old.seen;
         let unreadable = old.unreadable.clone();
         if alike {
             let mut state = cache.write();
@@ -521,6 +537,7 @@ impl Cache {
         self.packed.store(i64::MIN, Ordering::Relaxed);
         state.tree = tree;
         state.tree_bytes = tree_bytes;
+        state.seen.loads += 1;
         // A deletion may have come after the last put, so the load's revision is the safe answer.
         state.changed = if changed.is_some() { revision } else { 0 };
         let next = state.next();
@@ -622,6 +639,11 @@ impl Cache {
 
     pub(crate) fn len(&self) -> usize {
         self.read().tree.len()
+    }
+
+    /// What it has seen so far.
+    pub(crate) fn seen(&self) -> Seen {
+        self.read().seen
     }
 
     /// The cursor of the first change after `revision`.

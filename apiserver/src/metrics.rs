@@ -256,7 +256,7 @@ impl Metrics {
                 let gauge = self.resource_objects.with_label_values(&[group, plural]);
                 gauge.set(count);
                 let capacity = crate::cache::RING_LEN_MAX;
-                self.watched.show_capacity(resource, capacity);
+                self.watched.show_cache(resource, capacity, cache.seen());
             }
         }
         self.revision.set(server.world.revision());

@@ -313,3 +313,22 @@ fn it_knows_how_much_there_is_and_who_sees_it() {
     drop((all, some));
     assert_eq!((of("n"), cache.watches().len()), (0, 0));
 }
+
+#[test]
+fn what_was_seen_is_counted_and_taken_over() {
+    let maps = resources::find("", "v1", "configmaps").unwrap();
+    let cache = Cache::since(vec![maps.into()], "/registry/configmaps/".into(), 1);
+    assert_eq!(
+        cache.seen(),
+        Seen {
+            changes: 0,
+            loads: 1
+        }
+    );
+    cache.reset(Vec::new(), 4);
+    for alike in [true, false] {
+        let other = cache.reshaped(vec![maps.into()], alike, 5);
+        let loads = if alike { 2 } else { 3 };
+        assert_eq!(other.seen(), Seen { changes: 0, loads });
+    }
+}

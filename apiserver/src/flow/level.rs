@@ -168,6 +168,7 @@ impl Level {
         entered: &Entered,
     ) -> Result<Started, Refusal> {
         let now = self.now_ns();
+        let seats = i64::from(want.seats);
         let mut turn = None;
         let (place, turn) = {
             let mut inner = self.lock();
@@ -199,9 +200,11 @@ impl Level {
         entered.waits(place);
         metrics.queue_length.observe(place.length as f64);
         metrics.in_queue.inc();
+        metrics.in_queue_seats.add(seats);
         let mut waiting = Waiting {
             level: self,
             place,
+            seats,
             turn,
             metrics,
             ended: false,
@@ -269,6 +272,7 @@ impl Level {
 struct Waiting<'a> {
     level: &'a Level,
     place: Place,
+    seats: i64,
     turn: oneshot::Receiver<Started>,
     metrics: &'a OfSchema,
     ended: bool,
@@ -291,6 +295,7 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.metrics.in_queue.dec();
+        self.metrics.in_queue_seats.sub(self.seats);
         if self.ended {
             return;
         }

@@ -25,6 +25,7 @@ pub(crate) struct Metrics {
     queue_length: HistogramVec,
     seats: HistogramVec,
     in_queue: IntGaugeVec,
+    in_queue_seats: IntGaugeVec,
     executing: IntGaugeVec,
     executing_seats: IntGaugeVec,
     level_gauges: Vec<(&'static str, GaugeVec)>,
@@ -45,6 +46,7 @@ pub(crate) struct OfSchema {
     pub(crate) queue_length: Histogram,
     pub(crate) seats: Histogram,
     pub(crate) in_queue: prometheus::IntGauge,
+    pub(crate) in_queue_seats: prometheus::IntGauge,
     pub(crate) executing: prometheus::IntGauge,
     pub(crate) executing_seats: prometheus::IntGauge,
 }
@@ -91,10 +93,6 @@ const LEVEL_GAUGES: &[(&str, &str)] = &[
     ),
     ("demand_seats_smoothed", "Smoothed seat demands"),
     ("target_seats", "Seat allocation targets"),
-    (
-        "current_inqueue_seats",
-        "Number of seats currently pending in queues",
-    ),
     (
         "response_bytes",
         "Bytes of answers on their way, or soon to be",
@@ -178,6 +176,10 @@ impl Metrics {
                 "current_inqueue_requests",
                 "Number of requests currently pending in queues of the API Priority and Fairness subsystem",
             ),
+            in_queue_seats: gauges(
+                "current_inqueue_seats",
+                "Number of seats currently pending in queues of the API Priority and Fairness subsystem",
+            ),
             executing: gauges(
                 "current_executing_requests",
                 "Number of requests in initial (for a WATCH) or any (for a non-WATCH) execution stage in the API Priority and Fairness subsystem",
@@ -209,6 +211,7 @@ impl Metrics {
             queue_length: self.queue_length.with_label_values(&labels),
             seats: self.seats.with_label_values(&labels),
             in_queue: self.in_queue.with_label_values(&labels),
+            in_queue_seats: self.in_queue_seats.with_label_values(&labels),
             executing: self.executing.with_label_values(&labels),
             executing_seats: self.executing_seats.with_label_values(&labels),
         }
@@ -230,7 +233,12 @@ impl Metrics {
         let _ = self.dispatched.remove_label_values(&labels);
         let _ = self.queue_length.remove_label_values(&labels);
         let _ = self.seats.remove_label_values(&labels);
-        for gauge in [&self.in_queue, &self.executing, &self.executing_seats] {
+        for gauge in [
+            &self.in_queue,
+            &self.in_queue_seats,
+            &self.executing,
+            &self.executing_seats,
+        ] {
             let _ = gauge.remove_label_values(&labels);
         }
     }
@@ -282,7 +290,6 @@ impl Metrics {
     pub(crate) fn now(&self, level: &str, counts: Counts, limit: u32, bytes: u64) {
         let values = [
             ("current_limit_seats", f64::from(limit)),
-            ("current_inqueue_seats", f64::from(counts.waiting_seats)),
             ("response_bytes", counts.bytes as f64),
             ("response_limit_bytes", bytes as f64),
         ];

@@ -6,10 +6,14 @@ use prometheus::{
 };
 use resources::Resource;
 
+use crate::cache::Seen;
+
 pub(super) struct Watched {
     events: IntCounterVec,
     sizes: HistogramVec,
     capacities: IntGaugeVec,
+    dispatched: IntCounterVec,
+    loads: IntCounterVec,
 }
 
 /// Where one watch counts what it sends.
@@ -43,25 +47,48 @@ impl Watched {
         let sizes = HistogramVec::new(sizes.buckets(buckets), &labels).expect(VALID);
         registry.register(Box::new(events.clone())).expect(VALID);
         registry.register(Box::new(sizes.clone())).expect(VALID);
+        let of_cache = ["group", "resource"];
         let capacities = Opts::new(
             "watch_cache_capacity",
             "Changes of a kind that a watch can at most be behind.",
         );
-        let capacities = IntGaugeVec::new(capacities, &["group", "resource"]).expect(VALID);
+        let capacities = IntGaugeVec::new(capacities, &of_cache).expect(VALID);
         let registered = registry.register(Box::new(capacities.clone()));
         registered.expect(VALID);
+        let counters = |name: &str, help: &str| {
+            let made = IntCounterVec::new(Opts::new(name, help), &of_cache).expect(VALID);
+            registry.register(Box::new(made.clone())).expect(VALID);
+            made
+        };
         Watched {
             events,
             sizes,
             capacities,
+            dispatched: counters(
+                "apiserver_watch_cache_events_dispatched_total",
+                "Changes that the cache of a kind had for its watches.",
+            ),
+            loads: counters(
+                "apiserver_watch_cache_initializations_total",
+                "How often the cache of a kind was filled.",
+            ),
         }
     }
 
-    /// So many changes of the resource are kept.
-    pub(super) fn show_capacity(&self, resource: &Resource, changes: usize) {
+    /// So many changes of the resource are kept, and this was seen of it. One reader at a time.
+    pub(super) fn show_cache(&self, resource: &Resource, capacity: usize, seen: Seen) {
         let (group, plural): (&str, &str) = (&resource.group, &resource.plural);
-        let gauge = self.capacities.with_label_values(&[group, plural]);
-        gauge.set(i64::try_from(changes).unwrap_or(i64::MAX));
+        let labels = [group, plural];
+        let gauge = self.capacities.with_label_values(&labels);
+        gauge.set(i64::try_from(capacity).unwrap_or(i64::MAX));
+        for (counters, count) in [(&self.dispatched, seen.changes), (&self.loads, seen.loads)] {
+            let counter = counters.with_label_values(&labels);
+            // A cache that was made anew begins anew.
+            if counter.get() > count {
+                counter.reset();
+            }
+            counter.inc_by(count - counter.get());
+        }
     }
 
     pub(super) fn of(&self, resource: &Resource) -> Sent {
@@ -87,7 +114,9 @@ mod tests {
         let sent = watched.of(pods);
         sent.event(1_500);
         sent.event(100);
-        watched.show_capacity(pods, 64);
+        for (changes, loads) in [(5, 1), (7, 2), (3, 1), (4, 1)] {
+            watched.show_cache(pods, 64, Seen { changes, loads });
+        }
         let text = TextEncoder::new().encode_to_string(&registry.gather());
         let text = text.unwrap();
         let of = "group=\"\",resource=\"pods\",version=\"v1\"";
@@ -96,6 +125,10 @@ mod tests {
             format!("apiserver_watch_events_sizes_bucket{{{of},le=\"1024\"}} 1"),
             format!("apiserver_watch_events_sizes_sum{{{of}}} 1600"),
             "watch_cache_capacity{group=\"\",resource=\"pods\"} 64".to_owned(),
+            "apiserver_watch_cache_events_dispatched_total{group=\"\",resource=\"pods\"} 4"
+                .to_owned(),
+            "apiserver_watch_cache_initializations_total{group=\"\",resource=\"pods\"} 1"
+                .to_owned(),
         ] {
             assert!(text.lines().any(|one| one == line), "{line}\n{text}");
         }

@@ -392,6 +392,8 @@ async fn what_waits_gets_its_turn_and_who_leaves_is_forgotten() {
         .map(|at| write(&server, "jane", &format!("b{at}")))
         .collect();
     until(&server, &waiting, 5.0).await;
+    let seats = format!("apiserver_flowcontrol_current_inqueue_seats{labels}");
+    until(&server, &seats, 5.0).await;
     let dump = "/debug/api_priority_and_fairness/dump_requests?includeRequestDetails=1";
     let dump = server.get(dump).await.text;
     let rows: Vec<Vec<&str>> = dump
