@@ -101,7 +101,10 @@ impl Configuration {
         let merged = managed::with_who(context, resource, manager, versions, |who| {
             schema::apply::apply_to(resource.schema(), live, &self.value, who, self.force)
         });
-        let merged = merged.map_err(managed::refuse)?;
+        let merged = merged.map_err(|error| match subresource {
+            "scale" => managed::refuse(error.of_scale()),
+            _ => managed::refuse(error),
+        })?;
         Object::new(merged).map_err(|error| ApiError::bad_request(error.to_string()))
     }
 }

@@ -234,6 +234,14 @@ async fn status_and_scale_are_applied_through_their_doors() {
         managers(&object),
         ["one Apply ", "three Apply scale", "two Apply status"]
     );
+    let updated = json!({"spec": {"replicas": 5}});
+    let hpa = format!("{WEB}?fieldManager=hpa");
+    server.patch(&hpa, "merge-patch+json", updated).await.ok();
+    let refused = apply_as(&server, &uri, "three", &scale).await;
+    assert_eq!(
+        refused.refused().2,
+        r#"Apply failed with 1 conflict: conflict with "hpa" using autoscaling/v1: .spec.replicas"#
+    );
     for gone in ["status", "scale"] {
         let uri = format!("{DEPLOYMENTS}/none/{gone}");
         let mut config = if gone == "scale" {

@@ -29,6 +29,35 @@ pub enum ApplyError {
     },
 }
 
+impl ApplyError {
+    /// As it is told to whoever applies the scale of an object: in there are the count, wherever it is in the object, and its
+    /// owners, as owners of the scale's version.
+    #[must_use]
+    pub fn of_scale(self) -> ApplyError {
+        let ApplyError::Conflicts { conflicts, .. } = self else {
+            return self;
+        };
+        let mut owners: Vec<String> = conflicts
+            .into_iter()
+            .map(|one| of_scale(one.owner))
+            .collect();
+        owners.dedup();
+        let conflict = |owner| Conflict {
+            owner,
+            path: ".spec.replicas".to_owned(),
+        };
+        told(owners.into_iter().map(conflict).collect())
+    }
+}
+
+/// An owner as an owner of a scale. A name ends with a quotation mark.
+fn of_scale(owner: String) -> String {
+    match owner.rsplit_once(" using ") {
+        Some((name, _)) if !owner.ends_with('"') => format!("{name} using autoscaling/v1"),
+        _ => owner,
+    }
+}
+
 /// A field that somebody else owns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Conflict {
@@ -335,19 +364,28 @@ fn shown(entry: &Entry) -> String {
 fn refusal(conflicts: &Conflicts) -> ApplyError {
     let mut sorted: Vec<&(String, Set)> = conflicts.iter().collect();
     sorted.sort_by(|a, b| a.0.cmp(&b.0));
-    let mut found = Vec::new();
+    let of_owner = |(owner, set): &(String, Set)| -> Vec<Conflict> {
+        let paths = set.paths().into_iter();
+        let conflict = |path| Conflict {
+            owner: owner.clone(),
+            path,
+        };
+        paths.map(conflict).collect()
+    };
+    told(sorted.into_iter().flat_map(of_owner).collect())
+}
+
+/// Conflicts, those of an owner after each other, with what is said of all.
+fn told(conflicts: Vec<Conflict>) -> ApplyError {
     let mut lines = Vec::new();
-    for (owner, set) in sorted {
-        lines.push(format!("conflicts with {owner}:"));
-        for path in set.paths() {
-            lines.push(format!("- {path}"));
-            found.push(Conflict {
-                owner: owner.clone(),
-                path,
-            });
+    let mut last = None;
+    for Conflict { owner, path } in &conflicts {
+        if last.replace(owner) != Some(owner) {
+            lines.push(format!("conflicts with {owner}:"));
         }
+        lines.push(format!("- {path}"));
     }
-    let message = match found.as_slice() {
+    let message = match conflicts.as_slice() {
         [one] => format!(
             "Apply failed with 1 conflict: conflict with {}: {}",
             one.owner, one.path
@@ -358,8 +396,5 @@ fn refusal(conflicts: &Conflicts) -> ApplyError {
             lines.join("\n")
         ),
     };
-    ApplyError::Conflicts {
-        message,
-        conflicts: found,
-    }
+    ApplyError::Conflicts { message, conflicts }
 }

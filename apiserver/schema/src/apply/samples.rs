@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::managers::{Managers, Who, same_but_times, updated as update};
-use super::operation::{ApplyError, apply};
+use super::operation::{ApplyError, Conflict, apply};
 use crate::types::{Type, type_of};
 
 fn deployment() -> &'static Type {
@@ -719,4 +719,33 @@ fn custom_resources_are_applied_along_their_schema() {
         owned_by(&live, "one")["f:spec"]["f:whole"],
         json!({".": {}, "f:w": {}})
     );
+}
+
+#[test]
+fn conflicts_of_a_scale_are_told_in_its_terms() {
+    let conflict = |owner: &str| Conflict {
+        owner: owner.to_owned(),
+        path: ".spec.size".to_owned(),
+    };
+    for (owners, text) in [
+        (
+            &[r#""a" with subresource "scale" using x.io/v1"#][..],
+            r#"Apply failed with 1 conflict: conflict with "a" with subresource "scale" using autoscaling/v1: .spec.replicas"#,
+        ),
+        (
+            &[
+                r#""a using b""#,
+                r#""c" using x.io/v1"#,
+                r#""c" using x.io/v2"#,
+            ][..],
+            "Apply failed with 2 conflicts: conflicts with \"a using b\":\n- .spec.replicas\nconflicts with \"c\" using autoscaling/v1:\n- .spec.replicas",
+        ),
+    ] {
+        let conflicts = owners.iter().map(|owner| conflict(owner)).collect();
+        let message = String::new();
+        let error = ApplyError::Conflicts { message, conflicts };
+        assert_eq!(error.of_scale().to_string(), text);
+    }
+    let misfit = ApplyError::Misfit("no".to_owned());
+    assert_eq!(misfit.clone().of_scale(), misfit);
 }
