@@ -163,6 +163,31 @@ async fn options_are_read_from_the_body_or_else_from_the_query() {
 }
 
 #[tokio::test]
+async fn preconditions_hold_for_each_of_a_collection_and_may_stand_in_the_query() {
+    let server = Server::start().await;
+    for name in ["a", "b"] {
+        server.post(MAPS, config_map(name, "1")).await.ok();
+    }
+    let uri = format!("{MAPS}/a");
+    let first = server.get(&uri).await.ok();
+    let version = first["metadata"]["resourceVersion"].as_str().unwrap();
+    let only = format!("{MAPS}?fieldSelector=metadata.name%3Da");
+    let with = |version: &str| json!({"preconditions": {"resourceVersion": version}});
+    assert_eq!(server.delete(&only, with("1")).await.refused().0, 409);
+    for query in ["uid=x", "resourceVersion=1"] {
+        let one = format!("{uri}?{query}");
+        assert_eq!(server.delete(&one, json!(null)).await.refused().0, 409);
+        let all = format!("{only}&{query}");
+        assert_eq!(server.delete(&all, json!(null)).await.refused().0, 409);
+    }
+    assert_eq!(server.get(&uri).await.code, 200);
+    let gone = format!("{only}&resourceVersion={version}");
+    server.delete(&gone, json!(null)).await.ok();
+    assert_eq!(server.get(&uri).await.code, 404);
+    assert_eq!(server.get(&format!("{MAPS}/b")).await.code, 200);
+}
+
+#[tokio::test]
 async fn collections_go_by_selector() {
     let server = Server::start().await;
     for (name, tier) in [("a", "x"), ("b", "y"), ("c", "x")] {
