@@ -67,7 +67,7 @@ pub(crate) async fn delete_collection(
     }
     let list = json!({
         "kind": resource.list_kind, "apiVersion": resource.api_version(),
-        "metadata": page.metadata(), "items": items
+        "metadata": page.metadata_of(resource), "items": items
     });
     Ok(context.respond_value(StatusCode::OK, &list))
 }

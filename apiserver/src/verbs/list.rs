@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::{list_forms, list_json, list_protobuf};
 use crate::ApiServer;
+use crate::as_of;
 use crate::cache::{Cache, Snapshot};
 use crate::context::Context;
 use crate::conversion::{self, Asker};
@@ -29,7 +30,8 @@ use crate::write::Version;
 const PAGE: usize = 1_000;
 
 pub(crate) async fn list(context: &Context, resource: &Handle) -> ApiResult<Response> {
-    let options = ListOptions::from_query(&context.query)?;
+    let query = as_of::query(context).await?;
+    let options = ListOptions::from_query(&query)?;
     negotiate::check_number(&context.output, resource, true)?;
     let selection = Selection::from_query(resource, &context.info.namespace, &context.query)?;
     let version = match context.output.form {
@@ -60,6 +62,15 @@ impl Page {
             metadata.insert("remainingItemCount".into(), remaining.into());
         }
         Value::Object(metadata)
+    }
+
+    /// The same of a list of whole objects: among custom ones Kubernetes also says that nothing follows.
+    pub(super) fn metadata_of(&self, resource: &Resource) -> Value {
+        let mut metadata = self.metadata();
+        if resource.custom.is_some() && self.token.is_none() {
+            metadata["continue"] = "".into();
+        }
+        metadata
     }
 }
 
@@ -391,7 +402,8 @@ pub(super) async fn respond(
     let value = match context.output.form {
         Form::Object => {
             let items: Vec<Value> = objects.map(Object::into_value).collect();
-            json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata, "items": items })
+            json!({ "kind": resource.list_kind, "apiVersion": resource.api_version(),
+                "metadata": page.metadata_of(resource), "items": items })
         }
         Form::Partial { version, .. } => {
             let items: Vec<Value> = objects

@@ -4,7 +4,7 @@ use http::{Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::definitions::{DEFINITIONS, WIDGETS, any, definition, widget};
-use crate::server::{Answer, Server};
+use crate::server::{Answer, MAPS, Server};
 
 const MERGE: &str = "merge-patch+json";
 
@@ -631,6 +631,24 @@ async fn versions_show_the_same_objects() {
         .patch(&format!("{uri}/status"), "json-patch+json", dropped)
         .await
         .ok();
+}
+
+/// As Kubernetes writes lists that have no Go type.
+#[tokio::test]
+async fn a_list_says_that_nothing_follows() {
+    let server = start(full()).await;
+    for name in ["a", "b"] {
+        let widget = widget(name, json!({"size": 1}));
+        server.post(WIDGETS, widget).await.ok();
+    }
+    let list = server.get(WIDGETS).await.ok();
+    assert_eq!(list["metadata"]["continue"], "");
+    let page = server.get(&format!("{WIDGETS}?limit=1")).await.ok();
+    assert_ne!(page["metadata"]["continue"], "");
+    let maps = server.get(MAPS).await.ok();
+    assert_eq!(maps["metadata"].get("continue"), None);
+    let gone = server.delete(WIDGETS, json!(null)).await.ok();
+    assert_eq!(gone["metadata"]["continue"], "");
 }
 
 #[tokio::test]
