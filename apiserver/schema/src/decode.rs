@@ -17,7 +17,7 @@ use serde_json::{Map, Number, Value};
 
 use crate::quantity::Quantity;
 use crate::structural::Schema;
-use crate::time;
+use crate::time::{self, Layout};
 use crate::types::{Container, Element, Field, Form, Type, type_by_id, type_named};
 
 pub use json_text::DEPTH_MAX;
@@ -514,10 +514,8 @@ impl Walk<'_> {
         let trail = Some(place.trail);
         match (ty.form, value) {
             (Form::Object, Value::Object(map)) => self.object(ty, map, trail),
-            (Form::Time, value @ Value::String(_)) => time_text(value, time::now_rfc3339_of),
-            (Form::MicroTime, value @ Value::String(_)) => {
-                time_text(value, time::now_rfc3339_micro_of)
-            }
+            (Form::Time, value @ Value::String(_)) => time_text(value, Layout::Seconds),
+            (Form::MicroTime, value @ Value::String(_)) => time_text(value, Layout::Micros),
             (Form::Quantity, value @ (Value::String(_) | Value::Number(_))) => {
                 let quantity =
                     Quantity::from_json(value).map_err(|e| DecodeError::Type(e.to_string()))?;
@@ -595,17 +593,11 @@ fn base64_text(text: &mut String) -> Checked {
 }
 
 /// A time in its canonical text; Go's zero time reads as null.
-fn time_text(value: &mut Value, format: fn(i64, u32) -> String) -> Checked {
+fn time_text(value: &mut Value, layout: Layout) -> Checked {
     let text = value.as_str().unwrap_or_default();
-    *value = match time::parse_nanos(text) {
-        Some((time::GO_ZERO, 0)) => Value::Null,
-        Some((seconds, nanos)) => format(seconds, nanos).into(),
-        None => {
-            let text = crate::field::go_quote(text);
-            return Err(DecodeError::Type(format!(
-                "parsing time {text} as \"2006-01-02T15:04:05Z07:00\": cannot parse {text} as \"2006\""
-            )));
-        }
+    *value = match time::read(text, layout).map_err(DecodeError::Type)? {
+        (time::GO_ZERO, 0) => Value::Null,
+        (seconds, nanos) => time::text_of(seconds, nanos, layout).into(),
     };
     Ok(())
 }

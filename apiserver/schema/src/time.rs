@@ -2,11 +2,13 @@
 //! microsecond (`MicroTime`). The clock itself is the caller's.
 
 mod duration;
+mod layout;
 
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
 pub use duration::{duration_text, parse_duration};
+pub(crate) use layout::{Layout, read};
 
 /// The zero of Go's times in seconds since 1970: the year 1.
 pub(crate) const GO_ZERO: i64 = -62_135_596_800;
@@ -38,9 +40,12 @@ pub fn now_rfc3339_micro(unix_micros: i64) -> String {
     text + &format!(".{:06}Z", unix_micros.rem_euclid(1_000_000))
 }
 
-/// `Time` of a point given with its nanoseconds, which it drops.
-pub(crate) fn now_rfc3339_of(unix_seconds: i64, _nanos: u32) -> String {
-    now_rfc3339(unix_seconds)
+/// A point given with its nanoseconds, as a field of this layout has it.
+pub(crate) fn text_of(unix_seconds: i64, nanos: u32, layout: Layout) -> String {
+    match layout {
+        Layout::Seconds => now_rfc3339(unix_seconds),
+        Layout::Micros => now_rfc3339_micro_of(unix_seconds, nanos),
+    }
 }
 
 /// `MicroTime` of a point given with its nanoseconds.
@@ -98,18 +103,22 @@ fn canonical(text: &str) -> Option<(i64, u32)> {
         [b'.', micros @ .., b'Z'] if micros.len() == 6 => number(micros)? * 1000,
         _ => return None,
     };
-    let is_leap = year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
-    let days = match month {
-        2 => 28 + u32::from(is_leap),
-        4 | 6 | 9 | 11 => 30,
-        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
-        _ => return None,
-    };
-    if day == 0 || day > days || hour > 23 || minute > 59 || second > 59 {
+    if day == 0 || day > days_in(year, month) || hour > 23 || minute > 59 || second > 59 {
         return None;
     }
     let seconds = i64::from(hour * 3_600 + minute * 60 + second);
     Some((days_since_1970(year, month, day) * 86_400 + seconds, nanos))
+}
+
+/// How many days a month has; none where there is no such month.
+fn days_in(year: u32, month: u32) -> u32 {
+    let is_leap = year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
+    match month {
+        2 => 28 + u32::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        1 | 3 | 5 | 7 | 8 | 10 | 12 => 31,
+        _ => 0,
+    }
 }
 
 /// Years are counted from March, so that a leap day is the last of its year.

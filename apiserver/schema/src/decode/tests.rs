@@ -268,11 +268,17 @@ fn special_forms() {
             "type": "object", "additionalProperties": false, "items": [{"type": "string"}], "default": {"any": [1, null]},
             "properties": {"a": {"x-kubernetes-preserve-unknown-fields": true, "minimum": 0}}}}}]}})
     );
-    let lease =
-        json!({"spec": {"renewTime": "2026-11-21T02:16:31.1234567Z", "holderIdentity": ""}});
+    let lease = |time: &str| {
+        let lease = json!({"spec": {"renewTime": time, "holderIdentity": ""}});
+        strict(type_of("coordination.k8s.io", "v1", "Lease"), &lease)
+    };
     assert_eq!(
-        strict(type_of("coordination.k8s.io", "v1", "Lease"), &lease).unwrap(),
+        lease("2026-11-21T03:16:31.123456+01:00").unwrap(),
         json!({"spec": {"renewTime": "2026-11-21T02:16:31.123456Z", "holderIdentity": ""}})
+    );
+    assert_eq!(
+        lease("2026-11-21T02:16:31Z"),
+        Err(r#"parsing time "2026-11-21T02:16:31Z" as "2006-01-02T15:04:05.000000Z07:00": cannot parse "Z" as ".000000""#.to_owned())
     );
     let revision = json!({"data": {"spec": {"anything": null}}, "revision": 1});
     assert_eq!(
