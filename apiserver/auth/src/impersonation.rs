@@ -21,6 +21,8 @@ pub use mode::Mode;
 
 /// More parts than any honest client sends; each costs an authorization.
 const PARTS_MAX: usize = 256;
+/// Of so many groups, or extras, it is asked first whether all may be taken on (`manyAuthorizationChecksInLoop` in Kubernetes).
+const MANY: usize = 4;
 
 /// The identity that a request wants to act as.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,6 +87,9 @@ pub struct Check<'a> {
     pub attributes: Attributes<'a>,
     /// Why nobody may; empty where the authorizer is asked.
     pub refusal: String,
+    /// How many of the next questions need not be asked where the answer is yes. Where it is no, they are, and this one does
+    /// not count. None of most.
+    pub spares: usize,
 }
 
 impl<'a> Check<'a> {
@@ -92,7 +97,25 @@ impl<'a> Check<'a> {
         Check {
             attributes,
             refusal: String::new(),
+            spares: 0,
         }
+    }
+
+    fn refuse(attributes: Attributes<'a>, refusal: String) -> Check<'a> {
+        Check {
+            attributes,
+            refusal,
+            spares: 0,
+        }
+    }
+
+    /// Whether `count` of a sort may all be taken on; none where they are few, and where there were no bounds once.
+    fn all(mode: Mode, attributes: Attributes<'a>, count: usize) -> Option<Check<'a>> {
+        (mode != Mode::Legacy && count >= MANY).then(|| Check {
+            attributes,
+            refusal: String::new(),
+            spares: count,
+        })
     }
 }
 
@@ -127,22 +150,33 @@ impl Impersonation {
             ..part
         };
         if mode != Mode::Legacy {
-            checks.extend(self.refused_group().map(|(name, refusal)| Check {
-                attributes: Attributes { name, ..of_groups },
-                refusal,
-            }));
+            checks.extend(
+                self.refused_group().map(|(name, refusal)| {
+                    Check::refuse(Attributes { name, ..of_groups }, refusal)
+                }),
+            );
         }
+        let every = Attributes {
+            name: "*",
+            ..of_groups
+        };
+        checks.extend(Check::all(mode, every, self.groups.len()));
         checks.extend(
             self.groups
                 .iter()
                 .map(|name| Check::ask(Attributes { name, ..of_groups })),
         );
         if mode != Mode::Legacy {
-            checks.extend(self.refused_extra().map(|refusal| Check {
-                attributes: of_extra,
-                refusal,
-            }));
+            let refused = self.refused_extra();
+            checks.extend(refused.map(|refusal| Check::refuse(of_extra, refusal)));
         }
+        let every = Attributes {
+            subresource: "*",
+            name: "*",
+            ..of_extra
+        };
+        let values = self.extra.values().map(Vec::len).sum();
+        checks.extend(Check::all(mode, every, values));
         for (subresource, values) in &self.extra {
             checks.extend(values.iter().map(|name| {
                 Check::ask(Attributes {
@@ -343,6 +377,7 @@ mod tests {
                 |Check {
                      attributes: check,
                      refusal,
+                     spares,
                  }| {
                     let mut text = format!(
                         "{} {}/{}/{}/{}",
@@ -350,6 +385,9 @@ mod tests {
                     );
                     if !refusal.is_empty() {
                         text = format!("{text}: {refusal}");
+                    }
+                    if spares > 0 {
+                        text = format!("{text} for {spares}");
                     }
                     text
                 },
@@ -395,6 +433,29 @@ mod tests {
         let user = wanted.into_user(Mode::Legacy);
         assert_eq!(user.groups, ["dev", "ops", "system:authenticated"]);
         assert_eq!(user.extra["acme.com/project"], ["p1"]);
+    }
+
+    #[test]
+    fn of_many_parts_it_is_asked_first_whether_all_may_be_taken_on() {
+        let mut wanted = Impersonation {
+            name: "jane".to_owned(),
+            groups: ["a", "b", "c"].map(str::to_owned).to_vec(),
+            ..Impersonation::default()
+        };
+        let scopes = ["1", "2", "3", "4"].map(str::to_owned).to_vec();
+        wanted.extra.insert("a.b/c".to_owned(), scopes);
+        let of = |wanted: &Impersonation, mode| {
+            let mut asked = asked(wanted, mode);
+            asked.retain(|text| text.contains('*'));
+            asked
+        };
+        let extras = "impersonate:user-info authentication.k8s.io/userextras/*/* for 4";
+        assert_eq!(of(&wanted, Mode::UserInfo), [extras]);
+        wanted.groups.push("d".to_owned());
+        let groups = "impersonate:user-info authentication.k8s.io/groups//* for 4";
+        assert_eq!(of(&wanted, Mode::UserInfo), [groups, extras]);
+        assert_eq!(asked(&wanted, Mode::UserInfo).len(), 1 + 5 + 5);
+        assert!(of(&wanted, Mode::Legacy).is_empty());
     }
 
     #[test]

@@ -35,6 +35,15 @@ async fn start() -> Server {
         .post(&format!("{RBAC}/clusterroles"), role)
         .await
         .ok();
+    let mut every = rule(authentication, &["groups"], "impersonate:user-info");
+    every["resourceNames"] = json!(["*"]);
+    let many = json!({"metadata": {"name": "many"}, "rules": [
+        every, rule(authentication, &["users"], "impersonate:user-info"),
+        rule(&[""], &["configmaps"], "impersonate-on:user-info:list")]});
+    server
+        .post(&format!("{RBAC}/clusterroles"), many)
+        .await
+        .ok();
     let readers = json!({"metadata": {"name": "readers"}, "rules": [rule(&[""], &["configmaps", "pods"], "list")]});
     server
         .post(&format!("{RBAC}/clusterroles"), readers)
@@ -49,6 +58,7 @@ async fn start() -> Server {
     for (role, subjects) in [
         ("acting", users(&["ann", "system:serviceaccount:ns:agent"])),
         ("readers", users(&["jane"])),
+        ("many", users(&["bea"])),
     ] {
         let reference = json!({"kind": "ClusterRole", "name": role, "apiGroup": group});
         let binding =
@@ -137,6 +147,20 @@ async fn a_right_with_bounds_holds_for_what_it_says() {
         message.ends_with("without impersonating a user name"),
         "{message}"
     );
+}
+
+/// A right on the name `*` is one on all groups, of which it is asked where there are four or more.
+#[tokio::test]
+async fn many_groups_may_be_one_right() {
+    let server = start().await;
+    let bea = User::new("bea", ["system:authenticated"]);
+    let groups = ["a", "b", "c", "d"].map(|group| ("impersonate-group", group));
+    let all = [&[JANE][..], &groups].concat();
+    let list = ask(&server, &bea, Method::GET, MAPS, &all).await;
+    assert_eq!(list.code, StatusCode::OK, "{}", list.text);
+    let few = ask(&server, &bea, Method::GET, MAPS, &all[..4]).await;
+    let text = "groups.authentication.k8s.io \"a\" is forbidden: User \"bea\" cannot impersonate:user-info resource \"groups\" in API group \"authentication.k8s.io\" at the cluster scope";
+    assert_eq!(few.refused(), (403, "Forbidden", text));
 }
 
 #[tokio::test]
