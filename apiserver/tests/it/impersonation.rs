@@ -155,7 +155,7 @@ async fn many_groups_may_be_one_right() {
     let server = start().await;
     let bea = User::new("bea", ["system:authenticated"]);
     let groups = ["a", "b", "c", "d"].map(|group| ("impersonate-group", group));
-    let all = [&[JANE][..], &groups].concat();
+    let all = [&[JANE][..], &groups[..]].concat();
     let list = ask(&server, &bea, Method::GET, MAPS, &all).await;
     assert_eq!(list.code, StatusCode::OK, "{}", list.text);
     let few = ask(&server, &bea, Method::GET, MAPS, &all[..4]).await;

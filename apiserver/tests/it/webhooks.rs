@@ -128,6 +128,10 @@ async fn serve(State(reviews): State<Reviews>, uri: Uri, body: Bytes) -> Respons
             json!({"uid": uid, "allowed": true, "patchType": "JSONPatch", "patch": "ew=="})
         }
         "/bad-patch" => patch(uid, &json!([{"op": "remove", "path": "/no/such/path"}])),
+        "/other-kind" => patch(
+            uid,
+            &json!([{"op": "replace", "path": "/kind", "value": "Secret"}]),
+        ),
         "/replicas" => patch(
             uid,
             &json!([{"op": "replace", "path": "/spec/replicas", "value": 7}]),
@@ -496,6 +500,10 @@ async fn failures_close_or_are_left_out() {
         code == 500 && text.starts_with("Internal error occurred: "),
         "{code} {text}"
     );
+    let other = make(cluster.hook("/other-kind", json!({}))).await;
+    let wanted = "converting (v1.Secret) to (core.ConfigMap): unknown conversion";
+    assert_eq!(other.code, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(other.body["message"], wanted);
     let (code, text) = refusal(&make(cluster.hook("/no-patch", json!({}))).await);
     let wanted = "failed calling webhook \"no-patch.example.com\": received undecodable patch in webhook response: unexpected end of JSON input";
     assert!(code == 500 && text.ends_with(wanted), "{code} {text}");

@@ -232,7 +232,8 @@ async fn made(
         }
     };
     let mut new = decoded(admission, shape, value)?;
-    keep_identity(&mut new, &sent);
+    let is_custom = shape.custom.is_some() && admission.kind.is_none();
+    keep_identity(&mut new, &sent, is_custom).map_err(|error| error.message)?;
     if admission.kind.is_none() {
         shape.default(&mut new);
     }

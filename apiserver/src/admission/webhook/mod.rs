@@ -5,6 +5,7 @@
 //! about what the ones before it left; validating ones all at once. What a webhook changes belongs to no field manager.
 
 pub(super) mod hook;
+mod identity;
 pub(super) mod matching;
 pub(super) mod review;
 
@@ -27,6 +28,7 @@ use crate::metrics::{WebhookCall, WebhookOutcome};
 use crate::status::{ApiError, ApiResult, quoted};
 use crate::world::World;
 use hook::Hook;
+pub(super) use identity::keep_identity;
 use matching::Shape;
 use review::{Request, Verdict};
 
@@ -424,7 +426,8 @@ async fn change(
         .map_err(|error| internal(&error))?;
     let mut new = decoded(admission, shape, patched).map_err(|error| internal(&error))?;
     note_patch(admission, hook, &operations, place);
-    keep_identity(&mut new, &sent);
+    let is_custom = shape.custom.is_some() && admission.kind.is_none();
+    keep_identity(&mut new, &sent, is_custom).map_err(Failure::Refused)?;
     if new == sent {
         return Ok(false);
     }
@@ -455,17 +458,6 @@ pub(super) fn decoded(
     let decoded = schema::decode::value(ty, patched, FieldValidation::Ignore)
         .map_err(|error| error.to_string())?;
     Object::new(decoded.value).map_err(|error| error.to_string())
-}
-
-/// A webhook cannot make another kind of an object. One that empties `managedFields` has removed it: an empty list of them is
-/// never written.
-pub(super) fn keep_identity(new: &mut Object, sent: &Object) {
-    new.set_api_version(sent.api_version());
-    new.set_kind(sent.kind());
-    let managed = new.get(&["metadata", "managedFields"]);
-    if managed.and_then(Value::as_array).is_some_and(Vec::is_empty) {
-        new.metadata_mut().remove("managedFields");
-    }
 }
 
 /// The object in another shape of its kind.
@@ -593,25 +585,5 @@ mod tests {
         for (millis, seconds) in [(10_000, 10), (9_001, 10), (1, 1), (0, 0)] {
             assert_eq!(seconds_up(Duration::from_millis(millis)), seconds);
         }
-    }
-
-    #[test]
-    fn a_patched_object_stays_of_its_kind_and_has_no_empty_owners() {
-        let object = |value: serde_json::Value| Object::new(value).unwrap();
-        let sent = object(
-            serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {
-            "name": "a", "managedFields": [{"manager": "m"}]}}),
-        );
-        let mut new = object(
-            serde_json::json!({"apiVersion": "v1", "kind": "Secret", "metadata": {
-            "name": "a", "managedFields": []}}),
-        );
-        keep_identity(&mut new, &sent);
-        let kept =
-            serde_json::json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}});
-        assert_eq!(new.value(), &kept);
-        let mut new = sent.clone();
-        keep_identity(&mut new, &sent);
-        assert_eq!(new, sent);
     }
 }
