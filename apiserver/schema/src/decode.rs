@@ -6,6 +6,7 @@
 //! there (`lastProbeTime: null`), quantities and times are written canonically.
 
 mod custom;
+mod go_types;
 mod json_text;
 mod yaml_text;
 
@@ -18,7 +19,7 @@ use serde_json::{Map, Number, Value};
 use crate::quantity::Quantity;
 use crate::structural::Schema;
 use crate::time::{self, Layout};
-use crate::types::{Container, Element, Field, Form, Type, type_by_id, type_named};
+use crate::types::{Container, Element, Field, FieldType, Form, Type, type_by_id, type_named};
 
 pub use json_text::DEPTH_MAX;
 
@@ -457,10 +458,10 @@ impl Walk<'_> {
                 Ok(())
             }
             (Container::List, other) => {
-                Err(place.mismatch(other, &format!("[]{}", go_element(element))))
+                Err(place.mismatch_whole(other, &format!("[]{}", go_element(element))))
             }
             (Container::Map, other) => {
-                Err(place.mismatch(other, &format!("map[string]{}", go_element(element))))
+                Err(place.mismatch_whole(other, &format!("map[string]{}", go_element(element))))
             }
         }
     }
@@ -506,7 +507,7 @@ impl Walk<'_> {
                 let ty = place.field.ty.message().expect("the element is a message");
                 self.message(ty, place, value)
             }
-            (other, value) => Err(place.mismatch(value, go_element(other))),
+            (other, value) => Err(place.mismatch(value, place.go_type(other))),
         }
     }
 
@@ -516,7 +517,9 @@ impl Walk<'_> {
             (Form::Object, Value::Object(map)) => self.object(ty, map, trail),
             (Form::Time, value @ Value::String(_)) => time_text(value, Layout::Seconds),
             (Form::MicroTime, value @ Value::String(_)) => time_text(value, Layout::Micros),
-            (Form::Quantity, value @ (Value::String(_) | Value::Number(_))) => {
+            // They read texts.
+            (Form::Time | Form::MicroTime, value) => Err(place.mismatch(value, "string")),
+            (Form::Quantity, value) => {
                 let quantity =
                     Quantity::from_json(value).map_err(|e| DecodeError::Type(e.to_string()))?;
                 *value = quantity.to_string().into();
@@ -525,10 +528,9 @@ impl Walk<'_> {
             (Form::IntOrString, Value::String(_)) => Ok(()),
             (Form::IntOrString, Value::Number(n)) => match n.as_i64().map(i32::try_from) {
                 Some(Ok(_)) => Ok(()),
-                _ => Err(DecodeError::Type(format!(
-                    "json: cannot unmarshal number {n} into Go value of type int32"
-                ))),
+                _ => Err(place.error(&format!("number {n}"), "int32")),
             },
+            (Form::IntOrString, value) => Err(place.mismatch(value, "int32")),
             (Form::RawExtension | Form::FieldsV1, Value::Object(_)) => Ok(()),
             (Form::RawExtension | Form::Json, _) => Ok(()),
             (Form::SchemaOrBool, Value::Bool(_)) => Ok(()),
@@ -555,6 +557,30 @@ impl Walk<'_> {
 }
 
 impl Place<'_> {
+    /// What Go calls the type of a field's value, or of its items where it has some.
+    fn go_type(&self, element: Element) -> &'static str {
+        let FieldType {
+            container,
+            element: own,
+        } = self.field.ty;
+        // The texts in a list that is an item itself have no other name.
+        let named = match element == own {
+            true => go_types::of_field(self.owner, self.field),
+            false => None,
+        };
+        let named = match container {
+            Container::One => named,
+            Container::List | Container::Map => named.and_then(go_types::item),
+        };
+        named.unwrap_or_else(|| go_element(element))
+    }
+
+    /// The same for a list or a map, which is `usual` where it has no name of its own.
+    fn mismatch_whole(&self, value: &Value, usual: &str) -> DecodeError {
+        let named = go_types::of_field(self.owner, self.field);
+        self.mismatch(value, named.unwrap_or(usual))
+    }
+
     fn mismatch(&self, value: &Value, go_type: &str) -> DecodeError {
         self.error(go_kind(value), go_type)
     }

@@ -89,6 +89,51 @@ fn wrong_types() {
         ),
         (
             pod,
+            json!({"spec": {"restartPolicy": 1}}),
+            "json: cannot unmarshal number into Go struct field PodSpec.spec.restartPolicy of type v1.RestartPolicy",
+        ),
+        (
+            pod,
+            container("securityContext", json!({"capabilities": {"add": [true]}})),
+            "json: cannot unmarshal bool into Go struct field Capabilities.spec.containers.securityContext.capabilities.add of type v1.Capability",
+        ),
+        (
+            pod,
+            container("securityContext", json!({"capabilities": {"add": "a"}})),
+            "json: cannot unmarshal string into Go struct field Capabilities.spec.containers.securityContext.capabilities.add of type []v1.Capability",
+        ),
+        (
+            pod,
+            container("resources", json!({"limits": []})),
+            "json: cannot unmarshal array into Go struct field ResourceRequirements.spec.containers.resources.limits of type v1.ResourceList",
+        ),
+        (
+            pod,
+            container("resources", json!({"limits": {"cpu": true}})),
+            "quantities must match the regular expression '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'",
+        ),
+        (
+            pod,
+            json!({"metadata": {"creationTimestamp": 1}}),
+            "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.creationTimestamp of type string",
+        ),
+        (
+            type_of("", "v1", "Service"),
+            json!({"spec": {"ports": [{"targetPort": 3_000_000_000u32}]}}),
+            "json: cannot unmarshal number 3000000000 into Go struct field ServicePort.spec.ports.targetPort of type int32",
+        ),
+        (
+            type_of("", "v1", "Service"),
+            json!({"spec": {"ports": [{"targetPort": {}}]}}),
+            "json: cannot unmarshal object into Go struct field ServicePort.spec.ports.targetPort of type int32",
+        ),
+        (
+            type_of("authorization.k8s.io", "v1", "SubjectAccessReview"),
+            json!({"spec": {"extra": {"a": [1]}}}),
+            "json: cannot unmarshal number into Go struct field SubjectAccessReviewSpec.spec.extra of type string",
+        ),
+        (
+            pod,
             json!({"spec": {"hostNetwork": "yes"}}),
             "json: cannot unmarshal string into Go struct field PodSpec.spec.hostNetwork of type bool",
         ),
