@@ -78,12 +78,6 @@ pub fn parse_nanos(text: &str) -> Option<(i64, u32)> {
 /// The same of a text as this module writes it, which nearly all are.
 fn canonical(text: &str) -> Option<(i64, u32)> {
     let (point, fraction) = text.as_bytes().split_first_chunk::<19>()?;
-    let number = |digits: &[u8]| {
-        digits.iter().try_fold(0u32, |number, digit| {
-            let is_digit = digit.is_ascii_digit();
-            is_digit.then(|| number * 10 + u32::from(digit - b'0'))
-        })
-    };
     let between = [point[4], point[7], point[10], point[13], point[16]];
     if between != *b"--T::" {
         return None;
@@ -108,6 +102,14 @@ fn canonical(text: &str) -> Option<(i64, u32)> {
     }
     let seconds = i64::from(hour * 3_600 + minute * 60 + second);
     Some((days_since_1970(year, month, day) * 86_400 + seconds, nanos))
+}
+
+/// A number of few digits; none where one is no digit.
+fn number(digits: &[u8]) -> Option<u32> {
+    digits.iter().try_fold(0u32, |number, digit| {
+        let is_digit = digit.is_ascii_digit();
+        is_digit.then(|| number * 10 + u32::from(digit - b'0'))
+    })
 }
 
 /// How many days a month has; none where there is no such month.

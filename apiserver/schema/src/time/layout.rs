@@ -1,7 +1,7 @@
 //! Times as Go reads them, with what it says of others (`Parse` of its package time): an hour may have one digit, seconds a
 //! fraction after a period or a comma, and an offset up to 24 hours.
 
-use super::{canonical, days_in, days_since_1970};
+use super::{canonical, days_in, days_since_1970, number};
 
 /// How a field writes its times, which says what it reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -182,14 +182,6 @@ impl Reader<'_> {
         let text = quoted(self.text.as_bytes());
         format!("parsing time {text}: {what} out of range")
     }
-}
-
-/// None where one is no digit.
-fn number(digits: &[u8]) -> Option<u32> {
-    digits.iter().try_fold(0, |number, digit| {
-        let is_digit = digit.is_ascii_digit();
-        is_digit.then(|| number * 10 + u32::from(digit - b'0'))
-    })
 }
 
 /// As the package time quotes, which is not how others do.
