@@ -41,7 +41,7 @@ const REPORT_PERIOD: Duration = Duration::from_secs(300);
 
 /// Registers the node and keeps its status current; runs until dropped.
 pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
-    let machine = Machine::read();
+    let machine = Machine::of(&agent.config);
     while let Err(error) = register(&agent).await {
         tracing::warn!(error = %error.message, "cannot register the node yet");
         tokio::time::sleep(LEASE_RETRY).await;

@@ -124,37 +124,84 @@ pub(crate) struct Machine {
     pub(super) os_image: String,
 }
 
+/// Where a kubelet looks for the ids of a machine and of its board, in this order. Of the latter the first is root's to read.
+const MACHINE_IDS: [&str; 2] = ["/etc/machine-id", "/var/lib/dbus/machine-id"];
+const BOARD_IDS: [&str; 4] = [
+    "/sys/class/dmi/id/product_uuid",
+    "/proc/device-tree/system-id",
+    "/proc/device-tree/vm,uuid",
+    "/etc/machine-id",
+];
+
 impl Machine {
     /// Of a node that has no machine: ids that follow from its name.
     pub(crate) fn pretended(name: &str) -> Machine {
-        use sha2::{Digest, Sha256};
-        let digest = Sha256::digest(name.as_bytes());
-        let id: String = digest[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let simulated = || "simulated".to_owned();
         Machine {
-            system_uuid: id.clone(),
-            boot_id: id.clone(),
-            machine_id: id,
+            kernel_version: simulated(),
+            os_image: simulated(),
             ..Machine::default()
         }
+        .identified(name)
     }
 
-    pub(super) fn read() -> Machine {
+    /// Of the machine that a node runs on; one that only pretends to be a machine has ids of its own.
+    pub(super) fn of(config: &NodeConfig) -> Machine {
+        let machine = Machine::read();
+        let ours = match config.runtime {
+            RuntimeKind::Hollow(_) => Machine {
+                kernel_version: machine.kernel_version,
+                os_image: machine.os_image,
+                ..Machine::default()
+            },
+            RuntimeKind::Docker | RuntimeKind::DockerAt(_) => machine,
+        };
+        ours.identified(&config.node_name)
+    }
+
+    /// Gives it those of the ids that it lacks, in the forms in which machines have them: they follow from the node's name, and
+    /// so stay the same. Who tells nodes apart by them finds none that is empty.
+    fn identified(mut self, name: &str) -> Machine {
+        use sha2::{Digest, Sha256};
+        let digest = |what: &str| -> [u8; 32] { Sha256::digest(format!("{what}\0{name}")).into() };
+        if self.machine_id.is_empty() {
+            let digest = digest("machine");
+            self.machine_id = digest[..16].iter().map(|b| format!("{b:02x}")).collect();
+        }
+        let uuid = |what: &str| {
+            let mut bytes = [0; 16];
+            bytes.copy_from_slice(&digest(what)[..16]);
+            uuid::Builder::from_custom_bytes(bytes)
+                .into_uuid()
+                .to_string()
+        };
+        if self.system_uuid.is_empty() {
+            self.system_uuid = uuid("system");
+        }
+        if self.boot_id.is_empty() {
+            self.boot_id = uuid("boot");
+        }
+        self
+    }
+
+    fn read() -> Machine {
+        // Texts of the device tree end with a zero.
         let text = |path: &str| {
-            std::fs::read_to_string(path)
-                .unwrap_or_default()
-                .trim()
+            let text = std::fs::read_to_string(path).unwrap_or_default();
+            text.trim_matches(|c: char| c == '\0' || c.is_whitespace())
                 .to_owned()
+        };
+        let first = |paths: &[&str]| {
+            let mut found = paths.iter().map(|path| text(path));
+            found.find(|id| !id.is_empty()).unwrap_or_default()
         };
         let release = text("/etc/os-release");
         let pretty = release
             .lines()
             .find_map(|line| line.strip_prefix("PRETTY_NAME="));
         Machine {
-            machine_id: text("/etc/machine-id"),
-            system_uuid: text("/sys/class/dmi/id/product_uuid"),
+            machine_id: first(&MACHINE_IDS),
+            system_uuid: first(&BOARD_IDS),
             boot_id: text("/proc/sys/kernel/random/boot_id"),
             kernel_version: text("/proc/sys/kernel/osrelease"),
             os_image: pretty.unwrap_or("Linux").trim_matches('"').to_owned(),
@@ -197,5 +244,33 @@ mod tests {
         assert!(!dynamic.is_short());
         let here = Space::of(Path::new("/")).unwrap();
         assert!(here.bytes > 0 && here.bytes_free <= here.bytes);
+    }
+
+    #[test]
+    fn ids_are_there_stay_and_differ_from_node_to_node() {
+        let ids = |machine: &Machine| {
+            let all = [&machine.machine_id, &machine.system_uuid, &machine.boot_id];
+            all.map(String::clone)
+        };
+        let one = Machine::pretended("n1");
+        assert_eq!(one, Machine::pretended("n1"));
+        assert_eq!(one.machine_id.len(), 32);
+        for (id, other) in ids(&one).iter().zip(ids(&Machine::pretended("n2"))) {
+            assert_ne!(*id, other);
+        }
+        let uuid = uuid::Uuid::parse_str(&one.system_uuid).unwrap();
+        assert_eq!(uuid.to_string(), one.system_uuid);
+        assert_ne!(one.system_uuid, one.boot_id);
+        // What the machine says itself stays.
+        let known = Machine {
+            boot_id: "b".to_owned(),
+            ..Machine::default()
+        };
+        assert_eq!(known.identified("n1").boot_id, "b");
+        assert!(
+            ids(&Machine::read().identified("n1"))
+                .iter()
+                .all(|id| !id.is_empty())
+        );
     }
 }
