@@ -7,6 +7,7 @@
 
 mod agent;
 mod clock;
+mod configz;
 mod etc;
 mod follow;
 mod guard;

@@ -1,5 +1,6 @@
 //! The node agent's HTTPS API for all hollow nodes at one port. A pod is found by its name, since names are unique in a
-//! cluster; what is asked of a node says of which (`?node=`), as Kontiki's API server does.
+//! cluster; what is asked of a node says of which (`?node=`), or has come through an API server's proxy of that node, which says so
+//! in a header.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -8,8 +9,9 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
-use axum::extract::{Path, RawQuery, State};
-use axum::http::{StatusCode, header};
+use axum::extract::{Path, RawQuery, Request, State};
+use axum::http::{StatusCode, Uri, header};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
@@ -45,23 +47,35 @@ struct Kubelet {
     world: Arc<Mutex<World>>,
     clock: Clock,
     names: Names,
-    memory_bytes: u64,
+    size: Size,
+    /// What all of them answer about their settings.
+    settings: Arc<Value>,
+}
+
+/// What every node has.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Size {
+    pub(super) cpu_count: u32,
+    pub(super) memory_bytes: u64,
 }
 
 pub(super) fn router(
     world: Arc<Mutex<World>>,
     clock: Clock,
     names: Names,
-    memory_bytes: u64,
+    size: Size,
+    settings: Value,
 ) -> Router {
     let kubelet = Kubelet {
         world,
         clock,
         names,
-        memory_bytes,
+        size,
+        settings: Arc::new(settings),
     };
     let simulated = || async { internal(NOTICE.to_owned()) };
     let answers = Answers {
+        configz: get(settings),
         pods: get(pods),
         stats_summary: get(stats_summary),
         metrics: get(own_metrics),
@@ -74,7 +88,45 @@ pub(super) fn router(
     };
     routes(answers)
         .route("/progress", get(progress))
+        .layer(middleware::map_request(with_node))
         .with_state(kubelet)
+}
+
+/// Of which node a request is that has come through an API server's proxy.
+const FORWARDED_URI: &str = "x-forwarded-uri";
+
+async fn with_node(mut request: Request) -> Request {
+    let forwarded = request.headers().get(FORWARDED_URI);
+    let forwarded = forwarded.and_then(|path| path.to_str().ok());
+    if let Some(uri) = forwarded.and_then(|path| naming(request.uri(), path)) {
+        *request.uri_mut() = uri;
+    }
+    request
+}
+
+/// The same with the node in its query for which a proxy was asked by this path; none where there is nothing to add.
+fn naming(uri: &Uri, forwarded: &str) -> Option<Uri> {
+    let query = uri.query().unwrap_or_default();
+    if parse_query(Some(query))
+        .iter()
+        .any(|(name, _)| name == "node")
+    {
+        return None;
+    }
+    let id = forwarded
+        .strip_prefix("/api/v1/nodes/")?
+        .split('/')
+        .next()?;
+    // NAME, NAME:PORT or SCHEME:NAME:PORT.
+    let parts: Vec<&str> = id.split(':').collect();
+    let name = match parts.as_slice() {
+        [_, name, _] | [name] | [name, _] => name,
+        _ => return None,
+    };
+    let between = if query.is_empty() { "" } else { "&" };
+    format!("{}?{query}{between}node={name}", uri.path())
+        .parse()
+        .ok()
 }
 
 /// A pod of one of the nodes, as it is now.
@@ -163,7 +215,7 @@ impl Kubelet {
         };
         let snapshot = Snapshot {
             node_name,
-            memory_bytes: self.memory_bytes,
+            memory_bytes: self.size.memory_bytes,
             booted_at: None,
             node: Some(measured(of_node(&used, now))),
             containers: used.into_iter().map(measured).collect(),
@@ -174,6 +226,14 @@ impl Kubelet {
 
 async fn progress(State(kubelet): State<Kubelet>) -> Response {
     axum::Json(lock(&kubelet.world).progress()).into_response()
+}
+
+async fn settings(
+    State(kubelet): State<Kubelet>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refusal> {
+    kubelet.asked(&parse_query(query.as_deref()))?;
+    Ok(axum::Json(&*kubelet.settings).into_response())
 }
 
 async fn pods(
@@ -214,7 +274,8 @@ async fn metrics_cadvisor(
 ) -> Result<Response, Refusal> {
     let number = kubelet.asked(&parse_query(query.as_deref()))?;
     let (snapshot, pods) = kubelet.snapshot(number);
-    Ok(exposed(cadvisor(Some(&snapshot), &pods, None)))
+    let cpu_count = Some(i64::from(kubelet.size.cpu_count));
+    Ok(exposed(cadvisor(Some(&snapshot), &pods, cpu_count)))
 }
 
 /// Of the process where no node is asked for: its own figures are not of one node.
@@ -364,4 +425,36 @@ async fn exec_by_uid(
         return Err(Refusal(StatusCode::NOT_FOUND, text));
     }
     exec(state, Path((namespace, name, container)), query, upgrade).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_through_the_proxy_of_a_node_is_asked_of_it() {
+        for (uri, forwarded, expected) in [
+            (
+                "/configz",
+                "/api/v1/nodes/n1/proxy/configz",
+                Some("/configz?node=n1"),
+            ),
+            (
+                "/metrics?a=b",
+                "/api/v1/nodes/n1:10350/proxy/metrics",
+                Some("/metrics?a=b&node=n1"),
+            ),
+            (
+                "/pods",
+                "/api/v1/nodes/https:n1:10350/proxy/pods",
+                Some("/pods?node=n1"),
+            ),
+            ("/pods?node=n2", "/api/v1/nodes/n1/proxy/pods", None),
+            ("/pods", "/api/v1/namespaces/d/pods/p/proxy/pods", None),
+        ] {
+            let found = naming(&uri.parse().unwrap(), forwarded);
+            let found = found.map(|uri| uri.to_string());
+            assert_eq!(found.as_deref(), expected, "{forwarded}");
+        }
+    }
 }

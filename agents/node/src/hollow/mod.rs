@@ -41,7 +41,7 @@ pub use nodes::{Behaviour, Periods};
 pub use stages::Stages;
 
 use crate::server::Server;
-use crate::{Error, NodeConfig, RuntimeKind, ServerIdentity, Taint};
+use crate::{Error, NodeConfig, RuntimeKind, ServerIdentity, Taint, configz};
 use nodes::{Names, Node, Template};
 use world::World;
 
@@ -225,7 +225,12 @@ pub async fn run(
         port,
     };
     let clock = engine::Clock::start();
-    let answers = kubelet::router(world.clone(), clock, names.clone(), nodes.memory_bytes);
+    let size = kubelet::Size {
+        cpu_count: nodes.cpu_count,
+        memory_bytes: nodes.memory_bytes,
+    };
+    let settings = configz::configz(&template.config, port);
+    let answers = kubelet::router(world.clone(), clock, names.clone(), size, settings);
     tracing::info!(nodes = nodes.count, port, tainted, "hollow nodes start");
     let engine = engine::Engine::new(nodes, names, template, world, clients, clock, &cancel);
     let serving = async {
