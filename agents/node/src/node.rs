@@ -30,8 +30,7 @@ pub(crate) use health::{Health, told_of};
 use health::{measure, measured_pressure};
 pub(crate) use lease::keep_lease;
 pub(crate) use machine::{Capacity, Machine};
-use object::extended;
-pub(crate) use object::{object, status};
+pub(crate) use object::{extended, object, status};
 
 const LEASE_RETRY: Duration = Duration::from_secs(1);
 /// How often the node looks at itself.

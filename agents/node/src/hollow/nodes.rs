@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use agent_runtime::pressure::{self, Pressure};
 use agent_runtime::timestamp::Micros;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::addresses::{self, Addresses};
@@ -120,6 +120,8 @@ pub(super) struct Shown {
     transitions: Transitions,
     /// None where it does not say what it has room for.
     site: Option<Site>,
+    /// What its allocatable lacks of what somebody has given it.
+    extended: Map<String, Value>,
 }
 
 impl Shown {
@@ -143,6 +145,7 @@ impl Shown {
             site: node["status"]["allocatable"]
                 .is_object()
                 .then(|| Site::of(node)),
+            extended: node::extended(node),
         }
     }
 }
@@ -167,6 +170,10 @@ pub(super) struct Node {
     told: Conditions,
     transitions: Transitions,
     site: Option<Site>,
+    /// What its allocatable lacks, as the API has it.
+    extended: Map<String, Value>,
+    /// What is being told of that, and what was told last.
+    extended_told: [Map<String, Value>; 2],
     /// When the status was told, and whether as ready.
     reported: Option<(Duration, bool)>,
 }
@@ -186,6 +193,8 @@ impl Node {
             told: Conditions::new(),
             transitions: Transitions::new(),
             site: None,
+            extended: Map::new(),
+            extended_told: Default::default(),
             reported: None,
         }
     }
@@ -263,6 +272,7 @@ impl Node {
             Some((at, told))
                 if told == ready
                     && self.pressure_told[1] == self.pressure
+                    && !self.lacks()
                     && now < at + periods.report =>
             {
                 Err(Some(change.map_or(at + periods.report, |change| {
@@ -281,6 +291,10 @@ impl Node {
         }
         self.version = shown.version;
         self.site = shown.site.or(self.site.take());
+        if shown.extended.is_empty() {
+            self.extended_told[1].clear();
+        }
+        self.extended = shown.extended;
         let before = self.behaviour();
         self.asked = shown.behaviour;
         let pressure = std::mem::replace(&mut self.pressure, shown.pressure);
@@ -299,7 +313,7 @@ impl Node {
             self.reported = None;
         }
         let pressed = pressure != self.pressure;
-        is_new || contradicted || pressed || before != self.behaviour()
+        is_new || contradicted || pressed || self.lacks() || before != self.behaviour()
     }
 
     /// The API has it no more.
@@ -312,6 +326,8 @@ impl Node {
         self.told.clear();
         self.transitions.clear();
         self.site = None;
+        self.extended.clear();
+        self.extended_told = Default::default();
     }
 
     /// The status to tell, and whether it is ready in it.
@@ -336,7 +352,17 @@ impl Node {
         let capacity = Capacity::of(&config);
         let mut status = node::status(&config, &capacity, &machine, &health, template.port);
         node::stamp(&mut status, &mut self.transitions, now.1);
+        if let Some(allocatable) = status["allocatable"].as_object_mut() {
+            allocatable.extend(self.extended.clone());
+        }
+        self.extended_told[0] = self.extended.clone();
         (status, ready)
+    }
+
+    /// Its allocatable lacks something that it was not told yet. Told once is enough: what the API does not take by then it
+    /// would be told without end.
+    fn lacks(&self) -> bool {
+        !self.extended.is_empty() && self.extended != self.extended_told[1]
     }
 
     /// The metadata to tell with the status: how long work seems to wait, or that nothing is known of it any more.
@@ -350,6 +376,7 @@ impl Node {
     pub(super) fn reported(&mut self, status: &Value, ready: bool, now: Duration) {
         self.told = node::conditions_of(status);
         self.pressure_told[1] = self.pressure_told[0];
+        self.extended_told[1] = self.extended_told[0].clone();
         self.reported = Some((now, ready));
     }
 
@@ -544,6 +571,42 @@ mod tests {
         assert_eq!(node.told_pressure(0), Some(gone));
         node.reported(&ready(), true, at(4));
         assert_eq!(node.told_pressure(0), None);
+    }
+
+    #[test]
+    fn what_somebody_gives_a_node_pods_may_have() {
+        let of = |capacity: Value, allocatable: Value| {
+            let conditions = json!([{"type": "Ready", "status": "True"}]);
+            Shown::of(&json!({"metadata": {"uid": "u"}, "status":
+                {"conditions": conditions, "capacity": capacity, "allocatable": allocatable}}))
+        };
+        let template = Template {
+            config: super::super::config(&super::super::HollowNodes::new(1), false),
+            zones: 0,
+            periods: PERIODS,
+            port: 1,
+        };
+        let mut node = Node::new(0, "n".into(), Behaviour::Steady);
+        let (none, some) = (
+            json!({"cpu": "4"}),
+            json!({"cpu": "4", "example.com/lens": "3"}),
+        );
+        node.see(of(none.clone(), none.clone()));
+        node.reported(&ready(), true, at(1));
+        assert!(node.errand(at(2), &PERIODS, 1).is_err());
+        assert!(node.see(of(some.clone(), none.clone())));
+        assert_eq!(node.errand(at(2), &PERIODS, 1), Ok(Errand::Report));
+        let told = |node: &mut Node| {
+            let now = (at(2), OffsetDateTime::UNIX_EPOCH);
+            let (status, _) = node.status(&template, now, 1);
+            node.reported(&ready(), true, at(2));
+            status["allocatable"]["example.com/lens"].clone()
+        };
+        assert_eq!(told(&mut node), "3");
+        assert!(node.errand(at(3), &PERIODS, 1).is_err(), "it is told once");
+        assert!(!node.see(of(some.clone(), some.clone())));
+        assert!(node.see(of(none, some)));
+        assert_eq!(told(&mut node), Value::Null);
     }
 
     #[test]
