@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use agent_runtime::kinds::{Node, Pod};
-use agent_runtime::resource_ref::{DEPLOYMENTS, JOBS, NODES};
+use agent_runtime::resource_ref::{DEPLOYMENTS, JOBS, NODES, PODS, ResourceRef};
 use agent_runtime::{DeleteParams, PatchType, Propagation};
 use agents::hollow::{HollowNodes, Watches};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PATIENCE};
 use crate::machines::identities;
 
 fn running(pods: &[std::sync::Arc<Pod>]) -> usize {
@@ -186,4 +186,116 @@ async fn a_silent_node_is_lost_and_its_pods_are_replaced_until_it_speaks_again()
             (left(pods) == 0).then_some(())
         })
         .await;
+}
+
+/// Looks until an object is as `wanted`.
+async fn shown(
+    cluster: &Cluster,
+    (resource, namespace, name): (&ResourceRef, &str, &str),
+    what: &str,
+    wanted: impl Fn(&Value) -> bool,
+) -> Value {
+    let looking = async {
+        loop {
+            let object = cluster.client.get(resource, namespace, name).await.unwrap();
+            if wanted(&object) {
+                return object;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let found = tokio::time::timeout(PATIENCE, looking).await;
+    found.unwrap_or_else(|_| panic!("waited in vain: {what}"))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_somebody_gives_a_node_is_allocatable_until_it_is_taken_away() {
+    let (server, asker) = identities();
+    let mut nodes = HollowNodes::new(2);
+    nodes.server = Some((
+        ([127, 0, 0, 1], 0).into(),
+        watch::Sender::new(server).subscribe(),
+    ));
+    let cluster = Cluster::with_hollow(nodes, Some(&asker)).await;
+    let name = "hollow-00001";
+    let give = async |amount: Value| {
+        let patch = json!({"status": {"capacity": {"example.com/lens": amount}}});
+        cluster
+            .client
+            .patch_status(&NODES, "", name, PatchType::Merge, &patch)
+            .await
+            .unwrap();
+    };
+    let has = |node: &Value| node["status"]["allocatable"]["example.com/lens"].clone();
+    give(json!("3")).await;
+    let resource = NODES;
+    let place = (&resource, "", name);
+    shown(&cluster, place, "lenses", |node| has(node) == "3").await;
+    give(Value::Null).await;
+    let node = shown(&cluster, place, "no lenses", |node| has(node).is_null()).await;
+    assert!(node["status"]["allocatable"]["cpu"].is_string());
+    let info = &node["status"]["nodeInfo"];
+    for id in ["machineID", "systemUUID", "bootID"] {
+        assert!(info[id].as_str().is_some_and(|id| !id.is_empty()), "{info}");
+    }
+    let path = format!("/api/v1/nodes/{name}/proxy/configz");
+    let (status, settings) = cluster.text(&path).await;
+    assert!(
+        status == 200 && settings.contains("\"maxPods\":110"),
+        "{status}: {settings}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_are_resized_as_far_as_there_is_room() {
+    let mut nodes = HollowNodes::new(1);
+    nodes.cpu_count = 4;
+    let cluster = Cluster::with_hollow(nodes, None).await;
+    for (name, policy) in [
+        ("one", "NotRequired"),
+        ("other", "NotRequired"),
+        ("anew", "RestartContainer"),
+    ] {
+        let policies = json!([{"resourceName": "cpu", "restartPolicy": policy}]);
+        let container = json!({"name": "c", "image": "i", "resizePolicy": policies, "resources": {"requests": {"cpu": "500m"}}});
+        let body = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "default"},
+            "spec": {"containers": [container]}});
+        cluster.create_pod(&body).await;
+        cluster.pod("a pod to run", name, Pod::is_ready).await;
+    }
+    let resize = async |name: &str, cpu: &str| {
+        let containers = json!([{"name": "c", "resources": {"requests": {"cpu": cpu}}}]);
+        let patch = json!({"spec": {"containers": containers}});
+        let kind = PatchType::Strategic;
+        cluster
+            .client
+            .patch_sub(&PODS, "default", name, "resize", kind, &patch)
+            .await
+            .unwrap();
+    };
+    let has = |pod: &Value, cpu: &str| {
+        let status = &pod["status"]["containerStatuses"][0];
+        let conditions = pod["status"]["conditions"].as_array();
+        let mut types = conditions.into_iter().flatten().map(|one| &one["type"]);
+        status["allocatedResources"]["cpu"] == cpu
+            && status["resources"]["requests"]["cpu"] == cpu
+            && !types.any(|kind| *kind == "PodResizePending" || *kind == "PodResizeInProgress")
+    };
+    let waits = |pod: &Value| {
+        let conditions = pod["status"]["conditions"].as_array();
+        let mut all = conditions.into_iter().flatten();
+        all.any(|one| one["type"] == "PodResizePending" && one["reason"] == "Deferred")
+    };
+    let pods = PODS;
+    let of = |name| (&pods, "default", name);
+    resize("one", "2").await;
+    shown(&cluster, of("one"), "two cores", |pod| has(pod, "2")).await;
+    resize("other", "3").await;
+    shown(&cluster, of("other"), "one that waits", waits).await;
+    resize("one", "250m").await;
+    let other = shown(&cluster, of("other"), "three cores", |pod| has(pod, "3")).await;
+    assert_eq!(other["status"]["containerStatuses"][0]["restartCount"], 0);
+    resize("anew", "600m").await;
+    let anew = shown(&cluster, of("anew"), "one anew", |pod| has(pod, "600m")).await;
+    assert_eq!(anew["status"]["containerStatuses"][0]["restartCount"], 1);
 }

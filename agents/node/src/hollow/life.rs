@@ -18,6 +18,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use pulls::Pull;
+use resizing::Course;
 
 use super::addresses::Addresses;
 use super::runs::{self, Run, Sandbox};
@@ -28,7 +29,7 @@ use crate::pod::admission::preempt;
 use crate::pod::backoff::Backoffs;
 use crate::pod::devices;
 use crate::pod::plan::{self, Facts, Observation};
-use crate::pod::resize::{self, Pending};
+use crate::pod::resize;
 use crate::pod::status::Verdict;
 use crate::spec::{Pod, Probe, Role};
 
@@ -130,8 +131,8 @@ pub(super) struct Life {
     is_cleared: bool,
     /// Why they did not, as it was told last.
     unclear: Box<str>,
-    /// What it asks for and was not given.
-    pending: Option<Box<Pending>>,
+    /// What has become of other amounts that it asks for.
+    course: Option<Box<Course>>,
 }
 
 impl Life {
@@ -153,7 +154,7 @@ impl Life {
             pulls: BTreeMap::new(),
             is_cleared: false,
             unclear: Box::default(),
-            pending: None,
+            course: None,
         }
     }
 
@@ -281,7 +282,7 @@ impl Life {
         if step.write.is_none() && !is_leaving && self.waits_for_claims(&pod) {
             step.write = Some(Write::LookAtClaims);
         }
-        if self.pending.is_some() && !is_leaving {
+        if self.waits_for_amounts() && !is_leaving {
             step.wake(now + resizing::LOOK);
         }
         for at in self.runs.iter().filter_map(|run| run.next_change(now)) {
@@ -292,7 +293,7 @@ impl Life {
 
     fn decode(&self, place: &Place<'_>) -> Result<Pod, String> {
         let mut pod = self.pod.pod()?;
-        if self.pending.is_some() {
+        if self.waits_for_amounts() {
             let given = resize::recorded(&pod);
             resize::overlay(&mut pod, &given);
         }

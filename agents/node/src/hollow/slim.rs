@@ -9,6 +9,7 @@ use crate::pod::admission::preempt::Rank;
 use crate::pod::admission::share::Share;
 use crate::pod::admission::{has_ended, was_taken};
 use crate::pod::desired::version;
+use crate::pod::resize::has_other_limits;
 use crate::spec::Pod;
 
 /// Nothing simulated depends on these, and they are much of an object.
@@ -26,7 +27,7 @@ pub(super) struct Slim {
     pub(super) version: u64,
     /// What it takes of the node.
     pub(super) share: Share,
-    /// What it asks for, where the node has given it something else.
+    /// What it asks for, where the node has given it something else; that may be other limits only.
     pub(super) asks: Option<Box<Share>>,
     /// For whom it may have to go.
     pub(super) rank: Rank,
@@ -67,7 +68,9 @@ impl Slim {
             namespace: text(&object, "/metadata/namespace"),
             name: text(&object, "/metadata/name"),
             node: text(&object, "/spec/nodeName"),
-            asks: asked.filter(|asked| *asked != share).map(Box::new),
+            asks: asked
+                .filter(|asked| *asked != share || has_other_limits(&object))
+                .map(Box::new),
             share,
             rank: Rank::of(&object),
             is_over: has_ended(&object),

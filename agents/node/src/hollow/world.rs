@@ -1,6 +1,6 @@
 //! What is known of all hollow nodes and their pods, under one lock that nobody holds while waiting.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use super::life::Life;
 use super::nodes::{Node, Shown, Template};
 use super::slim::Slim;
 use crate::pod::admission::preempt::Holder;
-use crate::pod::admission::resize::Outcome;
-use crate::pod::admission::share::Used;
+use crate::pod::admission::resize::{Order, Outcome};
+use crate::pod::admission::share::{Share, Used};
 use crate::pod::admission::site::Site;
 use crate::pod::admission::{self, Admission};
 use crate::pod::status::Verdict;
@@ -72,6 +72,17 @@ impl Entry {
         let pod = self.newest();
         let was_taken = pod.is_taken || self.life.has_begun() && !self.life.is_refused();
         (was_taken && !pod.is_over && !self.removed).then_some(pod)
+    }
+
+    /// What nobody else gets, of a pod that takes something. What was given since the last word of the API counts.
+    fn held<'a>(&self, pod: &'a Slim) -> &'a Share {
+        let given = pod.asks.as_deref().filter(|_| self.life.is_given());
+        given.unwrap_or(&pod.share)
+    }
+
+    fn holder(&self) -> Option<Holder<'_>> {
+        let pod = self.taken()?;
+        Some(Holder::new(&pod.uid, self.held(pod), pod.rank))
     }
 }
 
@@ -147,11 +158,6 @@ impl Decision {
     }
 }
 
-fn holders<'a>(taken: &[(bool, &'a Slim)]) -> Vec<Holder<'a>> {
-    let holder = |(_, pod): &(bool, &'a Slim)| Holder::new(&pod.uid, &pod.share, pod.rank);
-    taken.iter().map(holder).collect()
-}
-
 /// How far it is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub(super) struct Progress {
@@ -212,29 +218,71 @@ impl World {
         };
         let others = place.pods.iter().filter(|other| *other != uid);
         let others = others.filter_map(|other| self.pods.get(other));
-        let taken = others.filter_map(|other| Some((other.life.is_preempted(), other.taken()?)));
-        let (leaving, staying): (Vec<_>, Vec<_>) = taken.partition(|(leaves, _)| *leaves);
-        let site = place.node.site(template);
-        Decision::about(
-            entry.newest(),
-            &site,
-            &holders(&staying),
-            &holders(&leaving),
-        )
-    }
-
-    /// What becomes of what a pod asks for, where it was given something else.
-    pub(super) fn resize(&self, uid: &Uid, template: &Template) -> Option<Outcome> {
-        let entry = self.pods.get(uid)?;
-        let asks = entry.taken()?.asks.as_deref()?;
-        let place = self.places.get(usize::try_from(entry.node).ok()?)?;
-        let mut used = Used::default();
-        let others = place.pods.iter().filter(|other| *other != uid);
-        for other in others.filter_map(|other| self.pods.get(other)?.taken()) {
-            used.add(&other.share);
+        let (mut leaving, mut staying) = (Vec::new(), Vec::new());
+        for other in others {
+            let list = match other.life.is_preempted() {
+                true => &mut leaving,
+                false => &mut staying,
+            };
+            list.extend(other.holder());
         }
         let site = place.node.site(template);
-        Some(admission::resize::decide(&site, &used, asks))
+        Decision::about(entry.newest(), &site, &staying, &leaving)
+    }
+
+    /// What becomes of what a pod asks for, where it was given something else. Of several that wait for more, the one whose turn it
+    /// is gets it first, whoever asks: what it will get is kept for it.
+    pub(super) fn resize(&self, uid: &Uid, template: &Template) -> Option<Outcome> {
+        let entry = self.pods.get(uid)?;
+        entry.taken()?.asks.as_ref()?;
+        let place = self.places.get(usize::try_from(entry.node).ok()?)?;
+        let others = place.pods.iter();
+        let present: Vec<(&Uid, &Entry, &Slim)> = others
+            .filter_map(|other| {
+                let entry = &**self.pods.get(other)?;
+                Some((other, entry, entry.taken()?))
+            })
+            .collect();
+        let waits = |(other, entry, pod): &(&'_ Uid, &'_ Entry, &'_ Slim)| {
+            let since = entry.life.deferred_since();
+            let turn = since.or((*other == uid).then_some(u64::MAX))?;
+            let asks = pod.asks.as_deref()?;
+            Some(Order::among(pod.rank, entry.held(pod), asks, turn))
+        };
+        let mut waiting: Vec<(Order, &Uid, &Slim)> = Vec::new();
+        for one in &present {
+            waiting.extend(waits(one).map(|order| (order, one.0, one.2)));
+        }
+        waiting.sort_by_key(|(order, ..)| *order);
+        let site = place.node.site(template);
+        let mut kept: BTreeMap<&Uid, &Share> = BTreeMap::new();
+        for (_, other, pod) in waiting {
+            let asks = pod.asks.as_deref()?;
+            let mut used = Used::default();
+            for (holder, entry, pod) in present.iter().filter(|(holder, ..)| *holder != other) {
+                used.add(kept.get(holder).copied().unwrap_or(entry.held(pod)));
+            }
+            let outcome = admission::resize::decide(&site, &used, asks);
+            if other == uid {
+                return Some(outcome);
+            }
+            if outcome == Outcome::Fits {
+                kept.insert(other, asks);
+            }
+        }
+        None
+    }
+
+    /// The pods of a node that wait for others to have less.
+    pub(super) fn deferred(&self, node: u32) -> Vec<Uid> {
+        let place = usize::try_from(node).ok();
+        let place = place.and_then(|number| self.places.get(number));
+        let pods = place.into_iter().flat_map(|place| &place.pods);
+        let waits = |uid: &&Uid| {
+            let entry = self.pods.get(*uid);
+            entry.is_some_and(|entry| entry.life.deferred_since().is_some())
+        };
+        pods.filter(waits).cloned().collect()
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -367,6 +415,86 @@ mod tests {
         assert_eq!(about(&large, &[&b], &[&a]), ends("b"));
         let gone = slim("f", "2", 2_000_000_000, json!("2026-01-01T00:00:00Z"));
         assert_eq!(about(&gone, &[&a, &b], &[]), Decision::Goes);
+    }
+
+    /// A pod that was given the first and asks for the second.
+    fn asking(uid: &str, priority: i64, given: &str, asked: &str) -> Entry {
+        let resources = json!({"requests": {"cpu": asked}});
+        let pod = json!({
+            "metadata": {"uid": uid, "resourceVersion": "5", "generation": 2},
+            "spec": {"nodeName": "n", "priority": priority, "containers": [{"name": "c", "resources": resources}]},
+            "status": {"startTime": "2026-01-01T00:00:00Z",
+                       "containerStatuses": [{"name": "c", "allocatedResources": {"cpu": given}}]}});
+        let mut made = entry(uid, 5, json!({}));
+        made.life = Life::new(Slim::of(pod).unwrap());
+        made
+    }
+
+    fn resize(world: &mut World, uid: &str) -> Option<Outcome> {
+        let template = Template {
+            config: super::super::config(&super::super::HollowNodes::new(1), false),
+            zones: 0,
+            periods: crate::hollow::Periods::default(),
+            port: 1,
+        };
+        let outcome = world.resize(&Uid::from(uid), &template)?;
+        let entry = world.pods.get_mut(uid).unwrap();
+        let pod = entry.newest().pod().unwrap();
+        entry.life.resized(&pod, outcome.clone());
+        Some(outcome)
+    }
+
+    fn four_cores(entries: Vec<(&str, Entry)>) -> World {
+        let mut world = world(entries);
+        let allocatable = json!({"cpu": "4", "pods": "9"});
+        world.places[0].node.see(Shown::of(
+            &json!({"metadata": {"uid": "u"}, "status": {"allocatable": allocatable}}),
+        ));
+        world
+    }
+
+    #[test]
+    fn what_was_given_is_given_once_also_before_it_is_on_record() {
+        let mut world = four_cores(vec![
+            ("a", asking("a", 0, "1", "3")),
+            ("b", asking("b", 0, "1", "3")),
+            ("c", asking("c", 0, "0", "0")),
+        ]);
+        assert_eq!(resize(&mut world, "c"), None);
+        assert_eq!(resize(&mut world, "a"), Some(Outcome::Fits));
+        let second = resize(&mut world, "b");
+        assert!(matches!(second, Some(Outcome::Deferred(_))), "{second:?}");
+        assert_eq!(world.deferred(0), [Uid::from("b")]);
+        assert!(world.pods["a"].life.is_given());
+        world.pods.get_mut("a").unwrap().removed = true;
+        assert_eq!(resize(&mut world, "b"), Some(Outcome::Fits));
+        assert!(world.deferred(0).is_empty() && world.deferred(7).is_empty());
+    }
+
+    #[test]
+    fn room_goes_to_the_more_important_of_those_that_wait() {
+        let hog = |has: &str| asking("c", 0, has, has);
+        let mut world = four_cores(vec![
+            ("a", asking("a", 0, "1", "2")),
+            ("b", asking("b", 9, "1", "2")),
+            ("c", hog("2")),
+        ]);
+        for uid in ["a", "b"] {
+            let told = resize(&mut world, uid);
+            assert!(
+                matches!(told, Some(Outcome::Deferred(_))),
+                "{uid}: {told:?}"
+            );
+        }
+        world.pods.insert("c".into(), Box::new(hog("1")));
+        let told = resize(&mut world, "a");
+        assert!(
+            matches!(told, Some(Outcome::Deferred(_))),
+            "it is kept for b"
+        );
+        assert_eq!(resize(&mut world, "b"), Some(Outcome::Fits));
+        let told = resize(&mut world, "a");
+        assert!(matches!(told, Some(Outcome::Deferred(_))), "{told:?}");
     }
 
     #[test]

@@ -72,8 +72,14 @@ impl Engine {
         };
         if entry.removed {
             entry.life.step(Event::Removed, &mut there, now);
+            let node = entry.node;
             place.pods.remove(&uid);
             pods.remove(&uid);
+            let deferred = guard.deferred(node);
+            drop(guard);
+            deferred
+                .into_iter()
+                .for_each(|uid| self.queue(Key::Pod(uid)));
             return;
         }
         if entry.listed > place.pods_listed && entry.is_new() {
@@ -111,6 +117,8 @@ impl Engine {
                 Err(_) => Vec::new(),
             },
         };
+        // It may have given back something, and others may wait for that.
+        let is_news = !resized.is_empty() && entry.life.is_given();
         let seen = entry.seen.take();
         let event = seen.map_or(Event::Look, |seen| Event::Seen(*seen));
         let note = refused.as_ref().map(|verdict| Note {
@@ -133,7 +141,17 @@ impl Engine {
             Some(Write::LookAtClaims) => Some(entry.life.pod.clone()),
             _ => None,
         };
+        let deferred = match is_news {
+            true => {
+                let node = entry.node;
+                guard.deferred(node)
+            }
+            false => Vec::new(),
+        };
         drop(guard);
+        deferred
+            .into_iter()
+            .for_each(|uid| self.queue(Key::Pod(uid)));
         for note in note.into_iter().chain(resized).chain(step.notes) {
             self.note(&uid, (&namespace, &name), note, elapsed);
         }

@@ -10,7 +10,6 @@ use time::OffsetDateTime;
 use super::{Life, Note, Place, Step, Write};
 use crate::hollow::runs::SCHEME;
 use crate::pod::plan::{self, Waiting};
-use crate::pod::resize::{Allocation, Resize};
 use crate::pod::status::{self, Inputs};
 use crate::spec::{Pod, Role};
 
@@ -52,15 +51,12 @@ impl Life {
             return;
         }
         let observed = self.observation(pod, place.node_name, now);
+        let (resize, in_force) = self.resize(pod, &observed, step);
         let status = status::assemble(&Inputs {
             pod,
             observed: &observed,
-            // What is simulated has at once what it is given.
-            resize: &Resize {
-                pending: self.pending.as_deref().cloned(),
-                progress: None,
-            },
-            in_force: &Allocation::new(),
+            resize: &resize,
+            in_force: &in_force,
             probes: &probes,
             waiting: &plan.waiting,
             messages: &BTreeMap::new(),

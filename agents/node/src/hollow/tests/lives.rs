@@ -1,7 +1,9 @@
 //! One pod or a few, from their beginning to their end.
 
 use super::*;
+use crate::pod::admission::resize::Outcome;
 use crate::pod::status::Verdict;
+use crate::spec::Pod;
 
 #[test]
 fn a_pod_starts_runs_and_leaves_with_its_address() {
@@ -437,4 +439,44 @@ fn a_container_of_another_image_is_ready_until_it_gives_way() {
         "hollow://other"
     );
     assert_eq!(sim.condition(pod, "Ready"), "True");
+}
+
+#[test]
+fn a_container_that_is_made_anew_for_a_resize_has_its_amounts_afterwards() {
+    let mut sim = Sim::new();
+    let mut spec = one("Always", &[]);
+    spec["containers"][0]["resources"] = json!({"requests": {"cpu": "1"}});
+    spec["containers"][0]["resizePolicy"] =
+        json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+    let pod = sim.bind("", spec);
+    sim.advance(secs(2));
+    let object = sim.pods[pod].object.as_mut().unwrap();
+    object["spec"]["containers"][0]["resources"]["requests"]["cpu"] = "2".into();
+    object["metadata"]["generation"] = 2.into();
+    let decoded = Pod::decode(object).unwrap();
+    let life = sim.pods[pod].life.as_mut().unwrap();
+    let notes = life.resized(&decoded, Outcome::Fits);
+    assert_eq!(notes[0].reason, "ResizeStarted");
+    sim.store(pod);
+    sim.tell(pod);
+    let has = |sim: &Sim| {
+        let status = &sim.status(pod)["containerStatuses"][0];
+        let amount = |path: &str| status.pointer(path).cloned().unwrap_or_default();
+        [
+            amount("/allocatedResources/cpu"),
+            amount("/resources/requests/cpu"),
+            amount("/restartCount"),
+        ]
+    };
+    assert_eq!(has(&sim), [json!("2"), json!("1"), json!(0)]);
+    assert_eq!(sim.condition(pod, "PodResizeInProgress"), "True");
+    sim.advance(secs(30));
+    assert_eq!(has(&sim), [json!("2"), json!("2"), json!(1)]);
+    let conditions = sim.status(pod)["conditions"].as_array().unwrap();
+    assert!(
+        !conditions
+            .iter()
+            .any(|one| one["type"] == "PodResizeInProgress")
+    );
+    assert!(sim.pods[pod].notes.contains(&"ResizeCompleted"));
 }

@@ -4,6 +4,8 @@
 //! and those that ask for little. First it is found which guaranteed pods have to go even when all others do, then which
 //! burstable ones beside those, then which of best effort.
 
+use std::cmp::Reverse;
+
 use serde_json::Value;
 
 use super::share::Share;
@@ -59,6 +61,16 @@ impl Rank {
                 _ => Class::BestEffort,
             },
         }
+    }
+
+    /// How soon it gets what it waits for beside others: the lower the sooner.
+    pub(super) fn turn(self) -> (Reverse<i64>, u8) {
+        let class = match self.class {
+            Class::Guaranteed => 0,
+            Class::Burstable => 1,
+            Class::BestEffort => 2,
+        };
+        (Reverse(self.priority.unwrap_or(0)), class)
     }
 
     fn gives_way_to(self, pod: &Value) -> bool {

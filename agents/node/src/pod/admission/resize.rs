@@ -6,9 +6,10 @@ use std::cmp::Reverse;
 
 use serde_json::Value;
 
+use super::preempt::Rank;
 use super::share::{Share, Used};
 use super::site::Site;
-use super::{Short, priority, shortages};
+use super::{Short, shortages};
 
 /// What becomes of a resize.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub(crate) fn decide(site: &Site, used: &Used, share: &Share) -> Outcome {
 /// In this order pods that wait get what they ask for: first those that ask for no more than they have, then the more important
 /// ones, by their class, and those that wait for longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Order {
+pub(crate) struct Order {
     grows: bool,
     priority: Reverse<i64>,
     class: u8,
@@ -55,16 +56,17 @@ pub(super) struct Order {
 impl Order {
     /// Of a pod that has this share.
     pub(super) fn of(pod: &Value, has: &Share, turn: u64) -> Order {
-        let asked = Share::asked(pod);
-        let grows = |resource| asked.amounts.get(resource) > has.amounts.get(resource);
+        Order::among(Rank::of(pod), has, &Share::asked(pod), turn)
+    }
+
+    /// Of a pod that has one share and asks for another. `turn` is the lower the longer it waits.
+    pub(crate) fn among(rank: Rank, has: &Share, asks: &Share, turn: u64) -> Order {
+        let grows = |resource| asks.amounts.get(resource) > has.amounts.get(resource);
+        let (priority, class) = rank.turn();
         Order {
             grows: ["cpu", "memory"].into_iter().any(grows),
-            priority: Reverse(priority(pod).unwrap_or(0)),
-            class: match pod["status"]["qosClass"].as_str() {
-                Some("Guaranteed") => 0,
-                Some("Burstable") => 1,
-                _ => 2,
-            },
+            priority,
+            class,
             turn,
         }
     }

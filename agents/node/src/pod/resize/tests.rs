@@ -151,3 +151,48 @@ fn a_resize_is_taken_over_from_the_record() {
     };
     assert_eq!(resize.progress, Some(progress));
 }
+
+#[test]
+fn limits_are_compared_by_what_they_mean() {
+    let object = |list: &str, policy: &str, asked: Value, told: Value| {
+        let statuses = match list {
+            "containers" => "containerStatuses",
+            _ => "initContainerStatuses",
+        };
+        let container =
+            json!({"name": "a", "restartPolicy": policy, "resources": {"limits": asked}});
+        json!({"spec": {list: [container]}, "status": {statuses: [{"name": "a", "resources": told}]}})
+    };
+    let one = json!({"cpu": "1"});
+    for (list, policy, told, expected) in [
+        ("containers", "", json!({"limits": {"cpu": "1000m"}}), false),
+        ("containers", "", json!({"limits": {"cpu": "2"}}), true),
+        ("containers", "", json!({}), true),
+        ("containers", "", Value::Null, false),
+        (
+            "initContainers",
+            "Always",
+            json!({"limits": {"cpu": "2"}}),
+            true,
+        ),
+        ("initContainers", "", json!({"limits": {"cpu": "2"}}), false),
+    ] {
+        let object = object(list, policy, one.clone(), told);
+        assert_eq!(has_other_limits(&object), expected, "{object}");
+    }
+    assert!(!has_other_limits(&object(
+        "containers",
+        "",
+        Value::Null,
+        json!({})
+    )));
+    assert!(has_other_limits(&object(
+        "containers",
+        "",
+        Value::Null,
+        json!({"limits": one})
+    )));
+    assert!(!has_other_limits(
+        &json!({"spec": {"containers": [{"name": "a"}]}})
+    ));
+}
