@@ -4,6 +4,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
@@ -14,7 +15,7 @@ use crate::pod::plan::Observation;
 use crate::pod::probe::Results;
 use crate::runtime::hollow::{identifier, program, seconds};
 use crate::runtime::{Exit, Observed, SANDBOX, State};
-use crate::spec::{Container, Pod, Role};
+use crate::spec::{Container, Pod, Resources, Role};
 
 /// The scheme of container ids.
 pub(super) const SCHEME: &str = "hollow";
@@ -245,12 +246,14 @@ pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>,
                 code,
             ))
         };
+        let was = as_recorded(container, &status);
+        let hash = definition_hash(&was);
         let mut left = |attempt: u32, begins, ends| {
             runs.push(Run {
                 container: name.into(),
                 attempt,
-                image: status["image"].as_str().unwrap_or(&container.image).into(),
-                hash: definition_hash(container).into(),
+                image: was.image.as_str().into(),
+                hash: hash.as_str().into(),
                 sandbox: 0,
                 begins,
                 ends,
@@ -282,4 +285,17 @@ pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>,
         stopped: is_over,
     });
     (sandbox, runs)
+}
+
+/// The container as it was when it was told of last: what was asked for since then, another image or other amounts, it does not
+/// have yet.
+fn as_recorded(container: &Container, status: &Value) -> Container {
+    let mut was = container.clone();
+    if let Some(image) = status["image"].as_str() {
+        was.image = image.to_owned();
+    }
+    if let Ok(resources) = Resources::deserialize(&status["resources"]) {
+        was.resources = resources;
+    }
+    was
 }

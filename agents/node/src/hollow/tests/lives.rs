@@ -480,3 +480,31 @@ fn a_container_that_is_made_anew_for_a_resize_has_its_amounts_afterwards() {
     );
     assert!(sim.pods[pod].notes.contains(&"ResizeCompleted"));
 }
+
+#[test]
+fn what_was_asked_for_while_the_process_was_away_is_done_when_it_is_back() {
+    let mut sim = Sim::new();
+    let (image, amounts) = (sim.bind("", one("Always", &[])), {
+        let mut spec = one("Always", &[]);
+        spec["containers"][0]["resources"] = json!({"limits": {"cpu": "1"}});
+        spec["containers"][0]["resizePolicy"] =
+            json!([{"resourceName": "cpu", "restartPolicy": "RestartContainer"}]);
+        sim.bind("", spec)
+    });
+    sim.advance(secs(2));
+    let container = |sim: &mut Sim, pod: usize, path: &str, value: &str| {
+        let object = sim.pods[pod].object.as_mut().unwrap();
+        let container = &mut object["spec"]["containers"][0];
+        *container.pointer_mut(path).unwrap() = value.into();
+        sim.store(pod);
+    };
+    container(&mut sim, image, "/image", "other");
+    container(&mut sim, amounts, "/resources/limits/cpu", "2");
+    sim.restart();
+    sim.advance(secs(30));
+    let status = |pod: usize| &sim.status(pod)["containerStatuses"][0];
+    assert_eq!(status(image)["imageID"], "hollow://other");
+    assert_eq!(status(image)["restartCount"], 1);
+    assert_eq!(status(amounts)["restartCount"], 1);
+    assert_eq!(status(amounts)["resources"]["limits"]["cpu"], "2");
+}
