@@ -24,8 +24,8 @@ use crate::agent::Agent;
 use crate::clock;
 use crate::pod::admission::site::Site;
 use crate::stats;
-pub(crate) use conditions::{Conditions, Transitions, conditions_of, stamp, transitions_of};
-use conditions::{is_contradicted, news};
+use conditions::is_contradicted;
+pub(crate) use conditions::{Conditions, Transitions, conditions_of, news, stamp, transitions_of};
 pub(crate) use health::{Health, told_of};
 use health::{measure, measured_pressure};
 pub(crate) use lease::keep_lease;
@@ -129,8 +129,12 @@ pub(crate) async fn keep_status(agent: Arc<Agent>, port: u16) {
 
 fn announce(agent: &Agent, reason: &'static str) {
     let name = &agent.config.node_name;
-    let text = format!("Node {name} status is now: {reason}");
-    agent.node_event(EventType::Normal, reason, text);
+    agent.node_event(EventType::Normal, reason, news_text(name, reason));
+}
+
+/// What the event of such a change says.
+pub(crate) fn news_text(name: &str, reason: &str) -> String {
+    format!("Node {name} status is now: {reason}")
 }
 
 /// Makes the Node object, or brings the labels of an existing one up to date.

@@ -372,6 +372,15 @@ impl Node {
         known.then(|| node::told_of(self.pressure, now))
     }
 
+    /// The reasons of the events that tell what this status says otherwise than the API did before; none for one that has just
+    /// come.
+    pub(super) fn news(&self, status: &Value) -> Vec<&'static str> {
+        match self.told.is_empty() {
+            true => Vec::new(),
+            false => node::news(&self.told, &node::conditions_of(status)),
+        }
+    }
+
     /// The status was taken as it was told.
     pub(super) fn reported(&mut self, status: &Value, ready: bool, now: Duration) {
         self.told = node::conditions_of(status);
@@ -539,6 +548,11 @@ mod tests {
         node.reported(&ready(), true, at(5));
         assert_eq!(node.errand(at(5), &PERIODS, 10), Err(Some(at(60))));
         assert_eq!(node.errand(at(60), &PERIODS, 10), Ok(Errand::Report));
+        let status = |ready: &str| json!({"conditions": [{"type": "Ready", "status": ready}]});
+        assert_eq!(node.news(&status("False")), ["NodeNotReady"]);
+        assert!(node.news(&status("True")).is_empty());
+        let new = Node::new(1, "m".into(), Behaviour::Steady);
+        assert!(new.news(&status("True")).is_empty(), "thousands would be");
         node.reported(&json!({}), false, at(60));
         assert_eq!(node.errand(at(61), &PERIODS, 10), Err(Some(at(120))));
         assert!(!node.is_ready());

@@ -30,7 +30,7 @@ pub(super) fn is_contradicted(told: &Conditions, node: &Value) -> bool {
 }
 
 /// The reasons of the events that tell what has changed since the conditions were told last.
-pub(super) fn news(told: &Conditions, current: &Conditions) -> Vec<&'static str> {
+pub(crate) fn news(told: &Conditions, current: &Conditions) -> Vec<&'static str> {
     const REASONS: [(&str, &str, &str); 4] = [
         (
             "MemoryPressure",

@@ -76,6 +76,7 @@ impl Engine {
     fn finish_node(&mut self, number: u32, answer: Answer) {
         let elapsed = self.clock.elapsed();
         let (mut is_new, mut later) = (false, None);
+        let mut news = Vec::new();
         {
             let mut world = self.world();
             let Some(place) = world.place(number) else {
@@ -87,6 +88,9 @@ impl Engine {
                 Answer::Node(told) => {
                     place.failures = 0;
                     is_new = !place.node.is_registered();
+                    if let Some((status, _)) = &told.told {
+                        news = place.node.news(status);
+                    }
                     place.node.see(told.shown);
                     if let Some((status, ready)) = told.told {
                         place.node.reported(&status, ready, elapsed);
@@ -110,8 +114,11 @@ impl Engine {
             Some(at) => self.schedule(Key::Node(number), at),
             None => self.queue(Key::Node(number)),
         }
+        for reason in news {
+            self.note_news(number, reason, elapsed);
+        }
         if is_new {
-            self.note_node(number, elapsed);
+            self.note_hollow(number, elapsed);
         }
     }
 

@@ -7,6 +7,7 @@ use agent_runtime::kinds::ObjectReference;
 
 use super::{Engine, TELL_EVERY};
 use crate::hollow::life::Note;
+use crate::node::news_text;
 use crate::runtime::hollow::NOTICE;
 
 impl Engine {
@@ -46,7 +47,25 @@ impl Engine {
             .event(regarding, note.kind, note.reason, note.text);
     }
 
-    pub(super) fn note_node(&mut self, number: u32, elapsed: Duration) {
+    /// Says of a node that it is hollow.
+    pub(super) fn note_hollow(&mut self, number: u32, elapsed: Duration) {
+        let notice = NOTICE.to_owned();
+        self.note_node(number, EventType::Warning, ("HollowNode", notice), elapsed);
+    }
+
+    /// Says what of a node is otherwise now.
+    pub(super) fn note_news(&mut self, number: u32, reason: &'static str, elapsed: Duration) {
+        let text = news_text(&self.names.of(number), reason);
+        self.note_node(number, EventType::Normal, (reason, text), elapsed);
+    }
+
+    fn note_node(
+        &mut self,
+        number: u32,
+        kind: EventType,
+        (reason, text): (&'static str, String),
+        elapsed: Duration,
+    ) {
         if !self.may_tell(elapsed) {
             return;
         }
@@ -57,12 +76,7 @@ impl Engine {
             name,
             ..ObjectReference::default()
         };
-        self.events.event(
-            regarding,
-            EventType::Warning,
-            "HollowNode",
-            NOTICE.to_owned(),
-        );
+        self.events.event(regarding, kind, reason, text);
     }
 
     /// Says in the log how far it is, while that changes.
