@@ -2,15 +2,15 @@
 //! cluster; what is asked of a node says of which (`?node=`), or has come through an API server's proxy of that node, which says so
 //! in a header.
 
+mod sessions;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ws::WebSocketUpgrade;
-use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{StatusCode, Uri, header};
+use axum::http::{Uri, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -20,22 +20,25 @@ use futures::{StreamExt, stream};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
+use tokio_util::sync::CancellationToken;
+
+use sessions::{attach, attach_by_uid, exec, exec_by_uid};
 
 use super::engine::{Clock, lock};
 use super::nodes::Names;
 use super::world::World;
 use crate::pod::container::identity;
 use crate::pod::plan::Observation;
-use crate::runtime::hollow::{NOTICE, pretend, program};
+use crate::runtime::hollow::{NOTICE, program};
 use crate::runtime::{LogChunk, Observed, Output, Result as RuntimeResult, State as RunState};
 use crate::server::{
-    Answers, NO_WEBSOCKET, Refusal, bad, container_status, exec_request, exposed, internal,
-    is_true, missing, parse_query, routes,
+    Answers, Refusal, bad, container_status, exposed, internal, is_true, missing, parse_query,
+    routes,
 };
 use crate::spec::Pod;
 use crate::stats::load::{Load, of_node};
 use crate::stats::{Measured, Snapshot, Used, cadvisor, exposition, own, pod_starts, summary};
-use crate::{logs, metrics, streaming};
+use crate::{logs, metrics};
 
 /// A followed log looks whether its container still runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -50,6 +53,8 @@ struct Kubelet {
     size: Size,
     /// What all of them answer about their settings.
     settings: Arc<Value>,
+    /// Sessions are not the server's any more: they end with this.
+    stop: CancellationToken,
 }
 
 /// What every node has.
@@ -65,6 +70,7 @@ pub(super) fn router(
     names: Names,
     size: Size,
     settings: Value,
+    stop: CancellationToken,
 ) -> Router {
     let kubelet = Kubelet {
         world,
@@ -72,6 +78,7 @@ pub(super) fn router(
         names,
         size,
         settings: Arc::new(settings),
+        stop,
     };
     let simulated = || async { internal(NOTICE.to_owned()) };
     let answers = Answers {
@@ -83,7 +90,7 @@ pub(super) fn router(
         metrics_cadvisor: get(metrics_cadvisor),
         container_logs: get(container_logs),
         exec: [any(exec), any(exec_by_uid)],
-        attach: [any(simulated), any(simulated)],
+        attach: [any(attach), any(attach_by_uid)],
         port_forward: [any(simulated), any(simulated)],
     };
     routes(answers)
@@ -381,50 +388,6 @@ fn until_it_ends(
         }
     })
     .filter_map(|()| futures::future::ready(None))
-}
-
-type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
-
-async fn exec(
-    State(kubelet): State<Kubelet>,
-    Path((namespace, name, container)): Path<(String, String, String)>,
-    RawQuery(query): RawQuery,
-    upgrade: Upgrade,
-) -> Result<Response, Refusal> {
-    let request = exec_request(&parse_query(query.as_deref()));
-    if !(request.stdin || request.stdout || request.stderr) {
-        return Err(bad("you must specify at least 1 of stdin, stdout, stderr"));
-    }
-    if request.command.is_empty() {
-        return Err(bad("you must specify at least 1 command"));
-    }
-    let found = kubelet.find(&namespace, &name, &container)?;
-    let running = found
-        .observed
-        .latest(&container)
-        .is_some_and(Observed::is_running);
-    if !running {
-        return Err(missing(format!("container not found (\"{container}\")")));
-    }
-    let upgrade = upgrade.map_err(|_| bad(NO_WEBSOCKET))?;
-    let upgrade = upgrade.protocols(streaming::PROTOCOLS);
-    Ok(upgrade.on_upgrade(move |socket| async move {
-        streaming::carry(socket, Ok(pretend(&request))).await;
-    }))
-}
-
-async fn exec_by_uid(
-    state: State<Kubelet>,
-    Path((namespace, name, uid, container)): Path<(String, String, String, String)>,
-    query: RawQuery,
-    upgrade: Upgrade,
-) -> Result<Response, Refusal> {
-    let found = state.0.find(&namespace, &name, &container)?;
-    if found.pod.metadata.uid != uid {
-        let text = format!("pod {name:?} not found in namespace {namespace:?}");
-        return Err(Refusal(StatusCode::NOT_FOUND, text));
-    }
-    exec(state, Path((namespace, name, container)), query, upgrade).await
 }
 
 #[cfg(test)]

@@ -230,7 +230,14 @@ pub async fn run(
         memory_bytes: nodes.memory_bytes,
     };
     let settings = configz::configz(&template.config, port);
-    let answers = kubelet::router(world.clone(), clock, names.clone(), size, settings);
+    let answers = kubelet::router(
+        world.clone(),
+        clock,
+        names.clone(),
+        size,
+        settings,
+        cancel.clone(),
+    );
     tracing::info!(nodes = nodes.count, port, tainted, "hollow nodes start");
     let engine = engine::Engine::new(nodes, names, template, world, clients, clock, &cancel);
     let serving = async {
