@@ -321,6 +321,7 @@ impl Life {
         });
         self.runs = runs;
         // Runs know their sandbox by its number, and the first one is all that a record tells of.
+        self.adopt_resize(pod);
     }
 
     fn release(&mut self, place: &mut Place<'_>) {

@@ -96,6 +96,18 @@ impl Life {
         vec![note(EventType::Warning, event, text)]
     }
 
+    /// Goes on with what a former process has given and what is not in force yet.
+    pub(super) fn adopt_resize(&mut self, pod: &Pod) {
+        if self.course.is_none()
+            && let Some(progress) = Resize::recorded(pod).progress
+        {
+            self.course = Some(Box::new(Course::Given {
+                generation: progress.generation,
+                is_complete: false,
+            }));
+        }
+    }
+
     /// The note that it was given, once.
     fn give(&mut self, pod: &Pod) -> Option<Note> {
         let now = pod.metadata.generation;

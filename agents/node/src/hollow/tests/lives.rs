@@ -470,6 +470,9 @@ fn a_container_that_is_made_anew_for_a_resize_has_its_amounts_afterwards() {
     };
     assert_eq!(has(&sim), [json!("2"), json!("1"), json!(0)]);
     assert_eq!(sim.condition(pod, "PodResizeInProgress"), "True");
+    let writes = sim.writes;
+    sim.restart();
+    assert_eq!(sim.writes, writes, "it goes on as it is on record");
     sim.advance(secs(30));
     assert_eq!(has(&sim), [json!("2"), json!("2"), json!(1)]);
     let conditions = sim.status(pod)["conditions"].as_array().unwrap();
