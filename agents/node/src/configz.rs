@@ -1,9 +1,19 @@
 //! What `/configz` answers: the node's settings under the names that they have in a kubelet's configuration. Only those that
-//! there are here, as they hold. Pure.
+//! there are here, as they hold.
 
+use axum::routing::get;
+use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
 use crate::{NodeConfig, RuntimeKind, pod};
+
+pub(crate) const PATH: &str = "/configz";
+
+/// What answers at this path for a node with a server of its own.
+pub(crate) fn router(config: &NodeConfig, port: u16) -> Router {
+    let settings = configz(config, port);
+    Router::new().route(PATH, get(move || async move { Json(settings) }))
+}
 
 /// The settings of a node whose server listens at this port.
 pub(crate) fn configz(config: &NodeConfig, port: u16) -> Value {

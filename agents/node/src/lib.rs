@@ -173,6 +173,7 @@ pub async fn run(
     let port = server.port();
     let guard = guard::Guard::new(client.clone(), &config.node_name);
     let agent = agent::Agent::new(config, client, &cancel);
+    let answers = server::router(agent.clone()).merge(configz::router(&agent.config, port));
     tracing::info!(node = %agent.config.node_name, port, runtime = agent.runtime.scheme(), "node agent starts");
     tokio::select! {
         () = cancel.cancelled() => {}
@@ -185,7 +186,7 @@ pub async fn run(
         () = routes::keep(agent.clone()) => {}
         () = stats::keep(agent.clone()) => {}
         () = stats::volumes::keep(agent.clone()) => {}
-        () = server.serve(server::router(agent.clone()), Some(guard)) => {}
+        () = server.serve(answers, Some(guard)) => {}
     }
     agent.drop_workers();
     Ok(())

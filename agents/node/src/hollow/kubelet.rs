@@ -38,7 +38,7 @@ use crate::server::{
 use crate::spec::Pod;
 use crate::stats::load::{Load, of_node};
 use crate::stats::{Measured, Snapshot, Used, cadvisor, exposition, own, pod_starts, summary};
-use crate::{logs, metrics};
+use crate::{configz, logs, metrics};
 
 /// A followed log looks whether its container still runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -82,7 +82,6 @@ pub(super) fn router(
     };
     let simulated = || async { internal(NOTICE.to_owned()) };
     let answers = Answers {
-        configz: get(settings),
         pods: get(pods),
         stats_summary: get(stats_summary),
         metrics: get(own_metrics),
@@ -94,6 +93,7 @@ pub(super) fn router(
         port_forward: [any(simulated), any(simulated)],
     };
     routes(answers)
+        .route(configz::PATH, get(settings))
         .route("/progress", get(progress))
         .layer(middleware::map_request(with_node))
         .with_state(kubelet)
