@@ -42,7 +42,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     });
 }
 
-fn reconcile(key: &Key, world: &World) -> Plan {
+pub(crate) fn reconcile(key: &Key, world: &World) -> Plan {
     let Some(set) = world.caches.replica_sets.by_key(key) else {
         return Plan::none();
     };

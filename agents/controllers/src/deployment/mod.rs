@@ -220,4 +220,6 @@ fn replicas(set: &ReplicaSet) -> i64 {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests;
