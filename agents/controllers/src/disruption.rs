@@ -54,13 +54,13 @@ fn reconcile(key: &Key, world: &World) -> Plan {
     let Some(budget) = world.caches.disruption_budgets.by_key(key) else {
         return Plan::none();
     };
-    let pods: Vec<_> = world
-        .caches
-        .pods
-        .in_namespace(&budget.metadata.namespace)
-        .into_iter()
-        .filter(|pod| selects(&budget, pod))
-        .collect();
+    let selector = budget.spec.selector.as_ref();
+    let pods = selector
+        .map(|selector| {
+            let namespace = &budget.metadata.namespace;
+            world.caches.pods.select(namespace, selector)
+        })
+        .unwrap_or_default();
     let (disrupted, recheck) = still_disrupted(&budget.status.disrupted_pods, &pods, world.now);
     let healthy = pods
         .iter()

@@ -78,6 +78,8 @@ impl<T: Kind> Cache<T> {
                 by_owner: HashMap::default(),
                 by_node: HashMap::default(),
                 uncontrolled: HashMap::default(),
+                by_labels: BTreeMap::new(),
+                classes: HashMap::default(),
             }),
             subscribers: Mutex::new(Vec::new()),
             staged: Mutex::new(BTreeMap::new()),
@@ -112,29 +114,48 @@ impl<T: Kind> Cache<T> {
 
     /// The objects of a namespace, ordered by name.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
-        self.filter(namespace, |_| true)
-    }
-
-    /// The objects of a namespace that a selector matches.
-    pub fn select(&self, namespace: &str, selector: &LabelSelector) -> Vec<Arc<T>> {
-        self.filter(namespace, |meta| selector.matches(&meta.labels))
-    }
-
-    /// The objects of a namespace that have all these labels.
-    pub fn with_labels(&self, namespace: &str, labels: &Labels) -> Vec<Arc<T>> {
-        self.filter(namespace, |meta| contains_all(&meta.labels, labels))
-    }
-
-    fn filter(&self, namespace: &str, wanted: impl Fn(&ObjectMeta) -> bool) -> Vec<Arc<T>> {
         let objects = self.read();
-        let all = objects
-            .map
-            .range(Key::new(namespace, "")..)
-            .take_while(|(key, _)| &*key.namespace == namespace);
-        all.map(|(_, object)| object)
-            .filter(|object| wanted(object.meta()))
-            .cloned()
+        let all = objects.map.range(Key::new(namespace, "")..);
+        all.take_while(|(key, _)| &*key.namespace == namespace)
+            .map(|(_, object)| object.clone())
             .collect()
+    }
+
+    /// The objects of a namespace that a selector matches, by name.
+    pub fn select(&self, namespace: &str, selector: &LabelSelector) -> Vec<Arc<T>> {
+        self.filter(namespace, |labels| selector.matches(labels))
+    }
+
+    /// The objects of a namespace that have all these labels, by name.
+    pub fn with_labels(&self, namespace: &str, labels: &Labels) -> Vec<Arc<T>> {
+        self.filter(namespace, |has| contains_all(has, labels))
+    }
+
+    fn filter(&self, namespace: &str, wanted: impl Fn(&Labels) -> bool) -> Vec<Arc<T>> {
+        if !T::IS_INDEXED {
+            let mut all = self.in_namespace(namespace);
+            all.retain(|object| wanted(&object.meta().labels));
+            return all;
+        }
+        let objects = self.read();
+        let Some(classes) = objects.classes.get(namespace) else {
+            return Vec::new();
+        };
+        let mut found: Vec<(&Key, &Arc<T>)> = Vec::new();
+        for labels in classes.keys() {
+            if !wanted(labels) {
+                continue;
+            }
+            let from = (labels.clone(), Key::new(namespace, ""));
+            let members = objects.by_labels.range(from..);
+            let members =
+                members.take_while(|((has, key), _)| has == labels && &*key.namespace == namespace);
+            found.extend(members.map(|((_, key), object)| (key, object)));
+        }
+        // Each class is in order already, which a sort finds out quickly.
+        found.sort_by_key(|(key, _)| *key);
+        let found = found.into_iter();
+        found.map(|(_, object)| object.clone()).collect()
     }
 
     /// Whether a namespace has any.
