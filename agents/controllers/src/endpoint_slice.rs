@@ -368,7 +368,13 @@ fn endpoint(service: &Service, pod: &Pod, address: String, world: &World) -> End
     let zone = node
         .as_ref()
         .and_then(|name| world.caches.nodes.get("", name))
-        .and_then(|node| node.metadata.labels.get(ZONE).cloned());
+        .and_then(|node| node.metadata.labels.get(ZONE).cloned())
+        .filter(|zone| !zone.is_empty());
+    let hints = if ready {
+        hints(service, node.as_deref(), zone.as_deref())
+    } else {
+        None
+    };
     let has_name = !pod.spec.hostname.is_empty() && pod.spec.subdomain == service.metadata.name;
     Endpoint {
         addresses: vec![address],
@@ -381,8 +387,27 @@ fn endpoint(service: &Service, pod: &Pod, address: String, world: &World) -> End
         target_ref: Some(pod_reference(pod)),
         node_name: node,
         zone,
+        hints,
         ..Endpoint::default()
     }
+}
+
+/// Whose traffic an endpoint is for where the service wants it to stay close (`spec.trafficDistribution`): that of its zone,
+/// and before that of its node if the service asks for it. As in Kubernetes only what is ready has hints.
+fn hints(service: &Service, node: Option<&str>, zone: Option<&str>) -> Option<Value> {
+    let by_node = match service.spec.traffic_distribution.as_deref()? {
+        "PreferClose" | "PreferSameZone" => false,
+        "PreferSameNode" => true,
+        _ => return None,
+    };
+    let mut hints = serde_json::Map::new();
+    if let Some(zone) = zone {
+        hints.insert("forZones".into(), json!([{"name": zone}]));
+    }
+    if let Some(node) = node.filter(|_| by_node) {
+        hints.insert("forNodes".into(), json!([{"name": node}]));
+    }
+    (!hints.is_empty()).then_some(Value::Object(hints))
 }
 
 /// A reference to a pod as endpoints carry it: without version, or every status update would change endpoints.
@@ -422,6 +447,54 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
             panic!("{op:?}")
         };
         body
+    }
+
+    #[test]
+    fn ready_endpoints_bear_the_hints_that_the_service_asks_for() {
+        let node =
+            "---\nkind: Node\nmetadata: {name: n, labels: {topology.kubernetes.io/zone: z}}\n";
+        let zone = json!({"forZones": [{"name": "z"}]});
+        let both = json!({"forZones": [{"name": "z"}], "forNodes": [{"name": "n"}]});
+        for (distribution, node, expected) in [
+            ("", node, Value::Null),
+            ("trafficDistribution: PreferClose, ", node, zone.clone()),
+            ("trafficDistribution: PreferSameZone, ", node, zone),
+            ("trafficDistribution: PreferSameNode, ", node, both),
+            ("trafficDistribution: PreferSameZone, ", "", Value::Null),
+            (
+                "trafficDistribution: PreferSameNode, ",
+                "",
+                json!({"forNodes": [{"name": "n"}]}),
+            ),
+        ] {
+            let service = SERVICE.replace("spec: {", &format!("spec: {{{distribution}"));
+            let text = [
+                service.as_str(),
+                &pod("p1", "1", "True", ""),
+                &pod("p2", "2", "False", ""),
+                node,
+            ]
+            .concat();
+            let ops = ops(&text);
+            let endpoints = &body(&ops[0])["endpoints"];
+            assert_eq!(endpoints[0]["hints"], expected, "{distribution}");
+            assert_eq!(endpoints[1]["hints"], Value::Null, "{distribution}");
+            // What was written is what is wanted, and hints that are wanted no more go.
+            let again = [text.as_str(), &stored(&ops[0])].concat();
+            assert!(
+                super::reconcile(&Key::new("a", "web"), &world(&again))
+                    .ops
+                    .is_empty()
+            );
+            let plain = [SERVICE, &text[service.len()..], &stored(&ops[0])].concat();
+            let changes = usize::from(!expected.is_null());
+            assert_eq!(
+                super::reconcile(&Key::new("a", "web"), &world(&plain))
+                    .ops
+                    .len(),
+                changes
+            );
+        }
     }
 
     /// What the first create makes, put back into the world as YAML.
