@@ -205,9 +205,12 @@ impl World {
         let news = old
             .as_ref()
             .is_none_or(|old| old.node_name != new.node_name || old.labels != new.labels);
+        // One that asks for another amount than before may have left some of it to others, whatever else changed with it.
+        let resized = old.filter(|old| !old.node_name.is_empty() && old.requests != new.requests);
         if news {
             self.queue.wake(&Change::PodPlaced(new), now);
-        } else if let Some(old) = old.filter(|old| old.requests != new.requests) {
+        }
+        if let Some(old) = resized {
             self.queue.wake(&Change::PodGone(old), now);
         }
     }
