@@ -8,6 +8,7 @@ mod limits;
 mod nodes;
 mod ownership;
 mod time;
+mod updates;
 
 use crate::cluster::Cluster;
 use agent_runtime::kinds::{Kind, Pod};
