@@ -20,26 +20,17 @@ use fields::{Fields, Problems};
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
+use texts::duration;
 
 /// The one version of files.
 const VERSION: &str = "kubescheduler.config.k8s.io/v1";
 const KIND: &str = "KubeSchedulerConfiguration";
-/// Fields of parts that do not exist here, since they are about being a process of its own.
-const ELECTION: &[&str] = &[
-    "leaderElect",
-    "leaseDuration",
-    "renewDeadline",
-    "retryPeriod",
-    "resourceLock",
-    "resourceName",
-    "resourceNamespace",
-];
-const CONNECTION: &[&str] = &[
-    "kubeconfig",
-    "acceptContentTypes",
-    "contentType",
-    "qps",
-    "burst",
+/// The times of an election with what they are where the file does not give them.
+const ELECTION_TIMES: &[(&str, Duration)] = &[
+    ("leaseDuration", Duration::from_secs(15)),
+    ("renewDeadline", Duration::from_secs(10)),
+    ("retryPeriod", Duration::from_secs(2)),
 ];
 
 /// See the module head.
@@ -201,7 +192,7 @@ fn take_percentage(fields: &mut Fields<'_>, problems: &mut Problems) -> Option<u
     u8::try_from(percentage).ok()
 }
 
-/// Fields that a file may have and that mean nothing here.
+/// Fields that a file may have and that mean nothing here, since they are about being a process of its own.
 fn take_foreign(fields: &mut Fields<'_>, problems: &mut Problems) {
     if let Some(parallelism) = fields.number("parallelism", problems)
         && parallelism <= 0
@@ -216,16 +207,49 @@ fn take_foreign(fields: &mut Fields<'_>, problems: &mut Problems) {
     ] {
         fields.flag(flag, problems);
     }
-    for (field, known) in [
-        ("leaderElection", ELECTION),
-        ("clientConnection", CONNECTION),
-    ] {
-        let mut inner = fields.object(field, problems);
-        for field in known {
-            inner.value(field);
-        }
-        inner.end(problems);
+    take_election(fields.object("leaderElection", problems), problems);
+    let mut connection = fields.object("clientConnection", problems);
+    for field in ["kubeconfig", "acceptContentTypes", "contentType"] {
+        connection.text(field, problems);
     }
+    connection.value("qps");
+    if let Some(burst) = connection.number("burst", problems)
+        && burst < 0
+    {
+        let path = connection.path_of("burst");
+        problems.invalid(&path, &burst.to_string(), "must be non-negative");
+    }
+    connection.end(problems);
+}
+
+/// `leaderElection`, checked as Kubernetes does: its times only where there is an election, 0 being as good as absent.
+fn take_election(mut fields: Fields<'_>, problems: &mut Problems) {
+    let elects = fields.flag("leaderElect", problems).unwrap_or(true);
+    for field in ["resourceLock", "resourceName", "resourceNamespace"] {
+        fields.text(field, problems);
+    }
+    let mut times = Vec::new();
+    for (field, default) in ELECTION_TIMES {
+        let text = fields.text(field, problems).unwrap_or("0");
+        match duration(text) {
+            Some(time) if time.is_zero() => times.push(*default),
+            Some(time) => times.push(time),
+            None if elects => {
+                let path = fields.path_of(field);
+                problems.invalid(&path, &format!("{text:?}"), "must be greater than zero");
+            }
+            None => {}
+        }
+    }
+    if let [lease, renew, _] = times[..]
+        && elects
+        && lease < renew
+    {
+        let why = "LeaseDuration must be greater than RenewDeadline";
+        let path = fields.path_of("leaseDuration");
+        problems.invalid(&path, &format!("\"{}s\"", renew.as_secs_f64()), why);
+    }
+    fields.end(problems);
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ pub(super) const FILTER: Filter = Filter {
 
 pub(super) const SCORE: Score = Score {
     name: NAME,
-    weight: 1,
+    weight: 2,
     values: Values::Anything,
     score,
 };
