@@ -12,6 +12,7 @@ use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::Volumes;
 use crate::volume::object::{Claim, Volume};
 use host::HashMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 pub(super) const SCORE: Score = Score {
@@ -25,8 +26,10 @@ pub(super) const SCORE: Score = Score {
 const SMALLEST: i64 = 23 * 1024 * 1024;
 
 fn score(pod: &Pod, snapshot: &Snapshot, _: &Args, nodes: &[&NodeInfo]) -> Option<Scores> {
-    let claims: Vec<Data<'_>> = pod
-        .claims()
+    // A claim that several volumes of the pod name is the same data.
+    let names: BTreeSet<&str> = pod.claims().collect();
+    let claims: Vec<Data<'_>> = names
+        .into_iter()
         .filter_map(|name| Data::of(pod, name, &snapshot.volumes))
         .collect();
     let images = image_sizes(pod, nodes);
@@ -174,6 +177,12 @@ mod tests {
         let cluster = cluster(images, &objects, vec![]);
         let mut spec = using(&["c"]);
         spec["containers"] = json!([{"image": "app:1"}, {"image": "nowhere"}]);
+        assert_eq!(
+            scores(&SCORE, &pod(spec.clone()), &cluster).unwrap(),
+            [30, 70]
+        );
+        let again = json!({"name": "again", "persistentVolumeClaim": {"claimName": "c"}});
+        spec["volumes"].as_array_mut().unwrap().push(again);
         assert_eq!(scores(&SCORE, &pod(spec), &cluster).unwrap(), [30, 70]);
     }
 

@@ -5,6 +5,7 @@
 
 mod affinity;
 mod nodes;
+mod opted;
 mod pressure;
 mod property;
 mod resources;

@@ -350,7 +350,7 @@ pub(super) fn cluster(dice: &mut Dice) -> Cluster {
 }
 
 /// The same cluster as the real scheduler sees it.
-fn picture(cluster: &Cluster) -> Picture {
+pub(super) fn picture(cluster: &Cluster) -> Picture {
     let mut picture = Picture::new(config());
     picture.set_clock(cluster.now);
     let all = [

@@ -30,7 +30,7 @@ pub(super) fn amount(amounts: &Value, resource: &str) -> i64 {
 }
 
 /// Containers together, or the largest init container if that is more.
-fn asked(pod: &Value, resource: &str, default: i64) -> i64 {
+pub(super) fn asked(pod: &Value, resource: &str, default: i64) -> i64 {
     let of = |container: &Value| match container["resources"]["requests"].get(resource) {
         Some(_) => amount(&container["resources"]["requests"], resource),
         None => default,
@@ -41,7 +41,7 @@ fn asked(pod: &Value, resource: &str, default: i64) -> i64 {
 }
 
 /// As [`asked`]; a container that says nothing counts a little.
-fn asked_for_score(pod: &Value, resource: &str) -> i64 {
+pub(super) fn asked_for_score(pod: &Value, resource: &str) -> i64 {
     let default = if resource == "cpu" { 100 } else { 200 << 20 };
     asked(pod, resource, default)
 }

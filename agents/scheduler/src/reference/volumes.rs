@@ -7,16 +7,16 @@ use serde_json::Value;
 use std::collections::BTreeSet;
 
 const BOUND: &str = "pv.kubernetes.io/bind-completed";
-const SELECTED: &str = "volume.kubernetes.io/selected-node";
+pub(super) const SELECTED: &str = "volume.kubernetes.io/selected-node";
 
-fn claim_names(pod: &Value) -> Vec<&str> {
+pub(super) fn claim_names(pod: &Value) -> Vec<&str> {
     let volumes = list(&pod["spec"]["volumes"]).iter();
     volumes
         .map(|v| words(&v["persistentVolumeClaim"]["claimName"]))
         .collect()
 }
 
-fn find<'a>(objects: &'a [Value], name: &str) -> Option<&'a Value> {
+pub(super) fn find<'a>(objects: &'a [Value], name: &str) -> Option<&'a Value> {
     objects
         .iter()
         .find(|object| words(&object["metadata"]["name"]) == name)
@@ -26,7 +26,7 @@ fn class_of(object: &Value) -> &str {
     words(&object["spec"]["storageClassName"])
 }
 
-fn size(object: &Value) -> i64 {
+pub(super) fn size(object: &Value) -> i64 {
     let claimed = &object["spec"]["resources"]["requests"];
     amount(
         if claimed.is_object() {
@@ -43,7 +43,7 @@ fn is_bound(claim: &Value) -> bool {
     completed && !words(&claim["spec"]["volumeName"]).is_empty()
 }
 
-fn reaches(volume: &Value, node: &Value) -> bool {
+pub(super) fn reaches(volume: &Value, node: &Value) -> bool {
     let required = &volume["spec"]["nodeAffinity"]["required"];
     let mut terms = list(&required["nodeSelectorTerms"]).iter();
     !required.is_object() || terms.any(|term| term_matches(term, node))
