@@ -33,6 +33,8 @@ pub(crate) const CONTROLLER: Controller = Controller {
 };
 
 const PERIOD: Duration = Duration::from_secs(5);
+/// After a change, so that thousands of nodes that begin or fall silent together are not looked at anew for each of them.
+const TOGETHER: Duration = Duration::from_millis(50);
 const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 /// What is remembered between rounds: when each node last showed life, by the clock that nobody sets.
@@ -65,7 +67,7 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
                 biased;
                 () = context.stop.cancelled() => return,
                 () = tokio::time::sleep(PERIOD) => {}
-                () = changed.notified() => {}
+                () = changed.notified() => tokio::time::sleep(TOGETHER).await,
             }
             let nodes = context.caches.nodes.list();
             let plans = round(&mut memory, &nodes, &context.caches, Moment::now());
@@ -73,19 +75,22 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
             for zone in memory.zones.take_evicting() {
                 shown.evicts(&zone);
             }
-            for (node, plan) in plans {
-                let outcome = execute(&context.client, &context.recorder, plan).await;
-                if outcome.error.is_some() {
-                    // Some pods may not have been marked; those that were are left out the next time.
-                    memory.pods_marked.remove(&node);
+            if plans.is_empty() {
+                continue;
+            }
+            let names: Vec<String> = plans.iter().map(|(node, _)| node.clone()).collect();
+            let outcome = execute(&context.client, &context.recorder, at_once(plans)).await;
+            if outcome.error.is_some() {
+                // Some pods may not have been marked; those that were are left out the next time.
+                for node in &names {
+                    memory.pods_marked.remove(node);
                 }
-                let seen =
-                    tokio::time::timeout(PERIOD, context.hub.wait_seen(&outcome.written)).await;
-                if let Some(error) = outcome.error {
-                    tracing::debug!(error = %error.message, "a node could not be updated, trying again");
-                } else if seen.is_err() {
-                    tracing::debug!("the caches have not seen the last writes yet");
-                }
+            }
+            let seen = tokio::time::timeout(PERIOD, context.hub.wait_seen(&outcome.written)).await;
+            if let Some(error) = outcome.error {
+                tracing::debug!(error = %error.message, "a node could not be updated, trying again");
+            } else if seen.is_err() {
+                tracing::debug!("the caches have not seen the last writes yet");
             }
         }
     })
@@ -165,6 +170,12 @@ fn round(
         }
     }
     plans
+}
+
+/// The plans of all nodes side by side: what is wrong with one does not hold up the others.
+fn at_once(plans: Vec<(String, Plan)>) -> Plan {
+    let each = plans.into_iter().map(|(_, plan)| Op::Sequence(plan.ops));
+    Plan::of(vec![Op::Parallel(each.collect())])
 }
 
 /// Silent, that is: a node that says itself that it is not ready also says how its pods are.
@@ -247,6 +258,19 @@ mod tests {
                 && lines[1].contains("status is now: NodeNotReady"),
             "{lines:#?}"
         );
+    }
+
+    #[test]
+    fn nodes_that_change_together_are_served_side_by_side() {
+        let text = [&node("Unknown"), POD].map(str::to_owned).concat();
+        let other = node("Unknown").replace("name: n", "name: m");
+        let world = world(&format!("{text}---\n{other}"));
+        let nodes = world.caches.nodes.list();
+        let plans = round(&mut Memory::default(), &nodes, &world.caches, after(0));
+        let before: Vec<Vec<Op>> = plans.iter().map(|(_, plan)| plan.ops.clone()).collect();
+        assert_eq!(before.len(), 2);
+        let each = before.into_iter().map(Op::Sequence).collect();
+        assert_eq!(at_once(plans), Plan::of(vec![Op::Parallel(each)]));
     }
 
     #[test]
