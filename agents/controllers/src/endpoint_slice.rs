@@ -422,6 +422,8 @@ pub(crate) fn pod_reference(pod: &Pod) -> agent_runtime::kinds::ObjectReference 
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::world;

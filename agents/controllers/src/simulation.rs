@@ -22,6 +22,13 @@ impl Dice {
             .wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }
+
+    /// One of the names, if there is any.
+    pub(crate) fn pick(&mut self, names: Vec<String>) -> Option<String> {
+        let count = u64::try_from(names.len()).ok();
+        let at = self.roll(count.filter(|count| *count > 0)?);
+        names.into_iter().nth(usize::try_from(at).ok()?)
+    }
 }
 
 /// See the module head.
@@ -57,6 +64,8 @@ impl Simulation {
     }
 
     pub(crate) fn world(&self) -> World {
+        // CronJobs ask how far the cache is.
+        self.caches.jobs.set_synced(self.version);
         World::new(
             self.caches.clone(),
             self.sightings.clone(),
@@ -253,6 +262,10 @@ impl Simulation {
                 "Node" => self.caches.nodes.remove(&key),
                 "ReplicaSet" => self.caches.replica_sets.remove(&key),
                 "Deployment" => self.caches.deployments.remove(&key),
+                "Service" => self.caches.services.remove(&key),
+                "EndpointSlice" => self.caches.endpoint_slices.remove(&key),
+                "Job" => self.caches.jobs.remove(&key),
+                "CronJob" => self.caches.cron_jobs.remove(&key),
                 "ControllerRevision" => self.caches.controller_revisions.remove(&key),
                 "PersistentVolumeClaim" => self.caches.claims.remove(&key),
                 "DaemonSet" => self.caches.daemon_sets.remove(&key),
@@ -283,6 +296,10 @@ impl Simulation {
             "Node" => apply(&self.caches.nodes, &object),
             "ReplicaSet" => apply(&self.caches.replica_sets, &object),
             "Deployment" => apply(&self.caches.deployments, &object),
+            "Service" => apply(&self.caches.services, &object),
+            "EndpointSlice" => apply(&self.caches.endpoint_slices, &object),
+            "Job" => apply(&self.caches.jobs, &object),
+            "CronJob" => apply(&self.caches.cron_jobs, &object),
             "ControllerRevision" => apply(&self.caches.controller_revisions, &object),
             "PersistentVolumeClaim" => apply(&self.caches.claims, &object),
             "DaemonSet" => apply(&self.caches.daemon_sets, &object),

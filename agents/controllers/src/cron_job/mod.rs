@@ -241,4 +241,6 @@ fn read(text: &str, zone: TimeZone) -> Result<(Schedule, TimeZone), String> {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests;

@@ -57,16 +57,10 @@ fn want_image(cluster: &mut Simulation, number: u64) {
     );
 }
 
-fn pick(dice: &mut Dice, names: Vec<String>) -> Option<String> {
-    let count = u64::try_from(names.len()).ok().filter(|count| *count > 0)?;
-    let at = usize::try_from(dice.roll(count)).ok()?;
-    names.into_iter().nth(at)
-}
-
 /// Somebody of those who work here takes a turn, or is cut off in it.
 fn work(cluster: &mut Simulation, dice: &mut Dice) {
-    let set = pick(dice, cluster.names("ReplicaSet"));
-    let pod = pick(dice, cluster.names("Pod"));
+    let set = dice.pick(cluster.names("ReplicaSet"));
+    let pod = dice.pick(cluster.names("Pod"));
     match (dice.roll(7), set, pod) {
         (0, ..) => cluster.cut_off(&key("web"), reconcile, dice.roll(4)),
         (1, Some(set), _) => cluster.cut_off(&key(&set), replica_set::reconcile, dice.roll(4)),
@@ -83,8 +77,8 @@ fn work(cluster: &mut Simulation, dice: &mut Dice) {
 }
 
 fn disturb(cluster: &mut Simulation, dice: &mut Dice) {
-    let set = pick(dice, cluster.names("ReplicaSet"));
-    let pod = pick(dice, cluster.names("Pod"));
+    let set = dice.pick(cluster.names("ReplicaSet"));
+    let pod = dice.pick(cluster.names("Pod"));
     match (dice.roll(20), set, pod) {
         (0, ..) => want_image(cluster, dice.roll(3)),
         (1, ..) => want(cluster, &json!({"replicas": dice.roll(6)})),

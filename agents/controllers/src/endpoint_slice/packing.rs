@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-const PER_SLICE_MAX: usize = 100;
+pub(super) const PER_SLICE_MAX: usize = 100;
 
 pub(super) struct Packing<'a> {
     pub(super) service: &'a Service,

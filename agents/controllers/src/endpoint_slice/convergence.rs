@@ -1,0 +1,142 @@
+//! Whatever happens to pods, services and slices, and wherever leaders are cut off, each service has each of its pods in one
+//! slice as it is, and then nothing is written.
+
+use super::packing::PER_SLICE_MAX;
+use super::{MANAGED_BY, MANAGER, SERVICE_NAME, reconcile};
+use crate::simulation::{Dice, Simulation};
+use agent_runtime::Key;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+const SERVICES: [&str; 2] = ["x", "y"];
+/// Enough that a service needs more than one slice.
+const PODS: u64 = 130;
+
+fn cluster() -> Simulation {
+    let services = SERVICES.map(|name| {
+        format!(
+            "---\nkind: Service\nmetadata: {{name: {name}, namespace: a, uid: {name}}}\n\
+             spec: {{selector: {{app: {name}}}, clusterIP: 10.0.0.1, ports: [{{name: http, port: 80}}]}}\n"
+        )
+    });
+    let node = "---\nkind: Node\nmetadata: {name: n, labels: {topology.kubernetes.io/zone: z}}\n";
+    let mut cluster = Simulation::new(&[services.concat().as_str(), node].concat());
+    (0..PODS).for_each(|number| add(&mut cluster, number, "x"));
+    // Somebody else's: it stays as it is.
+    cluster.put(json!({"kind": "EndpointSlice", "addressType": "IPv4", "endpoints": [],
+        "metadata": {"name": "foreign", "namespace": "a", "uid": "f", "labels": {SERVICE_NAME: "x", MANAGED_BY: "me"}}}));
+    cluster
+}
+
+fn add(cluster: &mut Simulation, number: u64, app: &str) {
+    let ip = format!("10.1.{}.{}", number / 200, number % 200 + 1);
+    cluster.put(json!({
+        "kind": "Pod", "metadata": {"name": format!("p{number}"), "namespace": "a", "uid": format!("u{number}"), "labels": {"app": app}},
+        "spec": {"nodeName": "n"},
+        "status": {"phase": "Running", "podIP": ip, "conditions": [{"type": "Ready", "status": "True"}]},
+    }));
+}
+
+fn key(name: &str) -> Key {
+    Key::new("a", name)
+}
+
+fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64) {
+    let service = if dice.roll(2) == 0 { "x" } else { "y" };
+    let pod = dice.pick(cluster.names("Pod"));
+    let mut slices = cluster.names("EndpointSlice");
+    slices.retain(|name| name != "foreign");
+    let slice = dice.pick(slices);
+    match (dice.roll(14), pod, slice) {
+        (0, ..) => add(cluster, PODS + turn, service),
+        (1, Some(pod), _) => cluster.remove("Pod", &pod),
+        (2, Some(pod), _) => {
+            let said = if dice.roll(2) == 0 { "True" } else { "False" };
+            let status = json!({"status": {"conditions": [{"type": "Ready", "status": said}]}});
+            cluster.patch("Pod", &pod, &status);
+        }
+        (3, Some(pod), _) => {
+            let labels = json!({"metadata": {"labels": {"app": service}}});
+            cluster.patch("Pod", &pod, &labels);
+        }
+        (4, Some(pod), _) => {
+            cluster.patch("Pod", &pod, &json!({"status": {"phase": "Failed"}}));
+        }
+        (5, _, Some(slice)) => cluster.remove("EndpointSlice", &slice),
+        (6, _, Some(slice)) => {
+            cluster.patch("EndpointSlice", &slice, &json!({"endpoints": []}));
+        }
+        (7, ..) => {
+            let port = json!([{"name": "http", "port": 80 + dice.roll(2)}]);
+            let close = if dice.roll(2) == 0 {
+                json!("PreferSameNode")
+            } else {
+                Value::Null
+            };
+            let spec = json!({"spec": {"ports": port, "trafficDistribution": close}});
+            cluster.patch("Service", service, &spec);
+        }
+        (8 | 9, ..) => cluster.cut_off(&key(service), reconcile, dice.roll(3)),
+        _ => {
+            cluster.step(&key(service), reconcile);
+        }
+    }
+}
+
+fn settle(cluster: &mut Simulation) {
+    for _ in 0..20 {
+        let busy = SERVICES.map(|service| cluster.step(&key(service), reconcile));
+        if busy == [false; 2] {
+            return;
+        }
+    }
+    panic!("it does not come to rest");
+}
+
+/// The uids of the pods of a service that have not ended, and whether they are ready.
+fn wanted(cluster: &Simulation, service: &str) -> BTreeMap<String, bool> {
+    let pods = cluster.all("Pod").into_iter();
+    pods.filter(|pod| pod["metadata"]["labels"]["app"] == service)
+        .filter(|pod| pod["status"]["phase"] != "Failed")
+        .map(|pod| {
+            let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
+            (uid, pod["status"]["conditions"][0]["status"] == "True")
+        })
+        .collect()
+}
+
+fn has_arrived(cluster: &Simulation, service: &str, told: &str) {
+    let close = !cluster.get("Service", service).unwrap()["spec"]["trafficDistribution"].is_null();
+    let mut found = BTreeMap::new();
+    for slice in cluster.all("EndpointSlice") {
+        let labels = &slice["metadata"]["labels"];
+        if labels[SERVICE_NAME] != service || labels[MANAGED_BY] != MANAGER {
+            continue;
+        }
+        let endpoints = slice["endpoints"].as_array().unwrap();
+        assert!(endpoints.len() <= PER_SLICE_MAX, "{told}");
+        for endpoint in endpoints {
+            let uid = endpoint["targetRef"]["uid"].as_str().unwrap().to_owned();
+            let ready = endpoint["conditions"]["ready"] == true;
+            assert_eq!(endpoint["hints"].is_object(), close && ready, "{told}");
+            assert_eq!(found.insert(uid, ready), None, "{told}: twice");
+        }
+    }
+    assert_eq!(found, wanted(cluster, service), "{told}");
+}
+
+#[test]
+fn each_pod_is_in_one_slice_of_its_service_whoever_leads() {
+    for seed in 0..30 {
+        let (mut cluster, mut dice) = (cluster(), Dice(seed));
+        for turn in 0..60 {
+            disturb(&mut cluster, &mut dice, turn);
+        }
+        settle(&mut cluster);
+        for service in SERVICES {
+            has_arrived(&cluster, service, &format!("seed {seed}: {service}"));
+        }
+        let foreign = cluster.get("EndpointSlice", "foreign").unwrap();
+        assert_eq!(foreign["endpoints"], json!([]));
+    }
+}
