@@ -5,6 +5,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::borrow::Borrow;
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Index;
@@ -13,8 +14,24 @@ use std::sync::Arc;
 /// A map of a few texts, sorted by key. It is one block of exactly its size, where a `BTreeMap` takes half a kilobyte for its
 /// first pair. Clones share the block, and so do maps that were read one soon after the other and say the same
 /// ([`Labels::shared`]).
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Labels(Arc<[(String, String)]>);
+
+impl PartialOrd for Labels {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Labels {
+    /// By keys and values. Most of those that say the same share a block, and need not be read for it.
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) {
+            return Ordering::Equal;
+        }
+        self.0.cmp(&other.0)
+    }
+}
 
 /// So many different maps are remembered by each thread, to be shared.
 const REMEMBERED: usize = 256;
