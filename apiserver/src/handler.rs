@@ -42,31 +42,18 @@ use work::{pass_on, serve, serve_stream};
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 pub(crate) async fn handle(server: Arc<ApiServer>, request: Request) -> Response {
-    let started = Instant::now();
+    let begun = Instant::now();
     let (parts, body) = request.into_parts();
     let mut body = body::Incoming::new(body);
-    let method = parts.method.clone();
     let query = Query::parse(parts.uri.query());
-    let info = Arc::new(RequestInfo::parse(&method, parts.uri.path(), &query));
-    let kept = Kept::of(&parts.headers);
-    let served = server
-        .world
-        .find(&info.group, &info.version, &info.resource);
-    let output = negotiate::output(&parts.headers, &query, offer(served.as_deref()));
-    let plain = Output {
-        form: negotiate::Form::Object,
-        ..output.as_ref().copied().unwrap_or(Output::PLAIN)
-    };
+    let (known, output) = Known::of(&server, &parts, &query, begun);
     let (warnings, outside) = (Warnings::default(), Outside::default());
-    let dry_run = dry_run_of(&query);
-    let applies = info.verb == "patch" && verbs::patch::is_applied(&parts.headers);
-    let id = audit_id(&parts.headers);
-    let audit = Audit::of(server.auditors.now(), &id, &parts, &info);
+    let audit = Audit::of(server.auditors.now(), &known.id, &parts, &known.info);
     let mut matched = None;
     let asked = Asked {
-        begun: started,
-        info: info.clone(),
-        served: served.clone(),
+        begun,
+        info: known.info.clone(),
+        served: known.served.clone(),
         query,
         output,
         parts,
@@ -83,39 +70,102 @@ pub(crate) async fn handle(server: Arc<ApiServer>, request: Request) -> Response
         ));
         AssertUnwindSafe(answer).catch_unwind().await
     };
-    let response = match outcome {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
-            audit.fail(&error);
-            respond_error(&kept.headers(), &plain, &error)
-        }
-        Err(_panic) => {
-            audit.panicked();
-            let error = panicked(&server, &method, &info, served.as_deref());
-            respond_error(&kept.headers(), &plain, &error)
-        }
-    };
-    let mut response = audit::finish(&audit, info.is_long_running(), response).await;
+    let response = known.answer(&server, &audit, outcome);
+    let is_long_running = known.info.is_long_running();
+    let mut response = audit::finish(&audit, is_long_running, response).await;
     if let Some(matched) = &matched {
         matched.mark(&mut response);
     }
-    if info.is_long_running() && info.verb != "watch" {
+    if is_long_running && known.info.verb != "watch" {
         response.extensions_mut().insert(MayRest);
     }
-    answer::add_headers(&mut response, &warnings, &id);
-    let request = Served {
-        code: response.status(),
-        dry_run,
-        applies,
-        elapsed: started.elapsed(),
-        outside: outside.total(),
-        bytes: flow::bytes_of(&response),
-    };
-    server.metrics.observe(&info, served.as_deref(), &request);
+    answer::add_headers(&mut response, &warnings, &known.id);
+    known.measure(&server, &response, outside.total());
     if response.status().is_client_error() || response.status().is_server_error() {
-        body.drain(&kept.headers()).await;
+        body.drain(&known.kept.headers()).await;
     }
     response
+}
+
+/// What is known of a request before anything is done for it, and is told of it when that is over.
+struct Known {
+    begun: Instant,
+    method: Method,
+    info: Arc<RequestInfo>,
+    /// The resource, as it was known when the request came.
+    served: Option<Handle>,
+    kept: Kept,
+    /// How errors are written.
+    plain: Output,
+    dry_run: &'static str,
+    applies: bool,
+    id: String,
+}
+
+impl Known {
+    /// That, and how the answer is to be written.
+    fn of(
+        server: &ApiServer,
+        parts: &Parts,
+        query: &Query,
+        begun: Instant,
+    ) -> (Known, ApiResult<Output>) {
+        let method = parts.method.clone();
+        let info = Arc::new(RequestInfo::parse(&method, parts.uri.path(), query));
+        let served = server
+            .world
+            .find(&info.group, &info.version, &info.resource);
+        let output = negotiate::output(&parts.headers, query, offer(served.as_deref()));
+        let known = Known {
+            begun,
+            method,
+            served,
+            kept: Kept::of(&parts.headers),
+            plain: Output {
+                form: negotiate::Form::Object,
+                ..output.as_ref().copied().unwrap_or(Output::PLAIN)
+            },
+            dry_run: dry_run_of(query),
+            applies: info.verb == "patch" && verbs::patch::is_applied(&parts.headers),
+            id: audit_id(&parts.headers),
+            info,
+        };
+        (known, output)
+    }
+
+    /// The answer to whatever came of it.
+    fn answer(
+        &self,
+        server: &ApiServer,
+        audit: &Audit,
+        outcome: std::thread::Result<ApiResult<Response>>,
+    ) -> Response {
+        let error = match outcome {
+            Ok(Ok(response)) => return response,
+            Ok(Err(error)) => {
+                audit.fail(&error);
+                error
+            }
+            Err(_panic) => {
+                audit.panicked();
+                panicked(server, &self.method, &self.info, self.served.as_deref())
+            }
+        };
+        respond_error(&self.kept.headers(), &self.plain, &error)
+    }
+
+    fn measure(&self, server: &ApiServer, response: &Response, outside: Duration) {
+        let request = Served {
+            code: response.status(),
+            dry_run: self.dry_run,
+            applies: self.applies,
+            elapsed: self.begun.elapsed(),
+            outside,
+            bytes: flow::bytes_of(response),
+        };
+        let served = self.served.as_deref();
+        server.metrics.observe(&self.info, served, &request);
+    }
 }
 
 /// Tells of a handler that panicked. What its client is told of it.
@@ -182,7 +232,7 @@ async fn pipeline(
         server,
         info,
         query,
-        headers: parts.headers,
+        headers: std::mem::take(&mut parts.headers),
         user,
         output,
         deadline: begun + allowed,
@@ -193,28 +243,44 @@ async fn pipeline(
         audit,
     };
     warn_of_endpoints(&context);
+    dispatch(
+        &context,
+        (other, served),
+        &mut parts,
+        body,
+        matched.as_ref(),
+    )
+    .await
+}
+
+/// Has a request served that may be: by another server, or by what is served here.
+async fn dispatch(
+    context: &Context,
+    (other, served): (Option<Arc<aggregation::Served>>, Option<Handle>),
+    parts: &mut Parts,
+    body: &mut body::Incoming,
+    matched: Option<&flow::Matched>,
+) -> ApiResult<Response> {
     if let Some(other) = other {
-        let arrival = Arrival {
-            method: &parts.method,
-            uri: &parts.uri,
-            extensions: &mut parts.extensions,
-            body,
-        };
-        return Box::pin(pass_on(&context, arrival, &other, matched.as_ref())).await;
+        let arrival = arrival(parts, body);
+        return Box::pin(pass_on(context, arrival, &other, matched)).await;
     }
-    let route = route::decide(&context, served, &parts.method).await?;
+    let route = route::decide(context, served, &parts.method).await?;
     if context.info.is_long_running() {
-        let arrival = Arrival {
-            method: &parts.method,
-            uri: &parts.uri,
-            extensions: &mut parts.extensions,
-            body,
-        };
-        Box::pin(serve_stream(&context, route, arrival, matched.as_ref())).await
+        let arrival = arrival(parts, body);
+        Box::pin(serve_stream(context, route, arrival, matched)).await
     } else {
-        let method = &parts.method;
-        let work = pin!(serve(&context, route, method, body, matched.as_ref()));
-        in_time(&context, work).await
+        let work = pin!(serve(context, route, &parts.method, body, matched));
+        in_time(context, work).await
+    }
+}
+
+fn arrival<'a>(parts: &'a mut Parts, body: &'a mut body::Incoming) -> Arrival<'a> {
+    Arrival {
+        method: &parts.method,
+        uri: &parts.uri,
+        extensions: &mut parts.extensions,
+        body,
     }
 }
 

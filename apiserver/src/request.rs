@@ -27,6 +27,8 @@ pub(crate) struct RequestInfo {
     pub(crate) rest: String,
     /// Segments of the path before that.
     pub(crate) segments: usize,
+    /// Whether the path itself says `watch`.
+    pub(crate) by_prefix: bool,
 }
 
 impl RequestInfo {
@@ -61,6 +63,7 @@ impl RequestInfo {
         if parts[0] == "watch" && parts.len() > 1 {
             // The deprecated prefix form, still used by hand and by old clients.
             verb = "watch";
+            info.by_prefix = true;
             parts = &parts[1..];
         }
         if parts[0] == "namespaces" && parts.len() > 1 {
@@ -100,6 +103,12 @@ impl RequestInfo {
     /// Whether the name came from the path, not from a field selector.
     pub(crate) fn is_collection(&self) -> bool {
         matches!(self.verb, "list" | "watch" | "deletecollection")
+    }
+
+    /// Whether the selectors of its query count for who may do it: not of one object, and not in the old form of a watch,
+    /// as in Kubernetes.
+    pub(crate) fn has_selectors(&self) -> bool {
+        self.is_collection() && !self.by_prefix
     }
 
     /// Whether a backend answers, in whatever form and by whatever method it likes.
@@ -344,6 +353,20 @@ mod tests {
         let escaped = "/api/v1/namespaces/n/secrets?fieldSelector=metadata.namespace!%3Da%5C,metadata.name%3Dx";
         let all = parse(Method::GET, escaped);
         assert_eq!((all.verb, all.name.as_str()), ("list", ""));
+    }
+
+    #[test]
+    fn selectors_count_for_collections_alone() {
+        for (method, uri, counts) in [
+            (Method::GET, "/api/v1/pods", true),
+            (Method::GET, "/api/v1/pods?watch=1", true),
+            (Method::DELETE, "/api/v1/namespaces/n/pods", true),
+            (Method::GET, "/api/v1/watch/pods", false),
+            (Method::GET, "/api/v1/namespaces/n/pods/p", false),
+            (Method::POST, "/api/v1/namespaces/n/pods", false),
+        ] {
+            assert_eq!(parse(method, uri).has_selectors(), counts, "{uri}");
+        }
     }
 
     #[test]

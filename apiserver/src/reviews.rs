@@ -6,8 +6,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use resources::Resource;
 use schema::Object;
-use schema::field::{FieldError, Path};
-use serde_json::{Value, json};
+use schema::selector::{FieldSelector, FieldTerm, LabelSelector};
+use serde_json::{Map, Value, json};
 
 use crate::admission::{self, Admission, Operation};
 use crate::authenticate;
@@ -37,34 +37,19 @@ pub(crate) async fn handle(
     let mut review = decode::object(context, Expected::of(resource), &body, "CreateOptions")?;
     let admission = Admission::new(context, Operation::Create, resource, "", dry_run);
     admission::mutate(&admission, Some(&mut review)).await?;
+    if resource.namespaced {
+        review.set_namespace(&context.info.namespace);
+    }
+    let errors = resource.validate(&review);
+    if !errors.is_empty() {
+        let (group, kind) = (&resource.group, &resource.kind);
+        return Err(ApiError::invalid(group, kind, "", &errors));
+    }
     admission::validate(&admission, Some(&review)).await?;
     let status = match &*resource.plural {
-        "selfsubjectaccessreviews" => {
-            access(context, resource, &review, User::clone(&context.user)).await?
-        }
-        "subjectaccessreviews" => {
-            access(context, resource, &review, subject(resource, &review)?).await?
-        }
-        "localsubjectaccessreviews" => {
-            if review.get_str(&["spec", "resourceAttributes", "namespace"])
-                != Some(context.info.namespace.as_str())
-            {
-                let path = Path::new("spec")
-                    .child("resourceAttributes")
-                    .child("namespace");
-                let value = review
-                    .get_str(&["spec", "resourceAttributes", "namespace"])
-                    .unwrap_or_default();
-                let error = FieldError::invalid(&path, value, "must match metadata.namespace");
-                return Err(ApiError::invalid(
-                    &resource.group,
-                    &resource.kind,
-                    "",
-                    &[error],
-                ));
-            }
-            review.set_namespace(&context.info.namespace);
-            access(context, resource, &review, subject(resource, &review)?).await?
+        "selfsubjectaccessreviews" => access(context, &review, User::clone(&context.user)).await,
+        "subjectaccessreviews" | "localsubjectaccessreviews" => {
+            access(context, &review, subject(&review)).await
         }
         "selfsubjectrulesreviews" => {
             let namespace = review.get_str(&["spec", "namespace"]).unwrap_or_default();
@@ -88,7 +73,7 @@ pub(crate) async fn handle(
 }
 
 /// The user that a SubjectAccessReview names.
-fn subject(resource: &Resource, review: &Object) -> ApiResult<User> {
+fn subject(review: &Object) -> User {
     let texts = |path: &[&str]| -> Vec<String> {
         let list = review
             .get_array(path)
@@ -107,19 +92,6 @@ fn subject(resource: &Resource, review: &Object) -> ApiResult<User> {
         .get_str(&["spec", "uid"])
         .unwrap_or_default()
         .to_owned();
-    if user.name.is_empty() && user.groups.is_empty() {
-        let error = FieldError::invalid(
-            &Path::new("spec").child("user"),
-            "",
-            "at least one of user or group must be specified",
-        );
-        return Err(ApiError::invalid(
-            &resource.group,
-            &resource.kind,
-            "",
-            &[error],
-        ));
-    }
     for (key, values) in review.get_object(&["spec", "extra"]).into_iter().flatten() {
         let values = values.as_array().map(Vec::as_slice).unwrap_or_default();
         user.extra.insert(
@@ -131,45 +103,18 @@ fn subject(resource: &Resource, review: &Object) -> ApiResult<User> {
                 .collect(),
         );
     }
-    Ok(user)
+    user
 }
 
-async fn access(
-    context: &Context,
-    resource: &Resource,
-    review: &Object,
-    user: User,
-) -> ApiResult<Value> {
+async fn access(context: &Context, review: &Object, user: User) -> Value {
     let about = review.get_object(&["spec", "resourceAttributes"]);
     let path = review.get_object(&["spec", "nonResourceAttributes"]);
-    let text = |from: Option<&serde_json::Map<String, Value>>, field: &str| {
+    let text = |from: Option<&Map<String, Value>>, field: &str| {
         from.and_then(|map| map.get(field))
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned()
     };
-    let spec = Path::new("spec");
-    let problem = match (about, path) {
-        (Some(_), Some(path)) => Some(FieldError::invalid(
-            &spec.child("nonResourceAttributes"),
-            Value::Object(path.clone()),
-            "cannot be specified in combination with resourceAttributes",
-        )),
-        (None, None) => Some(FieldError::invalid(
-            &spec.child("resourceAttributes"),
-            Value::Null,
-            "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-        )),
-        _ => None,
-    };
-    if let Some(problem) = problem {
-        return Err(ApiError::invalid(
-            &resource.group,
-            &resource.kind,
-            "",
-            &[problem],
-        ));
-    }
     let fields: Vec<String> = [
         "verb",
         "group",
@@ -182,16 +127,23 @@ async fn access(
     .iter()
     .map(|field| text(about, field))
     .collect();
+    let (field_selector, field_problem) = selector(about, "fieldSelector", field_terms);
+    let (label_selector, label_problem) = selector(about, "labelSelector", label_terms);
     let (path_verb, path_text) = (text(path, "verb"), text(path, "path"));
     let attributes = if about.is_some() {
         Attributes {
             verb: &fields[0],
             group: &fields[1],
-            version: &fields[2],
+            version: match &*fields[2] {
+                "" => "*",
+                version => version,
+            },
             resource: &fields[3],
             subresource: &fields[4],
             namespace: &fields[5],
             name: &fields[6],
+            field_selector: &field_selector,
+            label_selector: &label_selector,
             ..Attributes::default()
         }
     } else {
@@ -207,13 +159,91 @@ async fn access(
     if decision.denied {
         status["denied"] = true.into();
     }
-    if !decision.error.is_empty() {
-        status["evaluationError"] = decision.error.into();
+    let own = Some(decision.error).filter(|error| !error.is_empty());
+    let problems = own.into_iter().chain(field_problem).chain(label_problem);
+    let problems: Vec<String> = problems.collect();
+    if !problems.is_empty() {
+        status["evaluationError"] = problems.join("; ").into();
     }
     if !decision.reason.is_empty() {
         status["reason"] = decision.reason.into();
     }
-    Ok(status)
+    status
+}
+
+/// A selector of a review as the query of a request would have it, and what is said where not all of it can be read: what is
+/// left out only asks about more.
+fn selector(
+    about: Option<&Map<String, Value>>,
+    field: &str,
+    read: fn(Asked<'_>) -> Option<String>,
+) -> (String, Option<String>) {
+    let Some(selector) = about
+        .and_then(|about| about.get(field))
+        .filter(|one| one.is_object())
+    else {
+        return (String::new(), None);
+    };
+    let requirements = selector["requirements"].as_array();
+    let requirements = requirements.map(Vec::as_slice).unwrap_or_default();
+    let raw = selector["rawSelector"].as_str().unwrap_or_default();
+    let terms: Vec<Option<String>> = match requirements {
+        [] => vec![read(Asked::Raw(raw))],
+        terms => terms.iter().map(|one| read(Asked::Term(one))).collect(),
+    };
+    let count = terms.len();
+    let known: Vec<String> = terms.into_iter().flatten().collect();
+    let how = match known.len() {
+        all if all == count => None,
+        0 => Some("ignored"),
+        _ => Some("partially ignored"),
+    };
+    let problem =
+        how.map(|how| format!("spec.resourceAttributes.{field} {how} due to parse error"));
+    (known.join(","), problem)
+}
+
+/// What a review says of a selector: all of it as text, or one term.
+enum Asked<'a> {
+    Raw(&'a str),
+    Term(&'a Value),
+}
+
+/// The text of what can be read of a field selector.
+fn field_terms(asked: Asked<'_>) -> Option<String> {
+    let term = match asked {
+        Asked::Raw(text) => return FieldSelector::parse(text).ok().map(|_| text.to_owned()),
+        Asked::Term(term) => term,
+    };
+    let equal = match term["operator"].as_str()? {
+        "In" => true,
+        "NotIn" => false,
+        _ => return None,
+    };
+    let [value] = term["values"].as_array()?.as_slice() else {
+        return None;
+    };
+    let term = FieldTerm {
+        field: term["key"].as_str()?.to_owned(),
+        equal,
+        value: value.as_str()?.to_owned(),
+    };
+    let selector = FieldSelector { terms: vec![term] };
+    let text = selector.to_string();
+    // A key may look like a term of its own.
+    (FieldSelector::parse(&text).ok()? == selector).then_some(text)
+}
+
+/// The same of a label selector.
+fn label_terms(asked: Asked<'_>) -> Option<String> {
+    let term = match asked {
+        Asked::Raw(text) => return LabelSelector::parse(text).ok().map(|_| text.to_owned()),
+        Asked::Term(term) => term,
+    };
+    let selector = LabelSelector::from_object(Some(&json!({ "matchExpressions": [term] })));
+    let selector = selector.ok()?;
+    let text = selector.to_string();
+    (LabelSelector::parse(&text).ok()? == selector).then_some(text)
 }
 
 async fn token_review(context: &Context, review: &Object) -> ApiResult<Value> {
@@ -299,4 +329,62 @@ fn component_statuses(context: &Context, resource: &Resource) -> ApiResult<Respo
     let items: Vec<Value> = objects.into_iter().map(Object::into_value).collect();
     let list = json!({ "kind": "ComponentStatusList", "apiVersion": "v1", "metadata": {}, "items": items });
     Ok(context.respond_value(StatusCode::OK, &list))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn selectors_of_reviews_are_read_as_far_as_they_can_be() {
+        let part = |how: &str| {
+            Some(format!(
+                "spec.resourceAttributes.f {how} due to parse error"
+            ))
+        };
+        let read = |said: Value, read: fn(Asked<'_>) -> Option<String>| {
+            let about = json!({ "f": said });
+            selector(about.as_object(), "f", read)
+        };
+        let fields = |said| read(said, field_terms);
+        let labels = |said| read(said, label_terms);
+        let of = |requirements: Value| json!({ "requirements": requirements });
+        let same = |text: &str| (text.to_owned(), None::<String>);
+        assert_eq!(fields(Value::Null), same(""));
+        assert_eq!(fields(json!({"rawSelector": "a=b,c!=d"})), same("a=b,c!=d"));
+        assert_eq!(
+            fields(json!({"rawSelector": "a"})),
+            (String::new(), part("ignored"))
+        );
+        let node = json!({"key": "spec.nodeName", "operator": "In", "values": ["n,1"]});
+        let not = json!({"key": "a", "operator": "NotIn", "values": ["b"]});
+        assert_eq!(
+            fields(of(json!([node, not]))),
+            same("spec.nodeName=n\\,1,a!=b")
+        );
+        for odd in [
+            json!({"key": "a", "operator": "Exists"}),
+            json!({"key": "a", "operator": "In", "values": ["b", "c"]}),
+            json!({"key": "a", "operator": "Other", "values": ["b"]}),
+            json!({"key": "x=y,a", "operator": "In", "values": ["b"]}),
+        ] {
+            assert_eq!(
+                fields(of(json!([odd]))),
+                (String::new(), part("ignored")),
+                "{odd}"
+            );
+            assert_eq!(
+                fields(of(json!([odd, not]))),
+                ("a!=b".to_owned(), part("partially ignored"))
+            );
+        }
+        let among = json!({"key": "app", "operator": "In", "values": ["b", "a"]});
+        let there = json!({"key": "tier", "operator": "Exists"});
+        assert_eq!(labels(of(json!([among, there]))), same("app in (a,b),tier"));
+        let odd = json!({"key": "app", "operator": "Near", "values": ["b"]});
+        assert_eq!(
+            labels(of(json!([odd, there]))),
+            ("tier".to_owned(), part("partially ignored"))
+        );
+    }
 }

@@ -19,6 +19,8 @@ pub struct Attributes<'a> {
     pub path: &'a str,
     /// The raw `fieldSelector` of a list, watch or deletecollection; the node authorizer looks at it.
     pub field_selector: &'a str,
+    /// The raw `labelSelector` of the same; webhooks are told.
+    pub label_selector: &'a str,
 }
 
 impl Attributes<'_> {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use auth::User;
 use auth::request::{Attributes, Decision};
 use cel::{Value as CelValue, Variables};
+use schema::selector::{FieldSelector, LabelSelector, Operator};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
@@ -51,8 +52,8 @@ impl AccessWebhook {
             "metadata": {"creationTimestamp": null}, "spec": spec, "status": {"allowed": false},
         });
         let answer = self.reviewer.ask(&review, self.settings.timeout).await;
-        let decision = match answer.and_then(|status| decision(&status)) {
-            Ok(decision) => decision,
+        let decision = match answer {
+            Ok(status) => decision(&status),
             Err(error) => {
                 tracing::warn!(
                     webhook = self.settings.name,
@@ -109,7 +110,7 @@ fn spec(user: &User, attributes: &Attributes<'_>) -> Value {
     };
     let mut spec = fields(&[("user", &user.name), ("uid", &user.uid)]);
     if attributes.is_resource_request() {
-        let about = fields(&[
+        let mut about = fields(&[
             ("namespace", attributes.namespace),
             ("verb", attributes.verb),
             ("group", attributes.group),
@@ -118,6 +119,15 @@ fn spec(user: &User, attributes: &Attributes<'_>) -> Value {
             ("subresource", attributes.subresource),
             ("name", attributes.name),
         ]);
+        let selectors = [
+            ("fieldSelector", fields_of(attributes.field_selector)),
+            ("labelSelector", labels_of(attributes.label_selector)),
+        ];
+        for (name, requirements) in selectors {
+            if !requirements.is_empty() {
+                about.insert(name.to_owned(), json!({ "requirements": requirements }));
+            }
+        }
         spec.insert("resourceAttributes".to_owned(), about.into());
     } else {
         let about = fields(&[("path", attributes.path), ("verb", attributes.verb)]);
@@ -136,15 +146,49 @@ fn spec(user: &User, attributes: &Attributes<'_>) -> Value {
     spec.into()
 }
 
-fn decision(status: &Value) -> Result<Decision, String> {
+/// The terms of a field selector, as a review has them. One that cannot be read narrows nothing.
+fn fields_of(selector: &str) -> Vec<Value> {
+    let selector = FieldSelector::parse(selector).unwrap_or_default();
+    let terms = selector.terms.into_iter();
+    terms
+        .map(|term| {
+            let operator = if term.equal { "In" } else { "NotIn" };
+            json!({"key": term.field, "operator": operator, "values": [term.value]})
+        })
+        .collect()
+}
+
+/// The same of a label selector. A term that a review has no word for is left out: what is asked then is more.
+fn labels_of(selector: &str) -> Vec<Value> {
+    let selector = LabelSelector::parse(selector).unwrap_or_default();
+    let requirements = selector.requirements().iter();
+    requirements
+        .filter_map(|one| {
+            let operator = match one.operator {
+                Operator::Equals | Operator::DoubleEquals | Operator::In => "In",
+                Operator::NotEquals | Operator::NotIn => "NotIn",
+                Operator::Exists => "Exists",
+                Operator::DoesNotExist => "DoesNotExist",
+                Operator::GreaterThan | Operator::LessThan => return None,
+            };
+            let mut said = json!({"key": one.key, "operator": operator});
+            if !one.values.is_empty() {
+                said["values"] = json!(one.values);
+            }
+            Some(said)
+        })
+        .collect()
+}
+
+/// What the status of a review says. One that says both is a refusal, whatever counts where there is no answer.
+fn decision(status: &Value) -> Decision {
     let is = |field: &str| status[field] == Value::Bool(true);
     let text = |field: &str| status[field].as_str().unwrap_or_default().to_owned();
     let mut decision = match (is("allowed"), is("denied")) {
-        (true, true) => {
-            return Err(
-                "webhook subject access review returned both allow and deny response".to_owned(),
-            );
-        }
+        (true, true) => Decision {
+            error: "webhook subject access review returned both allow and deny response".to_owned(),
+            ..Decision::deny(text("reason"))
+        },
         (true, false) => Decision::allow(text("reason")),
         (false, true) => Decision::deny(text("reason")),
         (false, false) => Decision::no_opinion(text("reason")),
@@ -152,12 +196,53 @@ fn decision(status: &Value) -> Result<Decision, String> {
     decision
         .reason
         .truncate(decision.reason.floor_char_boundary(1_024));
-    Ok(decision)
+    decision
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_narrows_a_list_is_told() {
+        let user = User::new("jane", Vec::<String>::new());
+        let about = |fields, labels| {
+            let attributes = Attributes {
+                verb: "list",
+                resource: "pods",
+                field_selector: fields,
+                label_selector: labels,
+                ..Attributes::default()
+            };
+            spec(&user, &attributes)["resourceAttributes"].clone()
+        };
+        let plain = json!({"verb": "list", "resource": "pods"});
+        assert_eq!(about("", ""), plain);
+        // What cannot be read, and what a review cannot say, narrows nothing.
+        assert_eq!(about("spec.nodeName", "a in (b"), plain);
+        assert_eq!(about("", "a>1"), plain);
+        let all = about(
+            "spec.nodeName=n,status.phase!=Failed",
+            "!a,b in (y,x),c!=z,d",
+        );
+        assert_eq!(
+            all["fieldSelector"]["requirements"],
+            json!([{"key": "spec.nodeName", "operator": "In", "values": ["n"]},
+                {"key": "status.phase", "operator": "NotIn", "values": ["Failed"]}])
+        );
+        assert_eq!(
+            all["labelSelector"]["requirements"],
+            json!([{"key": "a", "operator": "DoesNotExist"},
+                {"key": "b", "operator": "In", "values": ["x", "y"]},
+                {"key": "c", "operator": "NotIn", "values": ["z"]}, {"key": "d", "operator": "Exists"}])
+        );
+    }
+
+    #[test]
+    fn an_answer_that_says_both_refuses() {
+        let both = decision(&json!({"allowed": true, "denied": true, "reason": "?"}));
+        assert!(both.denied && !both.allowed && !both.error.is_empty());
+    }
 
     #[test]
     fn questions_are_asked_as_kubernetes_asks_them() {
@@ -191,21 +276,20 @@ mod tests {
         let of = |status: Value| decision(&status);
         assert_eq!(
             of(json!({"allowed": true, "reason": "r"})),
-            Ok(Decision::allow("r"))
+            Decision::allow("r")
         );
         assert_eq!(
             of(json!({"allowed": false, "denied": true})),
-            Ok(Decision::deny(""))
+            Decision::deny("")
         );
         for nothing in [
             json!({}),
             json!({"allowed": "true"}),
             json!({"allowed": 1, "denied": null}),
         ] {
-            assert_eq!(of(nothing), Ok(Decision::no_opinion("")));
+            assert_eq!(of(nothing), Decision::no_opinion(""));
         }
-        assert!(of(json!({"allowed": true, "denied": true})).is_err());
-        let long = of(json!({"reason": "\u{e9}".repeat(9_000)})).unwrap();
+        let long = of(json!({"reason": "\u{e9}".repeat(9_000)}));
         assert!(long.reason.len() <= 1_024);
     }
 }

@@ -199,3 +199,60 @@ async fn a_webhook_is_asked_only_about_what_its_conditions_name() {
         jane_lists(&server).await.ok();
     }
 }
+
+#[tokio::test]
+async fn selectors_are_put_to_webhooks() {
+    let (server, outside) = (Server::start().await, Outside::start().await);
+    outside.answer("/some", &answer(json!({"allowed": true})));
+    let conditions = json!([{"expression": "has(request.resourceAttributes.fieldSelector) \
+        && request.resourceAttributes.fieldSelector.requirements.exists(one, one.values == ['m'])"}]);
+    let text = config(json!([webhook(&outside, "/some", "Deny", conditions)]));
+    server.api.take_authorization_config(&text).unwrap();
+    let list = async |query: &str| {
+        let request = Request::builder()
+            .method(Method::GET)
+            .uri(format!("{MAPS}?{query}"))
+            .header("authorization", "Bearer jane-token");
+        server.read(request.body(Default::default()).unwrap()).await
+    };
+    // Whoever asks about more is somebody else's business, and there is nobody else.
+    for more in ["", "fieldSelector=metadata.name%3Dx", "labelSelector=a%3Dm"] {
+        assert_eq!(list(more).await.refused().0, 403, "{more}");
+    }
+    assert!(outside.asked("/some").is_empty());
+    list("fieldSelector=metadata.name%3Dm&labelSelector=app+in+(a,b),!old")
+        .await
+        .ok();
+    let narrowed = json!({"verb": "list", "version": "v1", "resource": "configmaps", "namespace": "default", "name": "m",
+        "fieldSelector": {"requirements": [{"key": "metadata.name", "operator": "In", "values": ["m"]}]},
+        "labelSelector": {"requirements": [{"key": "app", "operator": "In", "values": ["a", "b"]},
+            {"key": "old", "operator": "DoesNotExist"}]}});
+    assert_eq!(
+        outside.asked("/some")[0]["spec"]["resourceAttributes"],
+        narrowed
+    );
+
+    // Reviews say the same, in either form, as far as it can be read.
+    let review = async |fields: Value| {
+        let review = json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview", "spec": {
+            "user": "jane", "resourceAttributes": {"verb": "list", "resource": "configmaps", "fieldSelector": fields}}});
+        server.post(REVIEWS, review).await
+    };
+    let raw = review(json!({"rawSelector": "metadata.namespace=m"})).await;
+    assert_eq!(raw.ok()["status"], json!({"allowed": true}));
+    let asked = outside.asked("/some")[0]["spec"]["resourceAttributes"].clone();
+    assert_eq!(
+        asked,
+        json!({"verb": "list", "version": "*", "resource": "configmaps", "fieldSelector": {
+            "requirements": [{"key": "metadata.namespace", "operator": "In", "values": ["m"]}]}})
+    );
+    let odd = json!({"key": "metadata.namespace", "operator": "Near"});
+    let good = json!({"key": "metadata.namespace", "operator": "In", "values": ["m"]});
+    let partly = review(json!({"requirements": [good, odd]})).await;
+    assert_eq!(
+        partly.ok()["status"],
+        json!({"allowed": true, "evaluationError":
+            "spec.resourceAttributes.fieldSelector partially ignored due to parse error"})
+    );
+    assert_eq!(review(json!({})).await.refused().0, 422);
+}

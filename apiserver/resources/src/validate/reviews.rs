@@ -2,9 +2,12 @@
 
 use schema::Object;
 use schema::field::{ErrorList, FieldError, Path};
+use schema::names;
 use serde_json::Value;
 
+use super::{complain, items};
 use crate::look::{Look, spec};
+use crate::meta;
 
 fn attributes(spec: &Value, path: &Path, errors: &mut ErrorList) {
     match (
@@ -22,6 +25,62 @@ fn attributes(spec: &Value, path: &Path, errors: &mut ErrorList) {
             "exactly one of nonResourceAttributes or resourceAttributes must be specified",
         )),
         _ => {}
+    }
+    let path = path.child("resourceAttributes");
+    for field in ["fieldSelector", "labelSelector"] {
+        let selector = spec.at("resourceAttributes").at(field);
+        if selector.is_object() {
+            selector_of(selector, field, &path.child(field), errors);
+        }
+    }
+}
+
+/// What a review says of the objects that are asked about. An operator that is not known may be one of a newer client.
+fn selector_of(selector: &Value, field: &str, path: &Path, errors: &mut ErrorList) {
+    let raw = selector.text("rawSelector");
+    match (raw, selector.list("requirements")) {
+        ("", []) => {
+            let path_text = path.as_str();
+            let detail =
+                format!("when {path_text} is specified, requirements or rawSelector is required");
+            errors.push(FieldError::required(&path.child("requirements"), detail));
+        }
+        ("", _) | (_, []) => {}
+        _ => errors.push(FieldError::invalid(
+            &path.child("rawSelector"),
+            raw,
+            "may not specified at the same time as requirements",
+        )),
+    }
+    for (path, term) in items(selector, "requirements", path) {
+        let is_of_labels = field == "labelSelector";
+        if !is_of_labels && term.text("key").is_empty() {
+            errors.push(FieldError::required(
+                &path.child("key"),
+                "must be specified",
+            ));
+        }
+        let values = term.list("values");
+        match term.text("operator") {
+            "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
+                &path.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            )),
+            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
+                &path.child("values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            )),
+            _ => {}
+        }
+        if !is_of_labels {
+            continue;
+        }
+        meta::label_name_of(term, "key", &path, errors);
+        for (at, value) in values.iter().enumerate() {
+            let value = value.as_str().unwrap_or("");
+            let path = path.child("values").index(at);
+            complain(names::is_valid_label_value(value), &path, value, errors);
+        }
     }
 }
 

@@ -483,6 +483,51 @@ fn everyday_objects_are_valid() {
 }
 
 #[test]
+fn selectors_of_reviews_say_one_thing_or_the_other() {
+    let said = |attributes: Value| {
+        errors(
+            json!({"apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {"user": "jane", "resourceAttributes": attributes}}),
+        )
+    };
+    let fields = |selector: Value| said(json!({ "fieldSelector": selector }));
+    let at = "spec.resourceAttributes.fieldSelector";
+    assert_eq!(
+        fields(json!({})),
+        [format!(
+            "{at}.requirements: Required value: when {at} is specified, requirements or rawSelector is required"
+        )]
+    );
+    let term = json!({"key": "a", "operator": "In", "values": ["b"]});
+    assert_eq!(
+        fields(json!({"rawSelector": "foo", "requirements": [term]})),
+        [format!(
+            "{at}.rawSelector: Invalid value: \"foo\": may not specified at the same time as requirements"
+        )]
+    );
+    assert_eq!(
+        fields(json!({"requirements": [{"key": "", "operator": "NotIn"}]})),
+        [
+            format!("{at}.requirements[0].key: Required value: must be specified"),
+            format!(
+                "{at}.requirements[0].values: Required value: must be specified when `operator` is 'In' or 'NotIn'"
+            )
+        ]
+    );
+    // A newer client may know more operators, and keys of fields are no labels.
+    for good in [
+        json!({"rawSelector": "foo"}),
+        json!({"requirements": [{"key": "a[b]", "operator": "Near"}]}),
+    ] {
+        assert_eq!(fields(good), none());
+    }
+    let labels = said(
+        json!({"labelSelector": {"requirements": [{"key": "a b", "operator": "Exists", "values": ["c"]}]}}),
+    );
+    assert_eq!(labels.len(), 2, "{labels:?}");
+}
+
+#[test]
 fn warnings_speak_of_what_is_probably_not_meant() {
     let object = created(container(
         json!({"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}),

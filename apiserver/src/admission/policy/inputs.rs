@@ -143,6 +143,7 @@ impl Authorizer for Rights<'_> {
             name: &check.name,
             path: &check.path,
             field_selector: &check.field_selector,
+            label_selector: &check.label_selector,
         };
         let decision = match &check.service_account {
             None => self
