@@ -13,6 +13,7 @@ use super::state::Served;
 use crate::context::Context;
 use crate::outgoing::Backend;
 use crate::proxy::{self, Arrival, headers};
+use crate::request::RequestInfo;
 use crate::status::{ApiError, ApiResult};
 
 /// Every client asks for discovery first, and waits for the slowest server.
@@ -41,6 +42,10 @@ pub(crate) async fn pass(
     arrival: Arrival<'_>,
     served: &Served,
 ) -> ApiResult<Response> {
+    if is_ambiguous(&context.info) {
+        let text = "a name in the path has an encoded slash";
+        return Err(ApiError::bad_request(text));
+    }
     if !served.remote.available {
         return Ok(unavailable("service unavailable"));
     }
@@ -94,6 +99,18 @@ pub(crate) async fn pass(
     let (mut parts, body) = answer.into_parts();
     headers::of_answer(&mut parts.headers, false);
     Ok(Response::from_parts(parts, Body::new(body)))
+}
+
+/// Whether the other server may read another request than the one that was allowed: `things/a%2Fstatus` is one name here, and
+/// for servers that decode the path first, as Go's do, a name and its subresource.
+fn is_ambiguous(info: &RequestInfo) -> bool {
+    let read = [
+        &info.namespace,
+        &info.resource,
+        &info.name,
+        &info.subresource,
+    ];
+    read.into_iter().any(|part| part.contains('/'))
 }
 
 fn request(
@@ -174,6 +191,27 @@ fn escaped(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Query;
+    use http::Method;
+
+    #[test]
+    fn a_path_means_the_same_to_both_servers() {
+        let root = "/apis/w.io/v1";
+        for (path, ambiguous) in [
+            ("/namespaces/n/things/a/status", false),
+            ("/namespaces/n/things/a%20b", false),
+            // What follows the subresource is nobody's right.
+            ("/namespaces/n/things/a/proxy/x%2Fy", false),
+            ("/namespaces/n/things/a%2Fstatus", true),
+            ("/namespaces/n%2Fthings/a", true),
+            ("/namespaces/n/things%2fa", true),
+            ("/namespaces/n/things/a/proxy%2Fx", true),
+        ] {
+            let path = format!("{root}{path}");
+            let info = RequestInfo::parse(&Method::GET, &path, &Query::default());
+            assert_eq!(is_ambiguous(&info), ambiguous, "{path}");
+        }
+    }
 
     #[test]
     fn who_asks_is_not_what_the_client_says() {

@@ -239,6 +239,8 @@ async fn a_registered_version_is_served_by_its_server() {
         (refused.code, refused.text.as_str()),
         (StatusCode::FORBIDDEN, "not you")
     );
+    let odd = format!("{ROOT}/namespaces/default/flunders/f%2Fstatus");
+    assert_eq!(server.get(&odd).await.refused().0, 400);
     let away = server.get(&format!("{ROOT}/away")).await;
     let text = "the backend attempted to redirect this request, which is not permitted\n";
     assert_eq!(
