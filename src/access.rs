@@ -6,30 +6,43 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use apiserver::{ApiServer, RequestHeaderConfig};
+use apiserver::{ApiServer, RequestHeaderConfig, files_of_authorization, files_of_kubeconfig};
 
 use crate::cli::AccessArgs;
 use crate::pki;
-use crate::reload::Followed;
+use crate::reload::{Followed, Named};
 
 type Take = fn(&ApiServer, &AccessArgs, &Path, &str) -> Result<(), String>;
 
-/// The files that are told: what they are called in the log and in metrics, and what is done with their content.
-fn files(args: &AccessArgs) -> Vec<(&'static str, PathBuf, Take)> {
-    let all: [(&'static str, &Option<PathBuf>, Take); 4] = [
+/// A file that is told.
+struct Told {
+    /// In the log and in metrics.
+    name: &'static str,
+    file: PathBuf,
+    /// Files that count as a part of it.
+    named: Option<Named>,
+    /// What is done with its content.
+    take: Take,
+}
+
+fn files(args: &AccessArgs) -> Vec<Told> {
+    let all: [(&'static str, &Option<PathBuf>, Option<Named>, Take); 4] = [
         (
             "token-auth-file",
             &args.token_auth_file,
+            None,
             |api, _, _, text| api.take_token_file(text),
         ),
         (
             "authentication-config",
             &args.authentication_config,
+            None,
             |api, _, _, text| api.take_authentication_config(text),
         ),
         (
             "authentication-token-webhook-config",
             &args.authentication_token_webhook_config,
+            Some(files_of_kubeconfig),
             |api, args, file, _| {
                 let time = Duration::from_secs(args.authentication_token_webhook_cache_seconds);
                 api.ask_about_tokens(file, &args.authentication_token_webhook_version, time)
@@ -38,17 +51,28 @@ fn files(args: &AccessArgs) -> Vec<(&'static str, PathBuf, Take)> {
         (
             "authorization-config",
             &args.authorization_config,
+            Some(|_, text| files_of_authorization(text)),
             |api, _, _, text| api.take_authorization_config(text),
         ),
     ];
     let told = all.into_iter();
-    told.filter_map(|(name, file, take)| Some((name, file.clone()?, take)))
-        .collect()
+    told.filter_map(|(name, file, named, take)| {
+        Some(Told {
+            name,
+            file: file.clone()?,
+            named,
+            take,
+        })
+    })
+    .collect()
 }
 
 /// Takes the files for the first time.
 pub(crate) fn take(api: &ApiServer, args: &AccessArgs) -> Result<()> {
-    for (name, file, take) in files(args) {
+    for Told {
+        name, file, take, ..
+    } in files(args)
+    {
         let text = pki::read(&file)?;
         take(api, args, &file, &text)
             .map_err(|error| anyhow!("--{name} {}: {error}", file.display()))?;
@@ -58,10 +82,16 @@ pub(crate) fn take(api: &ApiServer, args: &AccessArgs) -> Result<()> {
 
 /// The same files, to be followed.
 pub(crate) fn followed(api: &Arc<ApiServer>, args: &AccessArgs) -> Vec<Followed> {
-    let followed = files(args).into_iter().map(|(name, file, take)| {
+    let followed = files(args).into_iter().map(|told| {
         let (api, args) = (api.clone(), args.clone());
+        let Told {
+            name,
+            file,
+            named,
+            take,
+        } = told;
         let of_take = file.clone();
-        Followed::file(name, file, move |text| {
+        Followed::naming(name, file, named, move |text| {
             take(&api, &args, &of_take, text).map_err(anyhow::Error::msg)
         })
     });

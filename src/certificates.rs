@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use agents::{Signing, SigningPair};
 use anyhow::{Context, Result};
-use apiserver::{ApiServer, FrontProxy, KubeletIdentity};
+use apiserver::{ApiServer, FrontProxy, KubeletIdentity, files_of_kubeconfig};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -16,7 +16,7 @@ use crate::access;
 use crate::cli::AccessArgs;
 use crate::local::{FRONT_PROXY_CA, FRONT_PROXY_CLIENT, STORE_CA};
 use crate::pki::Pair;
-use crate::reload::{self, Followed};
+use crate::reload::{self, Followed, Named};
 
 /// What the certificates of a running member are in.
 pub(crate) struct InUse {
@@ -32,6 +32,8 @@ pub(crate) struct InUse {
     pub(crate) signing: (Pair, Signing),
     /// What is told of which requests, where a file says it.
     pub(crate) audit_policy: Option<PathBuf>,
+    /// The kubeconfig of the webhook that is told, too.
+    pub(crate) audit_webhook: Option<PathBuf>,
 }
 
 /// Takes the files of `pki_dir`, and those about users and rights, anew when they change, until `stop`.
@@ -56,6 +58,7 @@ fn followed(dir: &Path, access: &AccessArgs, in_use: InUse) -> Vec<Followed> {
         ca,
         signing: (signing_files, signing),
         audit_policy,
+        audit_webhook,
     } = in_use;
     let ca_file = dir.join("ca.crt");
     let named: Vec<PathBuf> = [ca_file.clone()]
@@ -111,12 +114,7 @@ fn followed(dir: &Path, access: &AccessArgs, in_use: InUse) -> Vec<Followed> {
             Ok(())
         }),
     ];
-    if let Some(file) = audit_policy {
-        let auditing = api.clone();
-        all.push(Followed::file("audit-policy-file", file, move |text| {
-            auditing.take_audit_policy(text).map_err(anyhow::Error::msg)
-        }));
-    }
+    all.extend(audit_files(&api, audit_policy, audit_webhook));
     let signing = api.clone();
     all.push(Followed::file("sa", dir.join("sa.key"), move |keys| {
         signing.sign_tokens_with(keys).map_err(anyhow::Error::msg)
@@ -152,6 +150,29 @@ fn followed(dir: &Path, access: &AccessArgs, in_use: InUse) -> Vec<Followed> {
         ));
     }
     all
+}
+
+/// What says what is told of requests, and to whom.
+fn audit_files(
+    api: &Arc<ApiServer>,
+    policy: Option<PathBuf>,
+    webhook: Option<PathBuf>,
+) -> Vec<Followed> {
+    let auditing = api.clone();
+    let policy = policy.map(|file| {
+        Followed::file("audit-policy-file", file, move |text| {
+            auditing.take_audit_policy(text).map_err(anyhow::Error::msg)
+        })
+    });
+    let auditing = api.clone();
+    let webhook = webhook.map(|file| {
+        let (name, of_take) = ("audit-webhook-config-file", file.clone());
+        let named: Named = files_of_kubeconfig;
+        Followed::naming(name, file, Some(named), move |_| {
+            auditing.audit_anew_to(&of_take).map_err(anyhow::Error::msg)
+        })
+    });
+    policy.into_iter().chain(webhook).collect()
 }
 
 /// Clients may show a certificate of the cluster's CA, or of the one of front proxies: some choose by the names of those in

@@ -4,7 +4,7 @@
 //! links of a mounted Secret. A content that is not usable changes nothing: what was in use stays so, and the log and the
 //! metrics say it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,11 +22,22 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// What is done with the contents of files.
 type Take = dyn FnMut(&[String]) -> Result<()> + Send;
 
+/// The files that a file names, by its path and its content.
+pub(crate) type Named = fn(&Path, &str) -> Vec<PathBuf>;
+
+/// What is read at each look.
+#[derive(Clone)]
+struct Files {
+    own: Vec<PathBuf>,
+    /// What the first of them names belongs to it, too: a change there is one of it.
+    named: Option<Named>,
+}
+
 /// Files that belong together, and what is done with their content.
 pub(crate) struct Followed {
     /// What it is, in the log and in metrics.
     name: &'static str,
-    files: Vec<PathBuf>,
+    files: Files,
     /// Which of them is a certificate whose end is shown.
     certificate: Option<usize>,
     take: Box<Take>,
@@ -46,10 +57,13 @@ impl Followed {
         };
         Followed {
             name,
-            files: [pair.cert, pair.key]
-                .into_iter()
-                .chain(authorities.iter().cloned())
-                .collect(),
+            files: Files {
+                own: [pair.cert, pair.key]
+                    .into_iter()
+                    .chain(authorities.iter().cloned())
+                    .collect(),
+                named: None,
+            },
             certificate: Some(0),
             take: Box::new(take),
         }
@@ -59,13 +73,28 @@ impl Followed {
     pub(crate) fn file(
         name: &'static str,
         file: PathBuf,
+        take: impl FnMut(&str) -> Result<()> + Send + 'static,
+    ) -> Followed {
+        Followed::naming(name, file, None, take)
+    }
+
+    /// One file, and those that it names: its content is taken anew where any of them changes.
+    pub(crate) fn naming(
+        name: &'static str,
+        file: PathBuf,
+        named: Option<Named>,
         mut take: impl FnMut(&str) -> Result<()> + Send + 'static,
     ) -> Followed {
         Followed {
             name,
-            files: vec![file],
+            files: Files {
+                own: vec![file],
+                named,
+            },
             certificate: None,
-            take: Box::new(move |contents| contents.iter().try_for_each(|content| take(content))),
+            take: Box::new(move |contents| {
+                contents.first().map_or(Ok(()), |content| take(content))
+            }),
         }
     }
 }
@@ -108,7 +137,7 @@ pub(crate) async fn follow(
     api: Option<Arc<ApiServer>>,
     stop: CancellationToken,
 ) {
-    let files: Arc<[Vec<PathBuf>]> = all.iter().map(|one| one.files.clone()).collect();
+    let files: Arc<[Files]> = all.iter().map(|one| one.files.clone()).collect();
     let Some(first) = read_all(&files).await else {
         return;
     };
@@ -164,18 +193,28 @@ fn show_expiry(one: &Followed, contents: &Contents, api: Option<&ApiServer>) {
 }
 
 /// None where the process ends.
-async fn read_all(files: &Arc<[Vec<PathBuf>]>) -> Option<Vec<Contents>> {
+async fn read_all(files: &Arc<[Files]>) -> Option<Vec<Contents>> {
     let files = files.clone();
     let reading = tokio::task::spawn_blocking(move || files.iter().map(|of| read(of)).collect());
     reading.await.ok()
 }
 
-fn read(files: &[PathBuf]) -> Contents {
-    let read = |file: &PathBuf| {
-        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+fn read(files: &Files) -> Contents {
+    let read_each = |files: &[PathBuf]| -> Contents {
+        let read = |file: &PathBuf| {
+            std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))
+        };
+        let contents: Result<Vec<String>> = files.iter().map(read).collect();
+        contents.map_err(|error| format!("{error:#}"))
     };
-    let contents: Result<Vec<String>> = files.iter().map(read).collect();
-    contents.map_err(|error| format!("{error:#}"))
+    let mut contents = read_each(&files.own)?;
+    if let (Some(named), Some(file), Some(text)) =
+        (files.named, files.own.first(), contents.first())
+    {
+        let more = read_each(&named(file, text))?;
+        contents.extend(more);
+    }
+    Ok(contents)
 }
 
 #[cfg(test)]
@@ -231,6 +270,31 @@ mod tests {
         tokio::time::sleep(5 * LOOK_EVERY).await;
         std::fs::write(&file, "3").unwrap();
         until(&[2, 3]).await;
+        stop.cancel();
+        following.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_file_is_taken_anew_where_one_that_it_names_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, other) = (dir.path().join("file"), dir.path().join("other"));
+        std::fs::write(&file, "other").unwrap();
+        std::fs::write(&other, "1").unwrap();
+        let taken: Arc<Mutex<Vec<String>>> = Arc::default();
+        let seen = taken.clone();
+        let named: Named = |file, text| vec![file.with_file_name(text)];
+        let followed = Followed::naming("names", file, Some(named), move |content| {
+            seen.lock().unwrap().push(content.to_owned());
+            Ok(())
+        });
+        let stop = CancellationToken::new();
+        let following = tokio::spawn(follow(vec![followed], None, stop.clone()));
+        tokio::time::sleep(5 * LOOK_EVERY).await;
+        assert!(taken.lock().unwrap().is_empty());
+        std::fs::write(&other, "2").unwrap();
+        while *taken.lock().unwrap() != ["other"] {
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
         stop.cancel();
         following.await.unwrap();
     }

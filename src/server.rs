@@ -154,6 +154,7 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         ca,
         signing: (args.controllers.signing_files(&args.pki_dir), signing),
         audit_policy: args.audit.audit_policy_file.clone(),
+        audit_webhook: args.audit.webhook.audit_webhook_config_file.clone(),
     };
     let following = tokio::spawn(certificates::follow(
         args.pki_dir.clone(),

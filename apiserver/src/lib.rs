@@ -84,7 +84,7 @@ mod websocket;
 mod world;
 mod write;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -163,6 +163,26 @@ impl Drop for Tasks {
     fn drop(&mut self) {
         self.end_requests();
     }
+}
+
+/// The files that the kubeconfig of a webhook names, where `file` says `text`: certificates and tokens change without it. Reads
+/// nothing.
+pub fn files_of_kubeconfig(file: &Path, text: &str) -> Vec<PathBuf> {
+    let directory = file.parent().unwrap_or(Path::new("."));
+    outgoing::kubeconfig::files(text, directory)
+}
+
+/// The kubeconfigs that an AuthorizationConfiguration names, and the files that those name. Blocks while it reads the
+/// kubeconfigs; what cannot be read names nothing.
+pub fn files_of_authorization(text: &str) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    for file in authorize::config::kubeconfigs(text) {
+        let text = std::fs::read_to_string(&file).unwrap_or_default();
+        let named = files_of_kubeconfig(&file, &text);
+        all.push(file);
+        all.extend(named);
+    }
+    all
 }
 
 impl ApiServer {
@@ -270,6 +290,15 @@ impl ApiServer {
         let webhook = audit::AuditWebhook::start(peer, batches);
         if self.audit_webhook.set(webhook.clone()).is_ok() {
             self.auditors.add("webhook", webhook);
+        }
+        Ok(())
+    }
+
+    /// From now on events go to the webhook that the kubeconfig names now. On an error they go on as before.
+    pub fn audit_anew_to(&self, file: &Path) -> Result<(), String> {
+        let peer = outgoing::kubeconfig::Target::read(file)?.peer(&self.world)?;
+        if let Some(webhook) = self.audit_webhook.get() {
+            webhook.send_to(peer);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::AuditSink;
+use crate::held::Held;
 use crate::outgoing::{Answer, CallError, Peer};
 
 /// Bytes of events that wait.
@@ -55,6 +56,7 @@ impl Default for AuditBatches {
 /// The way in; see the module head.
 pub(crate) struct AuditWebhook {
     sender: Mutex<Option<mpsc::Sender<Vec<u8>>>>,
+    peer: Arc<Held<Peer>>,
     counts: Arc<Counts>,
     ended: CancellationToken,
 }
@@ -95,11 +97,12 @@ impl AuditWebhook {
         let (sender, receiver) = mpsc::channel(batches.buffer_events.max(1));
         let webhook = Arc::new(AuditWebhook {
             sender: Mutex::new(Some(sender)),
+            peer: Arc::new(Held::new(peer)),
             counts: Arc::default(),
             ended: CancellationToken::new(),
         });
         let delivery = Delivery {
-            peer,
+            peer: webhook.peer.clone(),
             initial_backoff: batches.initial_backoff,
             counts: webhook.counts.clone(),
         };
@@ -109,6 +112,11 @@ impl AuditWebhook {
             ended.cancel();
         });
         webhook
+    }
+
+    /// What is sent from now on goes there, further attempts included.
+    pub(crate) fn send_to(&self, peer: Peer) {
+        self.peer.set(peer);
     }
 
     /// Sends what waits, and ends.
@@ -173,7 +181,7 @@ async fn until(due: Option<Instant>) {
 }
 
 struct Delivery {
-    peer: Peer,
+    peer: Arc<Held<Peer>>,
     initial_backoff: Duration,
     counts: Arc<Counts>,
 }
@@ -186,7 +194,8 @@ impl Delivery {
         let mut backoff = self.initial_backoff;
         for attempt in 1..=ATTEMPTS_MAX {
             let deadline = Instant::now() + CALL_TIMEOUT;
-            let answer = self.peer.post("", body.clone(), deadline).await;
+            let peer = self.peer.get();
+            let answer = peer.post("", body.clone(), deadline).await;
             match fate(&answer) {
                 Fate::Taken => return,
                 Fate::Refused(why) => {

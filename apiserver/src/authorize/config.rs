@@ -108,6 +108,16 @@ pub(super) struct WebhookSettings {
     pub(super) conditions: Vec<Program>,
 }
 
+/// The kubeconfigs that the file names; none where it cannot be read.
+pub(crate) fn kubeconfigs(text: &str) -> Vec<PathBuf> {
+    let file = config_file::read::<File>(text);
+    let authorizers = file.map(|file| file.authorizers).unwrap_or_default();
+    let webhooks = authorizers.into_iter().filter_map(|one| one.webhook);
+    webhooks
+        .filter_map(|webhook| webhook.connection_info.kube_config_file)
+        .collect()
+}
+
 /// Reads the file.
 pub(super) fn parse(text: &str) -> Result<Vec<Settings>, String> {
     let file: File = config_file::read(text)?;

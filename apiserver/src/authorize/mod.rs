@@ -6,7 +6,7 @@
 //! The policy is brought up to date by whoever asks, not by a task: a question costs eight comparisons when nothing
 //! changed, and a binding counts as soon as the cache has it.
 
-mod config;
+pub(crate) mod config;
 mod webhook;
 
 use std::fmt;

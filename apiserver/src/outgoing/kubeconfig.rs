@@ -2,7 +2,7 @@
 //! server is towards it. Of the file the current context counts.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine;
@@ -30,17 +30,8 @@ impl Target {
     }
 
     pub(crate) fn parse(text: &str, directory: &Path) -> Result<Target, String> {
-        let options = serde_saphyr::options! { strict_booleans: true };
-        let config: Value = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| format!("cannot be read: {error}"))?;
-        let current = word(&config, "current-context");
-        let context = named(&config, "contexts", current, "context")?;
-        let cluster = named(&config, "clusters", word(context, "cluster"), "cluster")?;
-        let nobody = Value::Null;
-        let user = match word(context, "user") {
-            "" => &nobody,
-            name => named(&config, "users", name, "user")?,
-        };
+        let config = config(text)?;
+        let (cluster, user) = current(&config)?;
         if cluster
             .get("insecure-skip-tls-verify")
             .and_then(Value::as_bool)
@@ -69,6 +60,46 @@ impl Target {
             self.credentials,
         )
     }
+}
+
+/// The files that a kubeconfig in `directory` names: what is in them changes without it. None where it cannot be read.
+pub(crate) fn files(text: &str, directory: &Path) -> Vec<PathBuf> {
+    let Ok(config) = config(text) else {
+        return Vec::new();
+    };
+    let Ok((cluster, user)) = current(&config) else {
+        return Vec::new();
+    };
+    let named = [
+        (cluster, "certificate-authority"),
+        (user, "client-certificate"),
+        (user, "client-key"),
+        (user, "tokenFile"),
+    ];
+    let words = named.into_iter().map(|(of, field)| word(of, field));
+    words
+        .filter(|file| !file.is_empty())
+        .map(|file| directory.join(file))
+        .collect()
+}
+
+fn config(text: &str) -> Result<Value, String> {
+    let options = serde_saphyr::options! { strict_booleans: true };
+    serde_saphyr::from_str_with_options(text, options)
+        .map_err(|error| format!("cannot be read: {error}"))
+}
+
+/// The cluster and the user of the current context; null for nobody.
+fn current(config: &Value) -> Result<(&Value, &Value), String> {
+    static NOBODY: Value = Value::Null;
+    let name = word(config, "current-context");
+    let context = named(config, "contexts", name, "context")?;
+    let cluster = named(config, "clusters", word(context, "cluster"), "cluster")?;
+    let user = match word(context, "user") {
+        "" => &NOBODY,
+        name => named(config, "users", name, "user")?,
+    };
+    Ok((cluster, user))
 }
 
 fn credentials(user: &Value, directory: &Path) -> Result<Credentials, String> {
@@ -189,6 +220,18 @@ contexts:
         let pair = parse("{client-certificate-data: YQ==, client-key-data: Yg==}").unwrap();
         let pair = pair.credentials.certificate.unwrap();
         assert_eq!(pair, ("a".to_owned(), "b".to_owned()));
+    }
+
+    #[test]
+    fn the_files_that_it_names_are_known() {
+        let of = |user: &str| files(&FILE.replace("{TOKEN}", user), Path::new("/dir"));
+        let none: [&str; 0] = [];
+        assert_eq!(of("{token: abc}"), none.map(PathBuf::from));
+        assert_eq!(
+            of("{client-certificate: a.crt, client-key: /keys/a.key, tokenFile: token}"),
+            ["/dir/a.crt", "/keys/a.key", "/dir/token"].map(PathBuf::from)
+        );
+        assert_eq!(files("[", Path::new("/dir")), none.map(PathBuf::from));
     }
 
     #[test]

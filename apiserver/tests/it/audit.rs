@@ -455,8 +455,15 @@ async fn what_waits_for_a_webhook_is_sent_at_the_end() {
         batch_wait: Duration::from_secs(3_600),
         ..AuditBatches::default()
     };
+    // It moves before anything is sent.
+    server
+        .api
+        .audit_to(&outside.kubeconfig("/before"), batches)
+        .unwrap();
     let file = outside.kubeconfig("/audit");
-    server.api.audit_to(&file, batches).unwrap();
+    server.api.audit_anew_to(&file).unwrap();
+    std::fs::write(&file, "[").unwrap();
+    assert!(server.api.audit_anew_to(&file).is_err());
     for id in ["one", "two"] {
         let request = request(Method::POST, MAPS, id, &config_map(id, "1"));
         server.read(request).await.ok();
