@@ -15,6 +15,7 @@ mod account_secret;
 mod account_tokens;
 mod admission;
 mod aggregation;
+mod as_of;
 mod audit;
 mod authenticate;
 mod authorities;

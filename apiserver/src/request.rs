@@ -181,6 +181,13 @@ impl Query {
         Query(pairs)
     }
 
+    /// The same with this value, which is not encoded, and no other under its name.
+    pub(crate) fn with(&self, name: &str, value: &str) -> Query {
+        let others = self.0.iter().filter(|(key, _)| key != name).cloned();
+        let new = (name.to_owned(), value.to_owned());
+        Query(others.chain([new]).collect())
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()

@@ -15,7 +15,7 @@ pub(crate) use audit::AuditArgs;
 pub(crate) use explain::{ExplainCommand, ExplainPodArgs};
 pub(crate) use local::{HomeArgs, PkiArgs, UpArgs, WishArgs};
 pub(crate) use node::{AgentArgs, NodeArgs};
-pub(crate) use object::{DiffArgs, ObjectArgs, PastArgs, ReencryptArgs, UndoArgs};
+pub(crate) use object::{DiffArgs, ObjectArgs, PastArgs, ReencryptArgs, UndoArgs, When};
 pub(crate) use server::{InitialMember, ServerArgs};
 pub(crate) use store::*;
 pub(crate) use text::{host_name, name};

@@ -1,8 +1,13 @@
 //! Objects of the API: their past, and writing them again.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
+
+use super::text;
 
 pub(super) fn kubeconfig(given: Option<&PathBuf>) -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default());
@@ -34,8 +39,46 @@ impl ReencryptArgs {
 
 /// How far back it goes.
 const PAST: &str = "The API server keeps the history of the last five to ten minutes, or as long as it was told to \
-                    (`kontiki server --history-minutes`). What a revision is, `kubectl get` shows as an object's \
-                    resourceVersion.";
+                    (`kontiki server --history-minutes`). A version is named by a revision, which `kubectl get` shows as an \
+                    object's resourceVersion, by a time (2026-11-25T20:19:10Z), or by how long ago it was (90s, 10m, 2h, 1d).";
+
+/// Which version of an object.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum When {
+    Revision(u64),
+    Time(OffsetDateTime),
+}
+
+impl When {
+    fn parse(text: &str) -> Result<When, String> {
+        match text.parse() {
+            Ok(revision) => Ok(When::Revision(revision)),
+            Err(_) => text::moment(text)
+                .map(When::Time)
+                .map_err(|error| format!("{error}, nor a revision")),
+        }
+    }
+
+    /// As the `resourceVersion` of a request. A time is in UTC, so that it needs no escapes in a query.
+    pub(crate) fn version(&self) -> String {
+        match self {
+            When::Revision(revision) => revision.to_string(),
+            When::Time(time) => {
+                let time = time.to_offset(UtcOffset::UTC).format(&Rfc3339);
+                time.unwrap_or_default()
+            }
+        }
+    }
+}
+
+impl fmt::Display for When {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            When::Revision(revision) => write!(f, "revision {revision}"),
+            When::Time(_) => f.write_str(&self.version()),
+        }
+    }
+}
 
 /// An object of the API, and how to come to it.
 #[derive(Args)]
@@ -75,9 +118,9 @@ impl ObjectArgs {
 pub(crate) struct PastArgs {
     #[command(flatten)]
     pub(crate) object: ObjectArgs,
-    /// Begin with the version of this revision; for an object that was deleted [default: the newest]
-    #[arg(long, value_name = "REVISION")]
-    pub(crate) at: Option<u64>,
+    /// Begin with the version of then; for an object that was deleted [default: the newest]
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub(crate) at: Option<When>,
     /// Only the newest so many versions [default: all]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     pub(crate) limit: usize,
@@ -89,11 +132,11 @@ pub(crate) struct DiffArgs {
     #[command(flatten)]
     pub(crate) object: ObjectArgs,
     /// The earlier version [default: the one before the later]
-    #[arg(long, value_name = "REVISION")]
-    pub(crate) from: Option<u64>,
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub(crate) from: Option<When>,
     /// The later version [default: the newest]
-    #[arg(long, value_name = "REVISION")]
-    pub(crate) to: Option<u64>,
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub(crate) to: Option<When>,
 }
 
 #[derive(Args)]
@@ -102,9 +145,27 @@ pub(crate) struct UndoArgs {
     #[command(flatten)]
     pub(crate) object: ObjectArgs,
     /// The version that it shall be again [default: the one before the last change of it, changes of its status aside]
-    #[arg(long, value_name = "REVISION")]
-    pub(crate) to: Option<u64>,
+    #[arg(long, value_name = "WHEN", value_parser = When::parse)]
+    pub(crate) to: Option<When>,
     /// Only show what would change
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_named_by_a_revision_or_a_time() {
+        assert_eq!(When::parse("4711"), Ok(When::Revision(4_711)));
+        let time = When::parse("2026-11-25T20:19:10.5+01:00").unwrap();
+        assert_eq!(time.version(), "2026-11-25T19:19:10.5Z");
+        assert_eq!(time.to_string(), time.version());
+        assert!(matches!(When::parse("10m"), Ok(When::Time(_))));
+        for bad in ["", "-1", "soon"] {
+            let error = When::parse(bad).unwrap_err();
+            assert!(error.ends_with("nor a revision"), "{error}");
+        }
+    }
 }

@@ -10,7 +10,7 @@ use agents::{Client, ResourceRef};
 use anyhow::{Context, Result, anyhow, bail};
 use serde_json::Value;
 
-use crate::cli::{DiffArgs, ObjectArgs, PastArgs, UndoArgs};
+use crate::cli::{DiffArgs, ObjectArgs, PastArgs, UndoArgs, When};
 use crate::store_cli::table;
 use changes::{authors, changes, is_wanted, restored, undone};
 use find::explained;
@@ -79,12 +79,18 @@ impl Object {
 
     /// As it was at a revision; the end of its history where it was not there or nobody knows.
     pub(crate) async fn at(&self, revision: u64) -> Result<Result<Value, End>> {
-        if revision == 0 {
-            return Ok(Err(End::Made));
+        match revision {
+            0 => Ok(Err(End::Made)),
+            revision => self.of(When::Revision(revision)).await,
         }
+    }
+
+    /// As it was then.
+    async fn of(&self, when: When) -> Result<Result<Value, End>> {
         let path = format!(
-            "{}?resourceVersion={revision}&resourceVersionMatch=Exact",
-            self.path()
+            "{}?resourceVersion={}&resourceVersionMatch=Exact",
+            self.path(),
+            when.version()
         );
         match self.client.get_path(&path).await {
             Ok(object) => Ok(Ok(object)),
@@ -94,13 +100,17 @@ impl Object {
         }
     }
 
-    /// As [`Object::at`], where it has to be.
-    async fn must_be_at(&self, revision: u64) -> Result<Value> {
-        self.at(revision).await?.map_err(|end| match end {
+    /// As [`Object::of`], where it has to be.
+    async fn must_be_at(&self, when: When) -> Result<Value> {
+        let found = match when {
+            When::Revision(0) => Err(End::Made),
+            when => self.of(when).await?,
+        };
+        found.map_err(|end| match end {
             End::Compacted => {
-                anyhow!("the store's history does not go back to revision {revision} any more")
+                anyhow!("the store's history does not go back to {when} any more")
             }
-            End::Made | End::Enough => anyhow!("{self} was not there at revision {revision}"),
+            End::Made | End::Enough => anyhow!("{self} was not there at {when}"),
         })
     }
 
@@ -131,7 +141,7 @@ pub(crate) fn revision(object: &Value) -> Result<u64> {
 pub(crate) async fn history(args: &PastArgs) -> Result<()> {
     let object = Object::open(&args.object).await?;
     let newest = match args.at {
-        Some(revision) => object.must_be_at(revision).await?,
+        Some(when) => object.must_be_at(when).await?,
         None => object.now().await?.ok_or_else(|| object.absent())?,
     };
     let head = ["REVISION", "WHEN", "WHO", "WHAT"].map(String::from);
@@ -201,11 +211,11 @@ fn summary(changes: &[changes::Change]) -> String {
 pub(crate) async fn diff(args: &DiffArgs) -> Result<()> {
     let object = Object::open(&args.object).await?;
     let after = match args.to {
-        Some(revision) => object.must_be_at(revision).await?,
+        Some(when) => object.must_be_at(when).await?,
         None => object.now().await?.ok_or_else(|| object.absent())?,
     };
     let before = match args.from {
-        Some(revision) => object.must_be_at(revision).await?,
+        Some(when) => object.must_be_at(when).await?,
         None => {
             let before = object.at(revision(&after)?.saturating_sub(1)).await?;
             before.map_err(|end| match end {
@@ -231,7 +241,7 @@ pub(crate) async fn undo(args: &UndoArgs) -> Result<()> {
     let object = Object::open(&args.object).await?;
     let now = object.now().await?;
     let then = match (args.to, &now) {
-        (Some(revision), _) => object.must_be_at(revision).await?,
+        (Some(when), _) => object.must_be_at(when).await?,
         (None, Some(now)) => before_the_last_change(&object, now).await?,
         (None, None) => return Err(object.absent()),
     };

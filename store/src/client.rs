@@ -216,6 +216,11 @@ impl Store for Node {
         self.core.replica.applied().borrow().revision
     }
 
+    fn revision_as_of(&self, unix_ms: i64) -> Result<Option<i64>, StoreError> {
+        let found = self.core.replica.revision_at(unix_ms)?;
+        Ok(Some(found.revision))
+    }
+
     fn request_progress(&self, revision: i64) {
         self.core.replica.hub().request_progress(revision);
     }

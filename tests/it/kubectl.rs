@@ -73,6 +73,18 @@ fn looking_back(cluster: &Cluster) {
         "{again}"
     );
 
+    // As of a time.
+    let before = kontiki("history cm past --at 1h");
+    assert!(
+        !before.success
+            && ["was not there at 20", "does not go back to 20"]
+                .iter()
+                .any(|why| before.stderr.contains(why)),
+        "{before}"
+    );
+    let now = kontiki("diff cm past --from 0s");
+    assert!(now.success && !now.stdout.contains("data"), "{now}");
+
     k.ok("delete configmap past");
     let gone = kontiki("history cm past");
     assert!(

@@ -11,6 +11,7 @@ use resources::Resource;
 use tokio::time::Instant;
 
 use crate::ApiServer;
+use crate::as_of;
 use crate::cache::Cache;
 use crate::context::Context;
 use crate::entry::Entry;
@@ -39,8 +40,9 @@ pub(crate) async fn entry(context: &Context, resource: &Resource) -> ApiResult<A
 /// was then, which Kubernetes has for lists only: 404 where it was not there, 410 where its history is compacted.
 async fn stored(context: &Context, resource: &Resource) -> ApiResult<Arc<Entry>> {
     let world = &context.server.world;
-    let wanted = parse_version(context.query.get("resourceVersion"))?;
-    let exact = exact_version(&context.query, wanted)?;
+    let query = as_of::query(context).await?;
+    let wanted = parse_version(query.get("resourceVersion"))?;
+    let exact = exact_version(&query, wanted)?;
     match wanted {
         Some(0) if planted(Bug::VersionZeroIsStale) => {}
         None | Some(0) => {

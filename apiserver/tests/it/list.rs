@@ -311,6 +311,65 @@ async fn an_object_is_shown_as_it_was() {
     assert_eq!(server.get(&at(version(&changed))).await.ok(), changed);
 }
 
+/// By the store's clock, which the test moves.
+#[tokio::test(start_paused = true)]
+async fn the_past_is_shown_as_of_a_time() {
+    use kv::Store;
+    let server = Server::start().await;
+    server.api.ready().await;
+    let uri = format!("{MAPS}/a");
+    let at = |uri: &str, second: u32| {
+        format!("{uri}?resourceVersion=1970-01-01T00:00:{second:02}Z&resourceVersionMatch=Exact")
+    };
+    server.store.expire(10_000);
+    let made = server.post(MAPS, config_map("a", "1")).await.ok();
+    server.post(MAPS, config_map("b", "1")).await.ok();
+    server.store.expire(20_000);
+    let mut next = made.clone();
+    next["data"]["key"] = "2".into();
+    let changed = server.put(&uri, next).await.ok();
+    server.store.expire(30_000);
+    server.delete(&uri, Value::Null).await.ok();
+
+    for (second, wanted) in [(10, &made), (19, &made), (20, &changed), (29, &changed)] {
+        assert_eq!(&server.get(&at(&uri, second)).await.ok(), wanted);
+    }
+    for absent in [9, 30, 59] {
+        assert_eq!(server.get(&at(&uri, absent)).await.refused().0, 404);
+    }
+    // A list, page by page: the token has the version.
+    let first = format!("{}&limit=1", at(MAPS, 15));
+    let first = server.get(&first).await.ok();
+    assert_eq!(first["items"][0]["metadata"], made["metadata"]);
+    let token = first["metadata"]["continue"].as_str().unwrap();
+    let rest = server.get(&format!("{MAPS}?continue={token}")).await.ok();
+    assert_eq!(names(&rest), ["b"]);
+    assert_eq!(
+        rest["metadata"]["resourceVersion"],
+        first["metadata"]["resourceVersion"]
+    );
+    let chosen = format!("{}&fieldSelector=metadata.name%3Da", at(MAPS, 25));
+    let chosen = server.get(&chosen).await.ok();
+    assert_eq!(names(&chosen), ["a"]);
+    assert_eq!(chosen["items"][0]["metadata"], changed["metadata"]);
+    // A time is no version anywhere else, and what is yet to come was never.
+    let at_least = format!("{MAPS}?resourceVersion=1970-01-01T00:00:15Z");
+    assert_eq!(server.get(&at_least).await.refused().0, 400);
+    let later = format!("{MAPS}?resourceVersion=9999-01-01T00:00:00Z&resourceVersionMatch=Exact");
+    assert_eq!(server.get(&later).await.refused().0, 400);
+
+    let version = changed["metadata"]["resourceVersion"].as_str().unwrap();
+    server
+        .store
+        .compact(version.parse().unwrap())
+        .await
+        .unwrap();
+    for uri in [uri.as_str(), MAPS] {
+        assert_eq!(server.get(&at(uri, 10)).await.refused().0, 410);
+    }
+    assert_eq!(server.get(&at(&uri, 29)).await.ok(), changed);
+}
+
 /// In the time of the test's clock.
 #[tokio::test(start_paused = true)]
 async fn the_past_is_kept_as_long_as_it_was_told_to_be() {

@@ -145,6 +145,8 @@ struct Inner {
     deadlines: BTreeMap<i64, i64>,
     next_lease: i64,
     applied: u64,
+    /// The newest revision of each time of the clock at which something was written, in order.
+    times: Vec<(i64, i64)>,
 }
 
 struct MemLog(Arc<Mutex<Inner>>);
@@ -164,6 +166,7 @@ impl MemStore {
             deadlines: BTreeMap::new(),
             next_lease: 1,
             applied: 0,
+            times: Vec::new(),
         };
         let inner = Arc::new(Mutex::new(inner));
         hub.set_log(Arc::new(MemLog(inner.clone())));
@@ -228,6 +231,7 @@ impl MemStore {
             .apply(&entry, 1)
             .map_err(|_| StoreError::Stopped)?;
         inner.applied += 1;
+        inner.note_time();
         inner.follow_leases(&writes);
         let events = writes.iter().filter_map(|write| match write {
             Write::Events {
@@ -281,6 +285,14 @@ impl MemStore {
 }
 
 impl Inner {
+    fn note_time(&mut self) {
+        let (now, revision) = (self.now_ms, self.state.catalog.revision());
+        match self.times.last_mut() {
+            Some(last) if last.0 == now => last.1 = revision,
+            _ => self.times.push((now, revision)),
+        }
+    }
+
     fn follow_leases(&mut self, writes: &[Write]) {
         for write in writes {
             match write {
@@ -378,6 +390,20 @@ impl Store for MemStore {
         let revision = lock(&self.inner).state.catalog.revision();
         self.hub.request_progress(revision);
         Box::pin(ready(Ok(revision)))
+    }
+
+    fn revision_as_of(&self, unix_ms: i64) -> Result<Option<i64>, StoreError> {
+        let inner = lock(&self.inner);
+        let later = inner.times.partition_point(|(time, _)| *time <= unix_ms);
+        let revision = match later.checked_sub(1) {
+            Some(last) => inner.times[last].1,
+            None => 1,
+        };
+        let compact_revision = inner.state.catalog.compact_revision();
+        if revision < compact_revision {
+            return Err(Refusal::Compacted { compact_revision }.into());
+        }
+        Ok(Some(revision))
     }
 
     fn compact(&self, revision: i64) -> BoxFuture<'_, StoreResult<()>> {

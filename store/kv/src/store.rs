@@ -226,6 +226,12 @@ pub trait Store: Send + Sync + 'static {
     fn revision(&self) -> i64 {
         self.status().revision
     }
+    /// The newest revision at a time (milliseconds since 1970), by the clocks of those who proposed, as far as this member
+    /// has applied; none of a store that does not know its times. An error where that is compacted.
+    fn revision_as_of(&self, unix_ms: i64) -> Result<Option<i64>, StoreError> {
+        let _: i64 = unix_ms;
+        Ok(None)
+    }
     /// Has every watch say, by a [`WatchItem::Progress`], when it has delivered everything up to `revision`, unless it
     /// has said so by an event. Nothing is waited for, and no quorum is needed.
     fn request_progress(&self, revision: i64) {
