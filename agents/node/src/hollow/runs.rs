@@ -12,7 +12,7 @@ use super::stages::Stage;
 use crate::clock;
 use crate::pod::container::{LABEL_HASH, LABEL_SANDBOX, definition_hash, identity};
 use crate::pod::plan::Observation;
-use crate::pod::probe::Results;
+use crate::pod::probe::{Kind, Results, passes_after};
 use crate::runtime::hollow::{identifier, program, seconds};
 use crate::runtime::{Exit, Observed, SANDBOX, State};
 use crate::spec::{Container, Pod, Resources, Role};
@@ -198,7 +198,8 @@ pub(super) fn observe(
     Observation::new(all)
 }
 
-/// What probes have found of a run: they succeed, after the time that the stage says.
+/// What probes have found of a run: they succeed, after the time that the stage says or else that they say themselves. And
+/// when they find more.
 pub(super) fn readiness(
     pod: &Pod,
     run: &Run,
@@ -206,14 +207,24 @@ pub(super) fn readiness(
     now: OffsetDateTime,
 ) -> (Results, Option<OffsetDateTime>) {
     let what = (&pod.metadata.uid, &run.container, run.attempt);
-    let after = stage.ready.map(|ready| ready.sample((what, "ready")));
-    let ready_at = run.begins + slowed(after.unwrap_or_default(), slow);
+    let said = stage.ready.map(|ready| ready.sample((what, "ready")));
+    let container = pod.container(&run.container);
+    let passed_at = |kind: Kind| {
+        let after = match (said, kind) {
+            (Some(after), Kind::Readiness) => after,
+            (Some(_), _) => Duration::ZERO,
+            (None, _) => container.map_or(Duration::ZERO, |(_, one)| passes_after(one, kind)),
+        };
+        run.begins + slowed(after, slow)
+    };
+    let (started_at, ready_at) = (passed_at(Kind::Startup), passed_at(Kind::Readiness));
     let results = Results {
-        startup: Some(true),
+        startup: (started_at <= now).then_some(true),
         liveness: Some(true),
         readiness: (ready_at <= now).then_some(true),
     };
-    (results, (ready_at > now).then_some(ready_at))
+    let later = [started_at, ready_at].into_iter().filter(|at| *at > now);
+    (results, later.min())
 }
 
 /// The sandbox and the runs that a former process has left on record, so that a restart of this one changes nothing.

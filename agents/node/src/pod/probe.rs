@@ -49,6 +49,14 @@ pub(crate) struct Results {
 }
 
 impl Results {
+    pub(crate) fn get(&self, kind: Kind) -> Option<bool> {
+        match kind {
+            Kind::Startup => self.startup,
+            Kind::Liveness => self.liveness,
+            Kind::Readiness => self.readiness,
+        }
+    }
+
     pub(crate) fn set(&mut self, kind: Kind, result: bool) -> bool {
         let slot = match kind {
             Kind::Startup => &mut self.startup,
@@ -130,6 +138,27 @@ fn seconds(value: i64, default: u64) -> Duration {
     )
 }
 
+fn initial_delay(probe: &Probe) -> Duration {
+    Duration::from_secs(u64::try_from(probe.initial_delay_seconds).unwrap_or(0))
+}
+
+/// How long after its start a container has passed this probe if every answer is a good one; zero without that probe.
+///
+/// All initial delays count from the start of the container, and the other probes begin when the startup probe has passed.
+pub(crate) fn passes_after(container: &Container, kind: Kind) -> Duration {
+    let Some(probe) = kind.of(container) else {
+        return Duration::ZERO;
+    };
+    let gate = match kind {
+        Kind::Startup => Duration::ZERO,
+        Kind::Liveness | Kind::Readiness => passes_after(container, Kind::Startup),
+    };
+    let more = u32::try_from(probe.success_threshold.saturating_sub(1)).unwrap_or(0);
+    initial_delay(probe)
+        .max(gate)
+        .saturating_add(period(probe).saturating_mul(more))
+}
+
 /// What a task tells its worker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Report {
@@ -154,14 +183,20 @@ pub(crate) struct Prober {
 }
 
 impl Prober {
+    /// Asks nobody, since nothing listens in a simulated container: says once that the probe has passed, when it would have.
+    pub(crate) async fn pretend(self) {
+        let after = passes_after(&self.container, self.kind);
+        tokio::time::sleep(after.saturating_sub(self.age)).await;
+        // A worker that has gone needs no answer.
+        let _ = self.report(Some(true), None).await;
+    }
+
     /// Probes until dropped, until the worker is gone, or until the result is final (startup passed, or fatal).
     pub(crate) async fn run(self) {
         let Some(probe) = self.kind.of(&self.container).cloned() else {
             return;
         };
-        let initial_delay =
-            Duration::from_secs(u64::try_from(probe.initial_delay_seconds).unwrap_or(0));
-        tokio::time::sleep(initial_delay.saturating_sub(self.age)).await;
+        tokio::time::sleep(initial_delay(&probe).saturating_sub(self.age)).await;
         let mut ticks = tokio::time::interval(period(&probe));
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut thresholds = Thresholds::default();
@@ -244,6 +279,38 @@ mod tests {
             .collect();
         let (t, f, n) = (Some(true), Some(false), None);
         assert_eq!(results, [n, t, n, n, n, n, n, f, n, t]);
+    }
+
+    #[test]
+    fn good_answers_count_after_the_delays_and_as_often_as_asked_for() {
+        let probe = |initial, period, successes| {
+            Some(Probe {
+                initial_delay_seconds: initial,
+                period_seconds: period,
+                success_threshold: successes,
+                ..Probe::default()
+            })
+        };
+        // The startup probe, the readiness probe, and the seconds after which each has passed.
+        for (startup, readiness, after) in [
+            (None, None, [0, 0]),
+            (None, probe(0, 10, 1), [0, 0]),
+            (None, probe(30, 10, 1), [0, 30]),
+            (None, probe(30, 5, 3), [0, 40]),
+            (probe(20, 10, 1), None, [20, 0]),
+            (probe(20, 10, 1), probe(5, 10, 1), [20, 20]),
+            (probe(20, 10, 1), probe(25, 0, 2), [20, 35]),
+            (None, probe(-1, -1, -1), [0, 0]),
+        ] {
+            let container = Container {
+                startup_probe: startup,
+                readiness_probe: readiness,
+                ..Container::default()
+            };
+            let passed =
+                [Kind::Startup, Kind::Readiness].map(|kind| passes_after(&container, kind));
+            assert_eq!(passed, after.map(Duration::from_secs), "{container:?}");
+        }
     }
 
     #[test]

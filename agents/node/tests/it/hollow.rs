@@ -3,6 +3,8 @@
 use futures::StreamExt;
 use node_agent::{HollowConfig, RuntimeKind};
 use serde_json::{Value, json};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
 use crate::api::Api;
 use crate::kubelet::{Node, condition, first, phase, receive};
@@ -329,5 +331,33 @@ async fn a_pod_gets_other_amounts_as_far_as_there_is_room() {
         other.unwrap()["status"]["containerStatuses"][0]["restartCount"],
         0
     );
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hollow_pod_is_ready_after_the_delay_of_its_probe() {
+    let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
+    let hollow = RuntimeKind::Hollow(HollowConfig::default());
+    let node = Node::start(&api, "hollow-1", dir.path(), hollow).await;
+    let probe = json!({"httpGet": {"port": 80}, "initialDelaySeconds": 3});
+    let container = json!({"name": "c", "image": "nginx:1", "readinessProbe": probe});
+    api.put("pods", pod("late", json!({"containers": [container]})));
+    let late = api
+        .wait_pod("late", "ready", |pod| condition(pod, "Ready"))
+        .await;
+    let conditions = &late.as_ref().unwrap()["status"]["conditions"];
+    let ready = conditions.as_array().into_iter().flatten();
+    let ready = ready.filter(|condition| condition["type"] == "Ready");
+    let ready_at = ready.filter_map(|condition| condition["lastTransitionTime"].as_str());
+    let started_at = first(late.as_ref(), "state/running/startedAt");
+    let seconds = |text: &str| {
+        OffsetDateTime::parse(text, &Rfc3339)
+            .unwrap()
+            .unix_timestamp()
+    };
+    let waited: Vec<i64> = ready_at
+        .map(|at| seconds(at) - seconds(started_at))
+        .collect();
+    assert!(matches!(waited[..], [waited] if waited >= 3), "{late:?}");
     node.stop().await;
 }

@@ -189,6 +189,31 @@ fn init_containers_run_one_after_the_other_before_the_rest() {
 }
 
 #[test]
+fn readiness_comes_after_the_delays_of_the_probes() {
+    let mut sim = Sim::new();
+    let container = json!({"name": "c", "image": "i",
+        "startupProbe": {"httpGet": {"port": 80}, "initialDelaySeconds": 10, "periodSeconds": 1, "successThreshold": 1},
+        "readinessProbe": {"httpGet": {"port": 80}, "initialDelaySeconds": 30, "periodSeconds": 5, "successThreshold": 2}});
+    let spec = json!({"restartPolicy": "Always", "containers": [container]});
+    let pod = sim.bind("", spec.clone());
+    let unready = sim.bind("unready", spec);
+    let found = |sim: &Sim, pod: usize| {
+        let started = sim.status(pod)["containerStatuses"][0]["started"].clone();
+        (started, sim.condition(pod, "Ready").to_owned())
+    };
+    for (seconds, started, ready, by_stage) in [
+        (9, false, "False", "True"),
+        (3, true, "False", "True"),
+        (22, true, "False", "True"),
+        (3, true, "True", "True"),
+    ] {
+        sim.advance(secs(seconds));
+        assert_eq!(found(&sim, pod), (json!(started), ready.to_owned()));
+        assert_eq!(sim.condition(unready, "Ready"), by_stage);
+    }
+}
+
+#[test]
 fn readiness_comes_when_the_stage_says_and_slow_nodes_take_longer() {
     for (slow, before, after) in [(1, 4, 2), (10, 50, 10)] {
         let mut sim = Sim::new();

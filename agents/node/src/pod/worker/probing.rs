@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::Worker;
 use crate::clock;
 use crate::pod::handler::Target;
-use crate::pod::probe::{Kind, Prober, Report, Results};
+use crate::pod::probe::{Kind, Prober, Report, Results, passes_after};
 use crate::runtime::State;
 use crate::source::Owned;
 use crate::spec::Role;
@@ -40,18 +40,21 @@ impl Worker {
                     Kind::Liveness => results.liveness == Some(false),
                     Kind::Readiness => false,
                 };
-                if kind.of(container).is_some() && !gated && !settled && !self.agent.is_hollow() {
-                    wanted.insert(
-                        (current.id.clone(), kind),
-                        (container.clone(), now - started_at),
-                    );
-                } else if self.agent.is_hollow() && kind.of(container).is_some() {
-                    // Nothing listens in a simulated container: its probes succeed.
-                    self.probes
-                        .entry(current.id.clone())
-                        .or_default()
-                        .set(kind, true);
+                let asks = match self.agent.is_hollow() {
+                    true => results.get(kind).is_none(),
+                    false => !gated && !settled,
+                };
+                if kind.of(container).is_none() || !asks {
+                    continue;
                 }
+                let age = now - started_at;
+                if self.agent.is_hollow() && passes_after(container, kind) <= age {
+                    // Nothing listens in a simulated container: its probes succeed.
+                    let results = self.probes.entry(current.id.clone()).or_default();
+                    results.set(kind, true);
+                    continue;
+                }
+                wanted.insert((current.id.clone(), kind), (container.clone(), age));
             }
         }
         self.probers.retain(|key, _| wanted.contains_key(key));
@@ -62,18 +65,20 @@ impl Worker {
                 ip: ip.clone().unwrap_or_default(),
             };
             let age = age.try_into().unwrap_or_default();
+            let is_hollow = self.agent.is_hollow();
             self.probers.entry(key.clone()).or_insert_with(|| {
-                Owned::spawn(
-                    Prober {
-                        runtime,
-                        kind: key.1,
-                        container,
-                        target,
-                        age,
-                        reports,
-                    }
-                    .run(),
-                )
+                let prober = Prober {
+                    runtime,
+                    kind: key.1,
+                    container,
+                    target,
+                    age,
+                    reports,
+                };
+                match is_hollow {
+                    true => Owned::spawn(prober.pretend()),
+                    false => Owned::spawn(prober.run()),
+                }
             });
         }
     }
