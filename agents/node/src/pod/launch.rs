@@ -269,6 +269,7 @@ impl Worker {
             node_memory_bytes: self.agent.memory_bytes(),
         };
         if self.agent.is_hollow() {
+            volumes::check_parts(container, &parts.env)?;
             return Ok((parts, Vec::new()));
         }
         let files = NodeFiles {

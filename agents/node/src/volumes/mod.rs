@@ -23,7 +23,7 @@ use agent_runtime::host_path::{Task, below_tmp};
 use rustix::mount::{MountFlags, MountPropagationFlags, UnmountFlags};
 use time::OffsetDateTime;
 
-use crate::pod::env::{Sources, expand};
+use crate::pod::env::Sources;
 use crate::quantity;
 use crate::runtime::BindMount;
 use crate::spec::{Container, EmptyDirVolume, HostPathVolume, Pod};
@@ -228,20 +228,12 @@ pub(crate) fn container_mounts(
     env: &[(String, String)],
     read_only: &dyn Fn(&str) -> bool,
 ) -> Result<Mounts, String> {
-    let lookup = |name: &str| {
-        env.iter()
-            .find(|(key, _)| key == name)
-            .map(|(_, value)| value.clone())
-    };
     let mut mounts = Mounts::default();
     for (index, mount) in container.volume_mounts.iter().enumerate() {
         let root = paths
             .get(&mount.name)
             .ok_or_else(|| format!("volume \"{}\" is not mounted", mount.name))?;
-        let sub_path = match mount.sub_path_expr.as_str() {
-            "" => mount.sub_path.clone(),
-            expression => expand(expression, &lookup),
-        };
+        let sub_path = sub_path::named(mount, env)?;
         let source = match sub_path.as_str() {
             "" => root.clone(),
             sub_path => {
@@ -274,6 +266,13 @@ pub(crate) fn container_mounts(
         });
     }
     Ok(mounts)
+}
+
+/// Whether a container may mount the parts of volumes that it asks for, where there are no volumes; errors as from
+/// [`container_mounts`].
+pub(crate) fn check_parts(container: &Container, env: &[(String, String)]) -> Result<(), String> {
+    let mut mounts = container.volume_mounts.iter();
+    mounts.try_for_each(|mount| sub_path::named(mount, env).map(drop))
 }
 
 /// Whether a volume is made of API objects, which containers must not write to, or a claim that the pod only reads.

@@ -5,6 +5,8 @@
 //! the path in one step that cannot leave the volume, and what it finds, held open, is mounted where no container can
 //! reach: that mount is what the runtime gets to see, until it has made its own of it.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,6 +15,9 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, fchmod, fstat, mkdirat, open, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
+
+use crate::pod::env::expand;
+use crate::spec::VolumeMount;
 
 /// The kernel gives up a lookup that a rename disturbs; containers can do that as often as they like.
 const TRIES_MAX: u32 = 100;
@@ -38,6 +43,43 @@ impl Drop for Pinned {
             tracing::debug!(path = %self.0.display(), %error, "cannot remove the place of a mount");
         }
     }
+}
+
+/// The part of its volume that a container asks for, with variables of its environment put in; empty for all of it.
+///
+/// The error says, as a kubelet does, which variables are missing or empty, or why nobody may ask for such a part.
+pub(super) fn named(mount: &VolumeMount, env: &[(String, String)]) -> Result<String, String> {
+    let found = |name: &str| {
+        let variable = env.iter().find(|(key, _)| key == name);
+        variable.map(|(_, value)| value.clone())
+    };
+    let missing = RefCell::new(BTreeSet::new());
+    let lookup = |name: &str| {
+        let value = found(name).filter(|value| !value.is_empty());
+        if value.is_none() {
+            missing.borrow_mut().insert(name.to_owned());
+        }
+        value
+    };
+    let part = match mount.sub_path_expr.as_str() {
+        "" => mount.sub_path.clone(),
+        expression => expand(expression, &lookup),
+    };
+    let missing = Vec::from_iter(missing.into_inner());
+    if !missing.is_empty() {
+        return Err(format!("missing value for {}", missing.join(", ")));
+    }
+    if part.starts_with('/') {
+        return Err(format!(
+            "error SubPath `{part}` must not be an absolute path"
+        ));
+    }
+    if part.split('/').any(|step| step == "..") {
+        return Err(format!(
+            "unable to provision SubPath `{part}`: must not contain '..'"
+        ));
+    }
+    Ok(part)
 }
 
 /// Finds the part of a volume and mounts it at `target`, which is made.
@@ -158,6 +200,40 @@ mod tests {
 
     fn path(found: &OwnedFd) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", found.as_raw_fd()))
+    }
+
+    #[test]
+    fn a_part_is_named_by_what_variables_say() {
+        let env = [("A", "a"), ("UP", ".."), ("ROOT", "/tmp"), ("NONE", "")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let missing = "missing value for";
+        let back = "must not contain '..'";
+        for (expression, expected) in [
+            ("x/$(A)/y", Ok("x/a/y".to_owned())),
+            ("$(A)..", Ok("a..".to_owned())),
+            ("", Ok(String::new())),
+            ("$(NONE)/$(A)", Err(format!("{missing} NONE"))),
+            ("$(Z)/$(NONE)/$(Z)", Err(format!("{missing} NONE, Z"))),
+            (
+                "a/$(UP)",
+                Err(format!("unable to provision SubPath `a/..`: {back}")),
+            ),
+            (
+                "$(ROOT)",
+                Err("error SubPath `/tmp` must not be an absolute path".to_owned()),
+            ),
+        ] {
+            let mount = VolumeMount {
+                sub_path_expr: expression.to_owned(),
+                ..VolumeMount::default()
+            };
+            assert_eq!(named(&mount, &env), expected, "{expression}");
+        }
+        let plain = VolumeMount {
+            sub_path: "$(A)".to_owned(),
+            ..VolumeMount::default()
+        };
+        assert_eq!(named(&plain, &env), Ok("$(A)".to_owned()));
     }
 
     #[test]

@@ -361,3 +361,42 @@ async fn a_hollow_pod_is_ready_after_the_delay_of_its_probe() {
     assert!(matches!(waited[..], [waited] if waited >= 3), "{late:?}");
     node.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hollow_pod_asks_for_no_part_outside_its_volumes() {
+    let (api, dir) = (Api::new(), tempfile::tempdir().unwrap());
+    let hollow = RuntimeKind::Hollow(HollowConfig::default());
+    let node = Node::start(&api, "hollow-1", dir.path(), hollow).await;
+    for (name, value, message) in [
+        (
+            "absolute",
+            "/tmp",
+            "error SubPath `/tmp` must not be an absolute path",
+        ),
+        (
+            "back",
+            "..",
+            "unable to provision SubPath `..`: must not contain '..'",
+        ),
+        ("empty", "", "missing value for PART"),
+    ] {
+        let mount = json!({"name": "v", "mountPath": "/v", "subPathExpr": "$(PART)"});
+        let env = json!([{"name": "PART", "value": value}]);
+        let container =
+            json!({"name": "c", "image": "nginx:1", "env": env, "volumeMounts": [mount]});
+        let volume = json!({"name": "v", "emptyDir": {}});
+        api.put(
+            "pods",
+            pod(
+                name,
+                json!({"containers": [container], "volumes": [volume]}),
+            ),
+        );
+        let refused = |pod: Option<&Value>| {
+            first(pod, "state/waiting/reason") == "CreateContainerConfigError"
+        };
+        let refused = api.wait_pod(name, "refused", refused).await;
+        assert_eq!(first(refused.as_ref(), "state/waiting/message"), message);
+    }
+    node.stop().await;
+}
