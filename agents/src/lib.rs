@@ -12,7 +12,9 @@ pub use agent_runtime::{
     InProcessService, NodeRanges, PatchType, ResourceRef, Signing, SigningPair, kubeconfig,
 };
 pub use node_agent::hollow;
-pub use node_agent::{HollowConfig, NodeConfig, RuntimeKind, ServerIdentity, run as run_node};
+pub use node_agent::{
+    HollowConfig, NodeConfig, RuntimeKind, ServerIdentity, container_label, run as run_node,
+};
 pub use scheduler::config::Config as SchedulerConfig;
 pub use scheduler::explain;
 

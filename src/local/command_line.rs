@@ -48,7 +48,7 @@ pub(crate) fn agent_command(home: &Home, plan: &Plan, node_ip: &str) -> Vec<Stri
     let mut line: Vec<String> = vec!["agent".into()];
     let mut flag = |name: &str, value: String| line.extend([format!("--{name}"), value]);
     flag("servers", plan.servers().join(","));
-    flag("data-dir", dir.join("data").display().to_string());
+    flag("data-dir", home.node_data(plan).display().to_string());
     flag("pki-dir", dir.join("pki").display().to_string());
     node_flags(plan, node_ip, &mut flag);
     line

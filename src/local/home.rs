@@ -37,6 +37,11 @@ impl Home {
         self.0.join(name)
     }
 
+    /// What the node agent has as its `--data-dir`.
+    pub(crate) fn node_data(&self, plan: &Plan) -> PathBuf {
+        self.process_dir(&node_dir(&plan.node.name)).join("data")
+    }
+
     pub(crate) fn admin(&self) -> Pair {
         Pair::in_dir(&self.pki(), "admin")
     }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use agents::container_label;
 use anyhow::{Result, anyhow};
 
 use super::hollow_nodes::hollow_process;
@@ -58,7 +59,7 @@ pub(crate) fn reset(home: &Home) -> Result<()> {
     let _lock = lock(home)?;
     stop(home, &plan)?;
     if plan.node.runtime == "docker" {
-        remove_containers(&plan.node.name);
+        remove_containers(&container_label(&plan.node.name, &home.node_data(&plan)));
     }
     unmount_below(home);
     let gone = home.wipe(&plan)?;
@@ -73,8 +74,8 @@ pub(crate) fn reset(home: &Home) -> Result<()> {
 }
 
 /// Containers outlive the agent by design, so a reset has to take them away; without Docker there are none.
-fn remove_containers(node: &str) {
-    let filter = format!("label=io.kontiki.node={node}");
+fn remove_containers(label: &str) {
+    let filter = format!("label={label}");
     let list = std::process::Command::new("docker")
         .args(["ps", "-aq", "--filter", &filter])
         .output();

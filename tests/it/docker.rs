@@ -114,17 +114,35 @@ fn real_containers() {
     healing(&k, &cluster);
     a_missing_image(&k);
     k.ok("delete deployment team");
-    let label = format!("label=io.kontiki.node={}", cluster.node);
     wait_for("the deployment's containers gone", SOON, || {
-        let mut command = Command::new("docker");
-        command.args(["ps", "-q", "--filter", &label, "--filter", "name=team"]);
-        let said = run(command, "");
-        if said.success && said.stdout.is_empty() {
-            Ok(())
+        let left = containers(&cluster);
+        if left.contains("team") {
+            Err(left)
         } else {
-            Err(said.to_string())
+            Ok(())
         }
     });
+    k.ok("run left --image=kontiki-it/busybox:one --image-pull-policy=IfNotPresent --command -- sleep 1000");
+    k.ok("wait --for=condition=Ready pod/left --timeout=60s");
+    assert!(containers(&cluster).contains("left"));
+    let reset = cluster.kontiki(&["reset"]);
+    assert!(reset.success, "{reset}");
+    assert_eq!(
+        containers(&cluster),
+        "",
+        "a reset takes the containers along"
+    );
+}
+
+/// The names of all containers that the cluster's node has made.
+fn containers(cluster: &Cluster) -> String {
+    let data = cluster.home().join(format!("node-{}/data", cluster.node));
+    let label = format!("label=io.kontiki.owner={}@{}", cluster.node, data.display());
+    let mut command = Command::new("docker");
+    command.args(["ps", "-a", "--format", "{{.Names}}", "--filter", &label]);
+    let said = run(command, "");
+    assert!(said.success, "{said}");
+    said.stdout
 }
 
 fn a_pod(k: &Kubectl) -> String {

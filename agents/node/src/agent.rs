@@ -27,7 +27,7 @@ use crate::runtime::{Observed, Runtime};
 use crate::source::{Change, Objects, Owned, Services, reflect};
 use crate::spec::{Pod, Role};
 use crate::stats::Stats;
-use crate::{NodeConfig, RuntimeKind, volumes};
+use crate::{NodeConfig, RuntimeKind, owner, volumes};
 
 const SWEEP_PERIOD: Duration = Duration::from_secs(30);
 const EVENTS_RETRY: Duration = Duration::from_secs(1);
@@ -79,8 +79,7 @@ struct Entry {
 
 impl Agent {
     pub(crate) fn new(config: NodeConfig, client: Client, stop: &CancellationToken) -> Arc<Agent> {
-        // The same node in another cluster's directory is another owner: neither sweeps the other's containers.
-        let owner = format!("{}@{}", config.node_name, config.data_dir.display());
+        let owner = owner(&config.node_name, &config.data_dir);
         let runtime: Arc<dyn Runtime> = match &config.runtime {
             RuntimeKind::Docker => Arc::new(DockerRuntime::new(owner, None)),
             RuntimeKind::DockerAt(socket) => {

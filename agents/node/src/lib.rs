@@ -31,16 +31,28 @@ mod volumes;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use agent_runtime::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::runtime::docker::LABEL_OWNER;
 pub use runtime::hollow::HollowConfig;
 
 /// Version that the node reports as its kubelet's.
 pub const KUBELET_VERSION: &str = "v1.36.1+kontiki";
+
+/// The label, `KEY=VALUE`, by which Docker knows the containers of this node.
+///
+/// The same node in another cluster's directory is another owner: neither takes the other's containers away.
+pub fn container_label(node_name: &str, data_dir: &Path) -> String {
+    format!("{LABEL_OWNER}={}", owner(node_name, data_dir))
+}
+
+pub(crate) fn owner(node_name: &str, data_dir: &Path) -> String {
+    format!("{node_name}@{}", data_dir.display())
+}
 
 /// What runs the containers.
 #[derive(Debug, Clone, PartialEq, Eq)]

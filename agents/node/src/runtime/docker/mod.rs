@@ -41,7 +41,7 @@ const LABEL_POD_NAMESPACE: &str = "io.kubernetes.pod.namespace";
 const LABEL_POD_UID: &str = "io.kubernetes.pod.uid";
 const LABEL_CONTAINER: &str = "io.kubernetes.container.name";
 const LABEL_ATTEMPT: &str = "io.kontiki.attempt";
-const LABEL_OWNER: &str = "io.kontiki.owner";
+pub(crate) const LABEL_OWNER: &str = "io.kontiki.owner";
 
 const REQUEST_TIMEOUT_S: u64 = 60;
 /// Inspections in flight during a list.
