@@ -10,7 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use resources::{Handle, Resource};
 use serde_json::{Map, Value, json};
-use sha2::{Digest, Sha512};
+use sha2::{Digest, Sha256, Sha512};
 
 use crate::ApiServer;
 use crate::aggregation::{Aggregation, discovered};
@@ -524,7 +524,8 @@ fn resource_list(customs: &Customs, group: &str, version: &str) -> Option<Value>
     )
 }
 
-/// Tells clients when the stored form changes.
+/// Tells clients when the stored form changes. Calculated as by Kubernetes (`StorageVersionHash` in k8s.io/apiserver), so that
+/// who compares two clusters finds the same forms the same.
 fn storage_version_hash(resource: &Resource) -> String {
     use base64::Engine;
     let stored = resources::storage_resource(resource);
@@ -532,7 +533,7 @@ fn storage_version_hash(resource: &Resource) -> String {
         Some(custom) => custom.storage_version(),
         None => &stored.version,
     };
-    let digest = Sha512::digest(format!("{}/{version}/{}", stored.group, stored.kind));
+    let digest = Sha256::digest(format!("{}/{version}/{}", stored.group, stored.kind));
     base64::engine::general_purpose::STANDARD.encode(&digest[..8])
 }
 

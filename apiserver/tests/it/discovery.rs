@@ -36,6 +36,27 @@ async fn both_forms_name_every_kind() {
     ] {
         assert!(names.contains(&name), "{name}");
     }
+    // As Kubernetes has them.
+    for (path, plural, hash) in [
+        ("/api/v1", "pods", "xPOwRZ+Yhw8="),
+        ("/api/v1", "events", "r2yiGXH7wu8="),
+        ("/apis/events.k8s.io/v1", "events", "r2yiGXH7wu8="),
+        ("/apis/apps/v1", "deployments", "8aSe+NMegvE="),
+        (
+            "/apis/autoscaling/v1",
+            "horizontalpodautoscalers",
+            "qwQve8ut294=",
+        ),
+    ] {
+        let list = server.get(path).await.ok();
+        let mut resources = list["resources"].as_array().into_iter().flatten();
+        let resource = resources.find(|resource| resource["name"] == plural);
+        assert_eq!(
+            resource.unwrap()["storageVersionHash"],
+            hash,
+            "{path} {plural}"
+        );
+    }
     assert_eq!(server.get("/apis/apps").await.ok()["kind"], "APIGroup");
     assert_eq!(
         server.get("/apis/apps/v1").await.ok()["groupVersion"],
