@@ -62,7 +62,8 @@ impl Target {
     }
 }
 
-/// The files that a kubeconfig in `directory` names: what is in them changes without it. None where it cannot be read.
+/// The files that a kubeconfig in `directory` names: what is in them changes without it. None where it cannot be read. One that
+/// data stands in for is not read by anybody, and need not be there.
 pub(crate) fn files(text: &str, directory: &Path) -> Vec<PathBuf> {
     let Ok(config) = config(text) else {
         return Vec::new();
@@ -76,8 +77,10 @@ pub(crate) fn files(text: &str, directory: &Path) -> Vec<PathBuf> {
         (user, "client-key"),
         (user, "tokenFile"),
     ];
-    let words = named.into_iter().map(|(of, field)| word(of, field));
-    words
+    let read = named
+        .into_iter()
+        .filter(|(of, field)| word(of, &format!("{field}-data")).is_empty());
+    read.map(|(of, field)| word(of, field))
         .filter(|file| !file.is_empty())
         .map(|file| directory.join(file))
         .collect()
@@ -230,6 +233,12 @@ contexts:
         assert_eq!(
             of("{client-certificate: a.crt, client-key: /keys/a.key, tokenFile: token}"),
             ["/dir/a.crt", "/keys/a.key", "/dir/token"].map(PathBuf::from)
+        );
+        assert_eq!(
+            of(
+                "{client-certificate: gone.crt, client-certificate-data: YQ==, client-key: a.key, client-key-data: ''}"
+            ),
+            ["/dir/a.key"].map(PathBuf::from)
         );
         assert_eq!(files("[", Path::new("/dir")), none.map(PathBuf::from));
     }
