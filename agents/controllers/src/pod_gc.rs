@@ -65,15 +65,14 @@ async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Instant>, n
             ops.extend(
                 pods.iter()
                     .filter(|pod| pod.spec.node_name == node)
-                    .flat_map(|pod| orphaned(pod, now.wall)),
+                    .map(|pod| orphaned(pod, now.wall)),
             );
         }
     }
-    for op in ops {
-        let outcome = execute(&context.client, &context.recorder, Plan::of(vec![op])).await;
-        if let Some(error) = outcome.error {
-            tracing::debug!(error = %error.message, "a pod could not be removed");
-        }
+    let plan = Plan::of(vec![Op::Parallel(ops)]);
+    let outcome = execute(&context.client, &context.recorder, plan).await;
+    if let Some(error) = outcome.error {
+        tracing::debug!(error = %error.message, "a pod could not be removed, trying again");
     }
 }
 
@@ -102,7 +101,7 @@ fn surplus(pods: &[Arc<Pod>], threshold: usize) -> Vec<Op> {
 fn never_scheduled(pods: &[Arc<Pod>]) -> Vec<Op> {
     pods.iter()
         .filter(|pod| pod.metadata.is_deleting() && pod.spec.node_name.is_empty())
-        .flat_map(|pod| failed_and_gone(pod, None))
+        .map(|pod| failed_and_gone(pod, None))
         .collect()
 }
 
@@ -116,7 +115,7 @@ fn out_of_service(pods: &[Arc<Pod>], nodes: &[Arc<Node>], now: Micros) -> Vec<Op
     let message = "PodGC: node has been marked out of service";
     pods.iter()
         .filter(|pod| pod.metadata.is_deleting() && off.contains(pod.spec.node_name.as_str()))
-        .flat_map(|pod| failed_and_gone(pod, Some((message, now))))
+        .map(|pod| failed_and_gone(pod, Some((message, now))))
         .collect()
 }
 
@@ -140,12 +139,13 @@ fn long_missing(
         .collect()
 }
 
-fn orphaned(pod: &Arc<Pod>, now: Micros) -> Vec<Op> {
+fn orphaned(pod: &Arc<Pod>, now: Micros) -> Op {
     failed_and_gone(pod, Some(("PodGC: node no longer exists", now)))
 }
 
-/// A pod that did not end fails (so that Jobs see it) and then goes; the message tells of a disruption.
-fn failed_and_gone(pod: &Pod, disruption: Option<(&str, Micros)>) -> Vec<Op> {
+/// A pod that did not end fails (so that Jobs see it) and then goes: not before that is on record. The message tells of a
+/// disruption.
+fn failed_and_gone(pod: &Pod, disruption: Option<(&str, Micros)>) -> Op {
     let mut ops = Vec::new();
     if !pod.is_finished() {
         let mut status = json!({"phase": "Failed"});
@@ -169,7 +169,7 @@ fn failed_and_gone(pod: &Pod, disruption: Option<(&str, Micros)>) -> Vec<Op> {
         });
     }
     ops.push(force_delete(pod));
-    ops
+    Op::Sequence(ops)
 }
 
 fn force_delete(pod: &Pod) -> Op {
@@ -234,7 +234,7 @@ mod tests {
         let lines = Plan::of(never_scheduled(&pods)).lines();
         let failed = "patch pods/status r {\"status\":{\"phase\":\"Failed\"}}";
         assert_eq!(lines, [failed, "delete pods r"]);
-        let lines = Plan::of(orphaned(&pods[0], 0)).lines();
+        let lines = Plan::of(vec![orphaned(&pods[0], 0)]).lines();
         assert!(
             lines[0].contains("\"phase\":\"Failed\"") && lines[1] == "delete pods p",
             "{lines:#?}"
@@ -243,10 +243,14 @@ mod tests {
 
     #[test]
     fn a_successor_of_the_same_name_is_left_alone() {
-        let ops = orphaned(
+        let op = orphaned(
             &pod("{metadata: {name: p, uid: u}, spec: {nodeName: n}}"),
             0,
         );
+        // One after the other: what could not be marked as failed is not deleted.
+        let Op::Sequence(ops) = &op else {
+            panic!("{op:?}")
+        };
         let [Op::Patch { body, .. }, Op::Delete { params, .. }] = ops.as_slice() else {
             panic!("{ops:?}")
         };
