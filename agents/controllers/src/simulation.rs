@@ -91,7 +91,13 @@ impl Simulation {
     /// Merges a patch into an object.
     pub(crate) fn patch(&mut self, kind: &str, name: &str, patch: &Value) {
         let mut object = self.get(kind, name).expect("an object to patch");
+        let before = object["spec"].clone();
         merge(&mut object, patch);
+        if kind == "ReplicaSet" && object["spec"] != before {
+            // As the server counts them; the tests of other kinds say it themselves.
+            let generation = object["metadata"]["generation"].as_i64().unwrap_or(0);
+            object["metadata"]["generation"] = (generation + 1).into();
+        }
         let metadata = &object["metadata"];
         let is_free = metadata["finalizers"].as_array().is_some_and(Vec::is_empty);
         if is_free && !metadata["deletionTimestamp"].is_null() {
@@ -196,8 +202,10 @@ impl Simulation {
                 body["metadata"]["uid"] = format!("uid-{}", self.version).into();
                 let created = agent_runtime::timestamp::time(after(self.seconds).wall);
                 body["metadata"]["creationTimestamp"] = created.into();
-                if body["kind"] == "Pod" {
-                    body["status"] = json!({"phase": "Pending"});
+                match body["kind"].as_str() {
+                    Some("Pod") => body["status"] = json!({"phase": "Pending"}),
+                    Some("ReplicaSet") => body["metadata"]["generation"] = 1.into(),
+                    _ => {}
                 }
                 self.put(body);
             }

@@ -80,8 +80,11 @@ impl Rollout<'_> {
     }
 }
 
-/// How many available pods a set of this size has at most: a set that was just made smaller still counts those that are
-/// about to go, and whoever trusted that would take the last ones that serve.
+/// How many available pods a set of this size has at least. A set that was just made smaller still counts those that are about to
+/// go, and one that was made larger again may still count those that went: whoever trusted that would take the last ones that serve.
 fn available(set: &ReplicaSet, size: i64) -> i64 {
+    if set.metadata.generation > set.status.observed_generation {
+        return 0;
+    }
     i64::from(set.status.available_replicas).min(size)
 }

@@ -139,6 +139,24 @@ fn what_a_smaller_set_still_counts_as_available_is_not_spent() {
 }
 
 #[test]
+fn what_a_set_says_of_an_earlier_size_is_not_spent() {
+    let spec = "replicas: 4, strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 1}}";
+    let head = deployment(spec, PROGRESSING).replace("revision: '1'", "revision: '2'");
+    let with = |observed: i32| {
+        // It was as large before, was made smaller, and is growing again.
+        let new = set("new", "new", 3, 3, 2, (4, 5))
+            .replace("uid: new,", "uid: new, generation: 3,")
+            .replace(
+                "status: {",
+                &format!("status: {{observedGeneration: {observed}, "),
+            );
+        plan(&[head.clone(), set("old", "old", 2, 2, 1, (4, 5)), new].concat())
+    };
+    assert_eq!(sizes(&with(2)), Vec::<String>::new());
+    assert_eq!(sizes(&with(3)), ["old from 2 to 0"]);
+}
+
+#[test]
 fn no_surge_and_no_unavailability_still_moves() {
     let head = deployment("replicas: 1, strategy: {type: RollingUpdate, rollingUpdate: {maxSurge: 0, maxUnavailable: 0}}", PROGRESSING).replace("revision: '1'", "revision: '2'");
     let lines = plan(
