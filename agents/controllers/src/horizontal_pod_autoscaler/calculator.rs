@@ -93,9 +93,13 @@ impl Subject<'_> {
         let reckon = |figures: &PodFigures| utilization_of(figures, &requests, target);
         let (ratio, percent, average) = reckon(&figures)?;
         let missing = |pod: &str| {
+            if ratio >= 1.0 {
+                // Exactly at the target nothing is guessed: any guess would move something.
+                return (ratio > 1.0).then_some(0);
+            }
             let share = i128::from(target.max(100));
             let request = i128::from(requests.get(pod).copied().unwrap_or(0));
-            i64::try_from(request * share / 100).unwrap_or(i64::MAX)
+            Some(i64::try_from(request * share / 100).unwrap_or(i64::MAX))
         };
         let replicas = self.settle(figures, &groups, ratio, &missing, &|figures| {
             reckon(figures).map(|(ratio, ..)| ratio)
@@ -119,7 +123,8 @@ impl Subject<'_> {
             return Err(NO_FIGURES.to_owned());
         }
         let (ratio, average) = average_of(&figures, target);
-        let replicas = self.settle(figures, &groups, ratio, &|_| target, &|figures| {
+        let missing = |_: &str| Some(if ratio < 1.0 { target } else { 0 });
+        let replicas = self.settle(figures, &groups, ratio, &missing, &|figures| {
             Ok(average_of(figures, target).0)
         })?;
         Ok(Proposal {
@@ -232,13 +237,13 @@ impl Subject<'_> {
     }
 
     /// From the first ratio to a number of replicas: pods that are not reckoned with yet are guessed against its direction,
-    /// and the guess may cancel the change but never turn it.
+    /// and the guess may cancel the change but never turn it. `missing` guesses what a pod without figures has.
     fn settle(
         &self,
         mut figures: PodFigures,
         groups: &Groups,
         ratio: f64,
-        busy: &dyn Fn(&str) -> i64,
+        missing: &dyn Fn(&str) -> Option<i64>,
         reckon: &dyn Fn(&PodFigures) -> Result<f64, String>,
     ) -> Result<i32, String> {
         let rebalances = !groups.unready.is_empty() && ratio > 1.0;
@@ -254,8 +259,9 @@ impl Subject<'_> {
             window: 0,
         };
         for pod in &groups.missing {
-            let value = if ratio < 1.0 { busy(pod) } else { 0 };
-            figures.insert(pod.clone(), guess(value));
+            if let Some(value) = missing(pod) {
+                figures.insert(pod.clone(), guess(value));
+            }
         }
         if rebalances {
             for pod in &groups.unready {
@@ -470,6 +476,12 @@ mod tests {
                 &[375, -1],
                 2,
                 "down: the guess is above the target",
+            ),
+            (
+                &["ready"; 3],
+                &[750, 750, -1],
+                3,
+                "at the target nothing is guessed",
             ),
             (
                 &["ready", "ready", "unready"],
