@@ -325,6 +325,7 @@ impl Worker {
             }
         };
         tokio::select! {
+            biased;
             result = self.execute(actions, prepared) => result,
             () = interrupted => Ok(()),
         }
