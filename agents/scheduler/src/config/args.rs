@@ -159,8 +159,13 @@ impl Args {
     }
 
     fn take_dynamic_resources(&mut self, fields: &mut Fields<'_>, problems: &mut Problems) {
-        // The search is bounded in steps.
-        fields.text("filterTimeout", problems);
+        // Checked only: the search is bounded in steps.
+        if let Some(text) = fields.text("filterTimeout", problems)
+            && duration(text).is_none()
+        {
+            let path = fields.path_of("filterTimeout");
+            problems.invalid(&path, &format!("{text:?}"), "must be zero or positive");
+        }
         let Some(text) = fields.text("bindingTimeout", problems) else {
             return;
         };

@@ -308,6 +308,22 @@ fn mistakes_are_told_with_their_path() {
             "profiles[0].pluginConfig[0].args.bindingTimeout: Invalid value: \"900ms\": must be at least 1 second",
         ),
         (
+            "profiles:\n- pluginConfig:\n  - name: DynamicResources\n    args: {filterTimeout: -1s}\n",
+            "profiles[0].pluginConfig[0].args.filterTimeout: Invalid value: \"-1s\": must be zero or positive",
+        ),
+        (
+            "leaderElection: {retryPeriod: -2s}",
+            "leaderElection.retryPeriod: Invalid value: \"-2s\": must be greater than zero",
+        ),
+        (
+            "leaderElection: {leaseDuration: 9s}",
+            "leaderElection.leaseDuration: Invalid value: \"10s\": LeaseDuration must be greater than RenewDeadline",
+        ),
+        (
+            "clientConnection: {burst: -1}",
+            "clientConnection.burst: Invalid value: -1: must be non-negative",
+        ),
+        (
             "podInitialBackoffSeconds: 30",
             "podMaxBackoffSeconds: Invalid value: 10: must be greater than or equal to PodInitialBackoffSeconds",
         ),
