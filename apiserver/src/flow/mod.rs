@@ -22,7 +22,7 @@ mod shares;
 mod task;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use auth::User;
@@ -73,11 +73,14 @@ pub(crate) struct FlowControl {
     epoch: Instant,
     sources: Mutex<Sources>,
     rules: RwLock<Arc<Rules>>,
+    /// Levels that are not configured any more, while requests of theirs are under way.
+    gone: Mutex<Vec<Weak<Level>>>,
     metrics: Metrics,
     poke: Arc<Notify>,
 }
 
 /// Where the configuration comes from.
+#[derive(Default)]
 struct Sources {
     schemas: Option<(Arc<Cache>, watch::Receiver<u64>)>,
     levels: Option<(Arc<Cache>, watch::Receiver<u64>)>,
@@ -121,14 +124,20 @@ impl FlowControl {
             let wake = cache.subscribe();
             Some((cache, wake))
         };
+        let sources = Sources {
+            schemas: source("flowschemas"),
+            levels: source("prioritylevelconfigurations"),
+        };
+        FlowControl::from_sources(sources, seats, registry)
+    }
+
+    fn from_sources(sources: Sources, seats: u32, registry: &prometheus::Registry) -> FlowControl {
         let control = FlowControl {
             total: (seats, RESPONSE_BYTES),
             epoch: Instant::now(),
-            sources: Mutex::new(Sources {
-                schemas: source("flowschemas"),
-                levels: source("prioritylevelconfigurations"),
-            }),
+            sources: Mutex::new(sources),
             rules: RwLock::default(),
+            gone: Mutex::default(),
             metrics: Metrics::new(registry),
             poke: Arc::default(),
         };
@@ -214,6 +223,7 @@ impl FlowControl {
             .flows
             .sort_by(|a, b| a.schema.order().cmp(&b.schema.order()));
         self.forget(&old, &rules);
+        self.leave_behind(&old, &rules);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
@@ -231,6 +241,30 @@ impl FlowControl {
                 self.metrics.forget_level(name);
             }
         }
+    }
+
+    /// Keeps an eye on levels that are gone: who waits there still waits for seats.
+    fn leave_behind(&self, old: &Rules, new: &Rules) {
+        let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+        gone.retain(|level| level.strong_count() > 0);
+        for (name, configured) in &old.levels {
+            if !new.levels.contains_key(name) {
+                gone.push(Arc::downgrade(&configured.level));
+            }
+        }
+    }
+
+    /// Gives back seats that lingered, at all levels that have requests; when there are more that somebody waits for.
+    fn release(&self) -> Option<Instant> {
+        let rules = self.rules();
+        let configured = rules.levels.values().map(|one| one.level.clone());
+        let mut levels: Vec<Arc<Level>> = configured.collect();
+        {
+            let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+            gone.retain(|level| level.strong_count() > 0);
+            levels.extend(gone.iter().filter_map(Weak::upgrade));
+        }
+        levels.iter().filter_map(|level| level.release()).min()
     }
 
     /// A level's part: seats by its bounds, bytes by its nominal part of the seats.

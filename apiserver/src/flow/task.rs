@@ -41,12 +41,7 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
 /// Gives back seats that writes kept, where somebody waits for them.
 async fn release(flow: &FlowControl) {
     loop {
-        let rules = flow.rules();
-        let levels = rules.levels.values();
-        let next = levels
-            .filter_map(|configured| configured.level.release())
-            .min();
-        let next = next.unwrap_or_else(|| Instant::now() + FAR);
+        let next = flow.release().unwrap_or_else(|| Instant::now() + FAR);
         // Asked again when somebody begins to wait, and when it is time.
         let _ = tokio::time::timeout_at(next, flow.poke.notified()).await;
     }
@@ -224,7 +219,15 @@ fn set_condition(schema: &mut Object, mut condition: Value, now: &str) {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
+    use auth::User;
+    use futures::FutureExt;
+    use http::Method;
+
     use super::*;
+    use crate::flow::{Kind, Sources, Urgency};
+    use crate::request::{Query, RequestInfo};
 
     #[test]
     fn a_condition_keeps_its_time_while_it_says_the_same() {
@@ -245,5 +248,56 @@ mod tests {
             ),
             (&json!("False"), &json!("t3"))
         );
+    }
+
+    /// A schema for all, of a level whose requests wait for its only seat.
+    fn narrow() -> [Object; 2] {
+        let queuing = json!({"queues": 1, "handSize": 1, "queueLengthLimit": 10});
+        let response = json!({"type": "Queue", "queuing": queuing});
+        let limited = json!({"nominalConcurrencyShares": 1, "limitResponse": response});
+        let level = json!({"metadata": {"name": "narrow"}, "spec": {"type": "Limited", "limited": limited}});
+        let subjects = json!([{"kind": "User", "user": {"name": "*"}}]);
+        let all =
+            json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "namespaces": ["*"]}]);
+        let schema = json!({"metadata": {"name": "narrow"}, "spec": {"matchingPrecedence": 2,
+            "priorityLevelConfiguration": {"name": "narrow"},
+            "rules": [{"subjects": subjects, "resourceRules": all}]}});
+        [schema, level].map(|value| Object::new(value).unwrap())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_at_a_level_that_is_gone_gets_a_turn() {
+        let control =
+            FlowControl::from_sources(Sources::default(), 1, &prometheus::Registry::new());
+        let [schema, level] = narrow();
+        control.compile(&[schema], &[level]);
+        let user = User::new("jane", ["dev"]);
+        let uri = "/api/v1/namespaces/a/configmaps/x";
+        let info = RequestInfo::parse(&Method::PUT, uri, &Query::default());
+        let info = Arc::new(info);
+        let matched = control.classify(&user, &info).unwrap();
+        let begun = Instant::now();
+        let enter = |kind| {
+            let who = (&user, &info);
+            matched.enter(who, kind, Urgency::Ordinary, begun + FAR)
+        };
+        let story = async {
+            let write = enter(Kind::Write { watches: 10 }).await;
+            drop(write.ok().unwrap());
+            let mut next = pin!(enter(Kind::Small));
+            assert!(next.as_mut().now_or_never().is_none());
+            control.compile(&[], &[]);
+            assert!(next.await.is_ok());
+        };
+        tokio::select! {
+            biased;
+            () = release(&control) => unreachable!("it goes on for ever"),
+            () = story => {}
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert_eq!(control.gone.lock().unwrap().len(), 1);
+        drop(matched);
+        assert_eq!(control.release(), None);
+        assert!(control.gone.lock().unwrap().is_empty());
     }
 }
