@@ -4,6 +4,7 @@
 //! Who asks is in headers that the other server believes because of the certificate on the connection: it is of an
 //! authority that issues nothing else, and which the other server finds in `kube-system/extension-apiserver-authentication`.
 
+mod answer;
 mod availability;
 pub(crate) mod discovered;
 mod pass;

@@ -9,6 +9,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header}
 use hyper::upgrade::OnUpgrade;
 use tokio::time::timeout;
 
+use super::answer;
 use super::state::Served;
 use crate::context::Context;
 use crate::outgoing::Backend;
@@ -98,7 +99,12 @@ pub(crate) async fn pass(
     }
     let (mut parts, body) = answer.into_parts();
     headers::of_answer(&mut parts.headers, false);
-    Ok(Response::from_parts(parts, Body::new(body)))
+    let body = Body::new(body);
+    let body = match context.info.is_long_running() {
+        true => body,
+        false => answer::in_time(body, context.deadline),
+    };
+    Ok(Response::from_parts(parts, body))
 }
 
 /// Whether the other server may read another request than the one that was allowed: `things/a%2Fstatus` is one name here, and

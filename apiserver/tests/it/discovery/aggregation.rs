@@ -60,6 +60,11 @@ async fn other(State(broken): State<Arc<AtomicBool>>, request: Request) -> Respo
             "",
         )
             .into_response(),
+        path if path.ends_with("/stalled") => {
+            let begun = futures::stream::iter([Ok::<_, std::io::Error>(Bytes::from("begun"))]);
+            let endless = futures::StreamExt::chain(begun, futures::stream::pending());
+            Body::from_stream(endless).into_response()
+        }
         path if path.ends_with("/refused") => (StatusCode::FORBIDDEN, "not you").into_response(),
         _ if parts.uri.query() == Some("watch=1") => {
             let events = futures::stream::unfold(0, async |number| {
@@ -247,6 +252,23 @@ async fn a_registered_version_is_served_by_its_server() {
         (away.code, away.text.as_str()),
         (StatusCode::BAD_GATEWAY, text)
     );
+}
+
+#[tokio::test]
+async fn an_answer_that_stalls_ends_with_the_time_of_its_request() {
+    let cluster = Cluster::start().await;
+    cluster.register(&cluster.ca.0.pem()).await;
+    cluster.until("Passed").await;
+    let uri = format!("{ROOT}/namespaces/default/flunders/stalled?timeout=5s");
+    let request = cluster.server.request(Method::GET, &uri);
+    let request = request.body(Body::empty()).unwrap();
+    let response = cluster.server.send(request).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let mut body = response.into_body();
+    let begun = body.frame().await.unwrap().unwrap();
+    assert_eq!(begun.into_data().unwrap(), "begun");
+    let end = timeout(DEADLINE, body.frame()).await;
+    assert!(end.expect("an end in time").unwrap().is_err());
 }
 
 #[tokio::test]
