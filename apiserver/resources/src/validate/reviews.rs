@@ -84,13 +84,39 @@ fn selector_of(selector: &Value, field: &str, path: &Path, errors: &mut ErrorLis
     }
 }
 
+/// Kubernetes takes no metadata but these fields, which somebody else may set: a name would look as if it meant something.
+fn empty_metadata(object: &Object, allowed: &[&str], detail: &str, errors: &mut ErrorList) {
+    let metadata = object.at("metadata");
+    let is_set = |(field, value): (&str, &Value)| {
+        let is_empty = match value {
+            Value::Null => true,
+            Value::Bool(flag) => !flag,
+            Value::Number(number) => number.as_f64() == Some(0.0),
+            Value::String(text) => text.is_empty(),
+            Value::Array(list) => list.is_empty(),
+            Value::Object(map) => map.is_empty(),
+        };
+        !is_empty && !allowed.contains(&field)
+    };
+    if object.entries("metadata").any(is_set) {
+        let path = Path::new("metadata");
+        errors.push(FieldError::invalid(&path, metadata.clone(), detail));
+    }
+}
+
 /// SelfSubjectAccessReview.
 pub(crate) fn self_access_review(object: &Object, errors: &mut ErrorList) {
     attributes(spec(object), &Path::new("spec"), errors);
+    empty_metadata(object, &["managedFields"], "must be empty", errors);
 }
 
 /// SubjectAccessReview.
 pub(crate) fn access_review(object: &Object, errors: &mut ErrorList) {
+    of_subject(object, errors);
+    empty_metadata(object, &["managedFields"], "must be empty", errors);
+}
+
+fn of_subject(object: &Object, errors: &mut ErrorList) {
     let path = Path::new("spec");
     attributes(spec(object), &path, errors);
     if spec(object).text("user").is_empty() && spec(object).list("groups").is_empty() {
@@ -101,7 +127,12 @@ pub(crate) fn access_review(object: &Object, errors: &mut ErrorList) {
 
 /// LocalSubjectAccessReview.
 pub(crate) fn local_access_review(object: &Object, errors: &mut ErrorList) {
-    access_review(object, errors);
+    of_subject(object, errors);
+    let (allowed, detail) = (
+        ["managedFields", "namespace"],
+        "must be empty except for namespace",
+    );
+    empty_metadata(object, &allowed, detail, errors);
     let path = Path::new("spec");
     let asked = spec(object).at("resourceAttributes");
     if asked.is_object() && asked.text("namespace") != object.namespace() {

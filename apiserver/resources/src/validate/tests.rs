@@ -24,13 +24,16 @@ fn resource(object: &Object) -> &'static Resource {
 fn created(value: Value) -> Object {
     let mut object = Object::new(value).unwrap();
     let resource = resource(&object);
-    if object.name().is_empty() {
-        object.set_name("sample");
+    // Reviews have neither.
+    if !resource.is_virtual() {
+        if object.name().is_empty() {
+            object.set_name("sample");
+        }
+        object.set_uid("0a1b");
     }
     if resource.namespaced && object.namespace().is_empty() {
         object.set_namespace("default");
     }
-    object.set_uid("0a1b");
     resource.default(&mut object);
     resource.prepare_create(&mut object);
     object
@@ -480,6 +483,45 @@ fn everyday_objects_are_valid() {
             "update of {object}"
         );
     }
+}
+
+#[test]
+fn reviews_have_no_metadata() {
+    let said = |kind: &str, metadata: Value| {
+        let asked = json!({"verb": "get", "namespace": metadata["namespace"]});
+        let spec = json!({"user": "jane", "resourceAttributes": asked});
+        errors(
+            json!({"apiVersion": "authorization.k8s.io/v1", "kind": kind, "metadata": metadata, "spec": spec}),
+        )
+    };
+    let (own, local) = ("SelfSubjectAccessReview", "LocalSubjectAccessReview");
+    for kind in [own, "SubjectAccessReview"] {
+        for empty in [
+            Value::Null,
+            json!({}),
+            json!({"name": "", "creationTimestamp": null, "labels": {}, "ownerReferences": [], "generation": 0}),
+            json!({"managedFields": [{"manager": "kubectl"}]}),
+        ] {
+            assert_eq!(said(kind, empty.clone()), none(), "{kind} {empty}");
+        }
+    }
+    let invalid = "metadata: Invalid value:";
+    assert_eq!(
+        said(own, json!({"name": "x"})),
+        [format!("{invalid} {{\"name\":\"x\"}}: must be empty")]
+    );
+    for (kind, metadata) in [
+        ("SubjectAccessReview", json!({"generateName": "x"})),
+        ("SubjectAccessReview", json!({"labels": {"a": "b"}})),
+        (own, json!({"finalizers": ["a/b"]})),
+    ] {
+        let text = format!("{invalid} {metadata}: must be empty");
+        assert_eq!(said(kind, metadata), [text]);
+    }
+    assert_eq!(said(local, json!({"namespace": "n"})), none());
+    let metadata = json!({"namespace": "n", "annotations": {"a": "b"}});
+    let text = format!("{invalid} {metadata}: must be empty except for namespace");
+    assert_eq!(said(local, metadata), [text]);
 }
 
 #[test]

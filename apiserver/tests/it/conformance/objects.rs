@@ -606,6 +606,11 @@ async fn who_may_what_can_be_asked_in_every_form() {
             "spec": {"user": "nobody", "resourceAttributes": attributes}});
         let answer = server.post(&format!("{root}/{path}"), review).await.ok();
         assert_eq!(answer["status"]["allowed"], false, "{path}");
+        let named = json!({"kind": kind, "metadata": {"name": "x"},
+            "spec": {"user": "nobody", "resourceAttributes": attributes}});
+        let refused = server.post(&format!("{root}/{path}"), named).await;
+        let (code, _, text) = refused.refused();
+        assert!(code == 422 && text.contains(": must be empty"), "{text}");
     }
     // Who acts as somebody in full may what the review of the same says.
     let account = "system:serviceaccount:default:default";
