@@ -18,6 +18,16 @@ pub(crate) async fn query(context: &Context) -> ApiResult<Cow<'_, Query>> {
     Ok(Cow::Owned(query))
 }
 
+/// 400 for a time where nothing is read as of one: what is deleted is what is there now, and not what was there then.
+pub(crate) fn refuse(query: &Query) -> ApiResult<()> {
+    match time(query) {
+        None => Ok(()),
+        Some(_) => Err(ApiError::bad_request(
+            "invalid resource version: a time is for reads alone, and what a collection was then cannot be deleted",
+        )),
+    }
+}
+
 async fn version(context: &Context, unix_ms: i64) -> ApiResult<i64> {
     if unix_ms > crate::clock::unix_micros() / 1_000 {
         let text = "invalid resource version: the time is yet to come";
@@ -65,7 +75,9 @@ mod tests {
             ("resourceVersion=12&resourceVersionMatch=Exact", None),
             ("resourceVersionMatch=Exact", None),
         ] {
-            assert_eq!(time(&Query::parse(Some(query))), wanted, "{query}");
+            let query = Query::parse(Some(query));
+            assert_eq!(time(&query), wanted, "{query:?}");
+            assert_eq!(refuse(&query).is_err(), wanted.is_some(), "{query:?}");
         }
     }
 }

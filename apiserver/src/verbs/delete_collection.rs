@@ -10,6 +10,7 @@ use http::StatusCode;
 use resources::Handle;
 use serde_json::{Value, json};
 
+use crate::as_of;
 use crate::context::Context;
 use crate::conversion;
 use crate::negotiate;
@@ -28,6 +29,7 @@ pub(crate) async fn delete_collection(
     resource: &Handle,
     body: Bytes,
 ) -> ApiResult<Response> {
+    as_of::refuse(&context.query)?;
     let options = DeleteOptions::read(context, &body)?;
     negotiate::check_number(&context.output, resource, true)?;
     delete::warn_of_orphans(context, resource, &options);

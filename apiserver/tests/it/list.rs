@@ -357,6 +357,13 @@ async fn the_past_is_shown_as_of_a_time() {
     assert_eq!(server.get(&at_least).await.refused().0, 400);
     let later = format!("{MAPS}?resourceVersion=9999-01-01T00:00:00Z&resourceVersionMatch=Exact");
     assert_eq!(server.get(&later).await.refused().0, 400);
+    let refused = server.delete(&at(MAPS, 25), Value::Null).await;
+    let (code, _, text) = refused.refused();
+    assert!(
+        code == 400 && text.contains("a time is for reads"),
+        "{text}"
+    );
+    assert_eq!(names(&server.get(MAPS).await.ok()), ["b"]);
 
     let version = changed["metadata"]["resourceVersion"].as_str().unwrap();
     server
