@@ -17,6 +17,28 @@ const SECONDS: &[f64] = &[
     0.0, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 15.0, 30.0,
 ];
 
+/// Kubernetes says in the help of a metric how stable it is: these are.
+const BETA: &[&str] = &[
+    "rejected_requests_total",
+    "dispatched_requests_total",
+    "current_inqueue_requests",
+    "current_executing_requests",
+    "current_executing_seats",
+    "request_wait_duration_seconds",
+    "nominal_limit_seats",
+];
+/// What Kubernetes does not have.
+const OWN: &[&str] = &["response_bytes", "response_limit_bytes"];
+
+/// The help of a metric, as Kubernetes shows it.
+fn help_of(name: &str, text: &str) -> String {
+    match (OWN.contains(&name), BETA.contains(&name)) {
+        (true, _) => text.to_owned(),
+        (false, true) => format!("[BETA] {text}"),
+        (false, false) => format!("[ALPHA] {text}"),
+    }
+}
+
 pub(crate) struct Metrics {
     rejected: IntCounterVec,
     dispatched: IntCounterVec,
@@ -24,6 +46,7 @@ pub(crate) struct Metrics {
     execution: HistogramVec,
     queue_length: HistogramVec,
     seats: HistogramVec,
+    watches: HistogramVec,
     in_queue: IntGaugeVec,
     in_queue_seats: IntGaugeVec,
     executing: IntGaugeVec,
@@ -45,6 +68,7 @@ pub(crate) struct OfSchema {
     pub(crate) executed_watch: Histogram,
     pub(crate) queue_length: Histogram,
     pub(crate) seats: Histogram,
+    pub(crate) watches: Histogram,
     pub(crate) in_queue: prometheus::IntGauge,
     pub(crate) in_queue_seats: prometheus::IntGauge,
     pub(crate) executing: prometheus::IntGauge,
@@ -108,30 +132,37 @@ impl Metrics {
         const VALID: &str = "names and labels are constants, and registered once";
         let name = |name: &str| format!("apiserver_flowcontrol_{name}");
         let counters = |text: &str, help: &str, labels: &[&str]| {
-            let made = IntCounterVec::new(Opts::new(name(text), help), labels).expect(VALID);
+            let made = IntCounterVec::new(Opts::new(name(text), help_of(text, help)), labels)
+                .expect(VALID);
             registry.register(Box::new(made.clone())).expect(VALID);
             made
         };
         let gauges = |text: &str, help: &str| {
-            let made = IntGaugeVec::new(Opts::new(name(text), help), BY_SCHEMA).expect(VALID);
+            let made = IntGaugeVec::new(Opts::new(name(text), help_of(text, help)), BY_SCHEMA)
+                .expect(VALID);
             registry.register(Box::new(made.clone())).expect(VALID);
             made
         };
         let histograms = |text: &str, help: &str, labels: &[&str], buckets: &[f64]| {
-            let options = HistogramOpts::new(name(text), help).buckets(buckets.to_vec());
+            let options =
+                HistogramOpts::new(name(text), help_of(text, help)).buckets(buckets.to_vec());
             let made = HistogramVec::new(options, labels).expect(VALID);
             registry.register(Box::new(made.clone())).expect(VALID);
             made
         };
         let level_gauges = LEVEL_GAUGES.iter().map(|(text, help)| {
-            let made = GaugeVec::new(Opts::new(name(text), *help), BY_LEVEL).expect(VALID);
+            let made =
+                GaugeVec::new(Opts::new(name(text), help_of(text, help)), BY_LEVEL).expect(VALID);
             registry.register(Box::new(made.clone())).expect(VALID);
             (*text, made)
         });
         let level_gauges = level_gauges.collect();
         let fair_fraction = Gauge::new(
             name("seat_fair_frac"),
-            "Fair fraction of server's concurrency to allocate to each priority level that can use it",
+            help_of(
+                "seat_fair_frac",
+                "Fair fraction of server's concurrency to allocate to each priority level that can use it",
+            ),
         )
         .expect(VALID);
         registry
@@ -170,7 +201,13 @@ impl Metrics {
                 "work_estimated_seats",
                 "Number of estimated seats (maximum of initial and final seats) associated with requests in API Priority and Fairness",
                 BY_SCHEMA,
-                &[1.0, 2.0, 4.0, 10.0, 25.0, 50.0, 100.0],
+                &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 100.0],
+            ),
+            watches: histograms(
+                "watch_count_samples",
+                "count of watchers for mutating requests in API Priority and Fairness",
+                BY_SCHEMA,
+                &[0.0, 1.0, 10.0, 100.0, 1_000.0, 10_000.0],
             ),
             in_queue: gauges(
                 "current_inqueue_requests",
@@ -210,6 +247,7 @@ impl Metrics {
             executed_watch: execution("watch"),
             queue_length: self.queue_length.with_label_values(&labels),
             seats: self.seats.with_label_values(&labels),
+            watches: self.watches.with_label_values(&labels),
             in_queue: self.in_queue.with_label_values(&labels),
             in_queue_seats: self.in_queue_seats.with_label_values(&labels),
             executing: self.executing.with_label_values(&labels),
@@ -233,6 +271,7 @@ impl Metrics {
         let _ = self.dispatched.remove_label_values(&labels);
         let _ = self.queue_length.remove_label_values(&labels);
         let _ = self.seats.remove_label_values(&labels);
+        let _ = self.watches.remove_label_values(&labels);
         for gauge in [
             &self.in_queue,
             &self.in_queue_seats,
@@ -294,5 +333,41 @@ impl Metrics {
             ("response_limit_bytes", bytes as f64),
         ];
         self.set_of_level(level, &values);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn helps_say_how_stable_a_metric_is() {
+        let registry = Registry::new();
+        let metrics = Metrics::new(&registry);
+        let _schema = metrics.of_schema("global-default", "service-accounts");
+        metrics.now("global-default", Counts::default(), 1, 1);
+        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather());
+        let text = text.unwrap();
+        for (name, expected) in [
+            (
+                "dispatched_requests_total",
+                "[BETA] Number of requests executed by API Priority and Fairness subsystem",
+            ),
+            (
+                "watch_count_samples",
+                "[ALPHA] count of watchers for mutating requests in API Priority and Fairness",
+            ),
+            (
+                "current_limit_seats",
+                "[ALPHA] current derived number of execution seats available to each priority level",
+            ),
+            (
+                "response_bytes",
+                "Bytes of answers on their way, or soon to be",
+            ),
+        ] {
+            let line = format!("# HELP apiserver_flowcontrol_{name} {expected}\n");
+            assert!(text.contains(&line), "{line} is not in {text}");
+        }
     }
 }

@@ -362,6 +362,9 @@ impl Matched {
         let after = estimate::after(kind, flow.nominal.max(1));
         let kept = after.map_or(0, |(seats, _)| seats);
         flow.metrics.seats.observe(f64::from(want.seats.max(kept)));
+        if let Kind::Write { watches } = kind {
+            flow.metrics.watches.observe(f64::from(watches));
+        }
         let shown = Present::new(flow, (user, info), want.seats, after);
         let shown = flow.level.show(shown);
         let entered = match urgency {
