@@ -64,118 +64,119 @@ pub(crate) fn status(
     port: u16,
 ) -> Value {
     let hollow = matches!(config.runtime, RuntimeKind::Hollow(_));
-    let info = health.runtime.clone().unwrap_or_default();
-    let pick = |pressure: bool, yes: (&str, &str), no: (&str, &str)| {
-        let (status, (reason, message)) = if pressure {
-            ("True", yes)
-        } else {
-            ("False", no)
-        };
-        json!({"status": status, "reason": reason, "message": message})
-    };
-    let mut conditions = vec![
-        (
-            "MemoryPressure",
-            pick(
-                health.memory_pressure,
-                (
-                    "KubeletHasInsufficientMemory",
-                    "kubelet has insufficient memory available",
-                ),
-                (
-                    "KubeletHasSufficientMemory",
-                    "kubelet has sufficient memory available",
-                ),
-            ),
-        ),
-        (
-            "DiskPressure",
-            pick(
-                health.disk_pressure,
-                ("KubeletHasDiskPressure", "kubelet has disk pressure"),
-                ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-            ),
-        ),
-        (
-            "PIDPressure",
-            pick(
-                false,
-                (
-                    "KubeletHasInsufficientPID",
-                    "kubelet has insufficient PID available",
-                ),
-                (
-                    "KubeletHasSufficientPID",
-                    "kubelet has sufficient PID available",
-                ),
-            ),
-        ),
-    ];
-    if hollow {
-        let message = "this node is hollow: containers are simulated, nothing runs";
-        conditions.push((
-            "ContainersSimulated",
-            json!({"status": "True", "reason": "HollowRuntime", "message": message}),
-        ));
-    }
-    conditions.push((
-        "Ready",
-        match &health.runtime {
-            Ok(_) => {
-                let mut message = "kubelet is posting ready status".to_owned();
-                if hollow {
-                    message.push_str("; containers are SIMULATED");
-                }
-                json!({"status": "True", "reason": "KubeletReady", "message": message})
-            }
-            Err(text) => {
-                let message = format!("container runtime is down: {text}");
-                json!({"status": "False", "reason": "KubeletNotReady", "message": message})
-            }
-        },
-    ));
-    let conditions: Vec<Value> = conditions
-        .into_iter()
-        .map(|(kind, mut condition)| {
-            condition["type"] = json!(kind);
-            condition
-        })
-        .collect();
-    let runtime_version = if info.version.is_empty() {
-        "docker://unknown".to_owned()
-    } else {
-        info.version
-    };
-    let images: Vec<Value> = health
-        .images
-        .iter()
-        .map(|image| {
-            let names: Vec<&String> = image.names.iter().take(IMAGE_NAMES_MAX).collect();
-            json!({"names": names, "sizeBytes": image.size_bytes})
-        })
-        .collect();
+    let images = health.images.iter().map(|image| {
+        let names: Vec<&String> = image.names.iter().take(IMAGE_NAMES_MAX).collect();
+        json!({"names": names, "sizeBytes": image.size_bytes})
+    });
     json!({
         "capacity": capacity.quantities(false),
         "allocatable": capacity.quantities(true),
-        "conditions": conditions,
+        "conditions": conditions(health, hollow),
         "addresses": [
             {"type": "InternalIP", "address": config.node_ip.to_string()},
             {"type": "Hostname", "address": config.node_name},
         ],
         "daemonEndpoints": {"kubeletEndpoint": {"Port": port}},
-        "nodeInfo": {
-            "machineID": machine.machine_id,
-            "systemUUID": machine.system_uuid,
-            "bootID": machine.boot_id,
-            "kernelVersion": machine.kernel_version,
-            "osImage": if hollow { "simulated" } else { machine.os_image.as_str() },
-            "containerRuntimeVersion": runtime_version,
-            "kubeletVersion": KUBELET_VERSION,
-            "kubeProxyVersion": "",
-            "operatingSystem": "linux",
-            "architecture": architecture(),
-        },
-        "images": images,
+        "nodeInfo": info(machine, health, hollow),
+        "images": images.collect::<Vec<Value>>(),
+    })
+}
+
+/// A pressure and what is said of it, each with a reason and a message.
+struct Pressure {
+    kind: &'static str,
+    here: (&'static str, &'static str),
+    absent: (&'static str, &'static str),
+}
+
+const MEMORY: Pressure = Pressure {
+    kind: "MemoryPressure",
+    here: (
+        "KubeletHasInsufficientMemory",
+        "kubelet has insufficient memory available",
+    ),
+    absent: (
+        "KubeletHasSufficientMemory",
+        "kubelet has sufficient memory available",
+    ),
+};
+const DISK: Pressure = Pressure {
+    kind: "DiskPressure",
+    here: ("KubeletHasDiskPressure", "kubelet has disk pressure"),
+    absent: ("KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+};
+const PID: Pressure = Pressure {
+    kind: "PIDPressure",
+    here: (
+        "KubeletHasInsufficientPID",
+        "kubelet has insufficient PID available",
+    ),
+    absent: (
+        "KubeletHasSufficientPID",
+        "kubelet has sufficient PID available",
+    ),
+};
+
+fn condition(kind: &str, is_true: bool, reason: &str, message: &str) -> Value {
+    let status = if is_true { "True" } else { "False" };
+    json!({"status": status, "reason": reason, "message": message, "type": kind})
+}
+
+fn conditions(health: &Health, hollow: bool) -> Vec<Value> {
+    let pressures = [
+        (MEMORY, health.memory_pressure),
+        (DISK, health.disk_pressure),
+        // Nobody counts processes.
+        (PID, false),
+    ];
+    let mut conditions: Vec<Value> = Vec::new();
+    for (pressure, is_here) in pressures {
+        let (reason, message) = match is_here {
+            true => pressure.here,
+            false => pressure.absent,
+        };
+        conditions.push(condition(pressure.kind, is_here, reason, message));
+    }
+    if hollow {
+        let message = "this node is hollow: containers are simulated, nothing runs";
+        let simulated = condition("ContainersSimulated", true, "HollowRuntime", message);
+        conditions.push(simulated);
+    }
+    conditions.push(readiness(health, hollow));
+    conditions
+}
+
+fn readiness(health: &Health, hollow: bool) -> Value {
+    match &health.runtime {
+        Ok(_) => {
+            let mut message = "kubelet is posting ready status".to_owned();
+            if hollow {
+                message.push_str("; containers are SIMULATED");
+            }
+            condition("Ready", true, "KubeletReady", &message)
+        }
+        Err(text) => {
+            let message = format!("container runtime is down: {text}");
+            condition("Ready", false, "KubeletNotReady", &message)
+        }
+    }
+}
+
+/// What the node is.
+fn info(machine: &Machine, health: &Health, hollow: bool) -> Value {
+    let version = health.runtime.as_ref().map(|runtime| &*runtime.version);
+    let version = version.unwrap_or_default();
+    json!({
+        "machineID": machine.machine_id,
+        "systemUUID": machine.system_uuid,
+        "bootID": machine.boot_id,
+        "kernelVersion": machine.kernel_version,
+        "osImage": if hollow { "simulated" } else { machine.os_image.as_str() },
+        "containerRuntimeVersion": if version.is_empty() { "docker://unknown" } else { version },
+        "kubeletVersion": KUBELET_VERSION,
+        "kubeProxyVersion": "",
+        "operatingSystem": "linux",
+        "architecture": architecture(),
     })
 }
 
