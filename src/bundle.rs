@@ -149,60 +149,85 @@ pub(crate) fn make(dir: &Path, orders: &Orders) -> Result<()> {
         &local::client("kubernetes-admin", Some("system:masters")),
     )?;
 
-    for (name, host, id) in &ids.members {
-        let folder = dir.join(member_dir(name));
-        let member = local::Member {
-            name: name.clone(),
-            id: *id,
-            api_port: API_PORT,
-            peer_port: PEER_PORT,
-            etcd_port: local::ETCD_PORT,
-            leaving: false,
-        };
-        local::member_certificates(
-            &authority,
-            &peers,
-            &folder.join("pki"),
-            &member,
-            ids.cluster_id,
-            std::slice::from_ref(host),
-        )?;
-        for shared in local::SHARED {
-            copy(dir, &folder.join("pki"), shared)?;
-        }
-        pki::write_secret(
-            &folder.join("server.env"),
-            server_env(&ids, name, host, *id).as_bytes(),
-        )?;
+    for member in &ids.members {
+        make_member(dir, &ids, member, (&authority, &peers))?;
     }
     let servers: Vec<String> = ids
         .members
         .iter()
         .map(|(_, host, _)| format!("https://{}", address(host, API_PORT)))
         .collect();
-    for (name, host) in &nodes {
-        let folder = dir.join(local::node_dir(name));
-        local::node_certificates(
-            &authority,
-            &folder.join(NODE_PKI),
-            name,
-            std::slice::from_ref(host),
-        )?;
-        copy(dir, &folder.join(NODE_PKI), "ca.crt")?;
-        pki::write_secret(
-            &folder.join("agent.env"),
-            agent_env(&servers, name, host).as_bytes(),
-        )?;
+    for node in &nodes {
+        make_node(dir, node, &servers, &authority)?;
     }
     let ca = pki::read(&authority.pair.cert)?;
     pki::write_secret(
         &dir.join("kubeconfig"),
         local::kubeconfig(&servers, &ca, &admin)?.as_bytes(),
     )?;
+    say_all(dir, &ids, &nodes)
+}
+
+/// The folder of a member: its certificates, what all members share, and its environment file.
+fn make_member(
+    dir: &Path,
+    ids: &Ids,
+    (name, host, id): &(String, String, u64),
+    (authority, peers): (&Authority, &Authority),
+) -> Result<()> {
+    let folder = dir.join(member_dir(name));
+    let member = local::Member {
+        name: name.clone(),
+        id: *id,
+        api_port: API_PORT,
+        peer_port: PEER_PORT,
+        etcd_port: local::ETCD_PORT,
+        leaving: false,
+    };
+    local::member_certificates(
+        authority,
+        peers,
+        &folder.join("pki"),
+        &member,
+        ids.cluster_id,
+        std::slice::from_ref(host),
+    )?;
+    for shared in local::SHARED {
+        copy(dir, &folder.join("pki"), shared)?;
+    }
+    pki::write_secret(
+        &folder.join("server.env"),
+        server_env(ids, name, host, *id).as_bytes(),
+    )
+}
+
+/// The folder of a node: its certificates and its environment file.
+fn make_node(
+    dir: &Path,
+    (name, host): &(String, String),
+    servers: &[String],
+    authority: &Authority,
+) -> Result<()> {
+    let folder = dir.join(local::node_dir(name));
+    local::node_certificates(
+        authority,
+        &folder.join(NODE_PKI),
+        name,
+        std::slice::from_ref(host),
+    )?;
+    copy(dir, &folder.join(NODE_PKI), "ca.crt")?;
+    pki::write_secret(
+        &folder.join("agent.env"),
+        agent_env(servers, name, host).as_bytes(),
+    )
+}
+
+/// Tells where each folder goes.
+fn say_all(dir: &Path, ids: &Ids, nodes: &[(String, String)]) -> Result<()> {
     for (name, host, _) in &ids.members {
         say_where(&dir.join(member_dir(name)), host, "kontiki-server");
     }
-    for (name, host) in &nodes {
+    for (name, host) in nodes {
         say_where(&dir.join(local::node_dir(name)), host, "kontiki-agent");
     }
     say(&format!(

@@ -67,44 +67,13 @@ fn perform<'a>(
                 namespace,
                 name,
                 uid,
-            } => {
-                let object = client.get(&resource, &namespace, &name).await?;
-                let same =
-                    object.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid.as_str());
-                let deleting = object
-                    .pointer("/metadata/deletionTimestamp")
-                    .is_some_and(|v| !v.is_null());
-                if !same || deleting {
-                    return Err(ApiError {
-                        code: 409,
-                        reason: "Conflict".into(),
-                        message: format!("{resource} {name:?} has been deleted or replaced"),
-                        ..ApiError::default()
-                    });
-                }
-            }
+            } => confirm(client, &resource, (&namespace, &name), &uid).await?,
             Op::Absent {
                 resource,
                 namespace,
                 name,
                 uid,
-            } => match client.get(&resource, &namespace, &name).await {
-                Ok(object)
-                    if uid.is_empty()
-                        || object.pointer("/metadata/uid").and_then(Value::as_str)
-                            == Some(uid.as_str()) =>
-                {
-                    return Err(ApiError {
-                        code: 409,
-                        reason: "Conflict".into(),
-                        message: format!("{resource} {name:?} is still there"),
-                        ..ApiError::default()
-                    });
-                }
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {}
-                Err(error) => return Err(error),
-            },
+            } => absent(client, &resource, (&namespace, &name), &uid).await?,
             Op::Create {
                 resource,
                 namespace,
@@ -125,47 +94,117 @@ fn perform<'a>(
                 }
                 perform(client, recorder, *then, written).await?;
             }
-            Op::Update {
-                resource,
-                namespace,
-                name,
-                subresource,
-                body,
-            } => {
-                let stored = match subresource {
-                    Some(sub) => {
-                        client
-                            .update_sub(&resource, &namespace, &name, sub, &body)
-                            .await?
-                    }
-                    None => client.update(&resource, &namespace, &name, &body).await?,
-                };
-                if subresource.is_none_or(|s| s == "status") {
-                    written.push(Written::Version(resource, revision(&stored)));
-                }
-            }
-            Op::Delete {
-                resource,
-                namespace,
-                name,
-                params,
-            } => match client.delete(&resource, &namespace, &name, &params).await {
-                Ok(_) => {
-                    let uid = params.uid.unwrap_or_default();
-                    if !uid.is_empty() {
-                        written.push(Written::Deleted(resource, Key::new(&namespace, &name), uid));
-                    }
-                }
-                // Gone, or another incarnation has the name: either way the deed is done.
-                Err(error)
-                    if error.is_not_found()
-                        || (error.is_conflict() && names_another(&error.message)) => {}
-                Err(error) => return Err(error),
-            },
+            Op::Update { .. } => update(client, op, written).await?,
+            Op::Delete { .. } => delete(client, op, written).await?,
         }
         Ok(())
     }
     .boxed()
+}
+
+/// A failure that has the plan made again.
+fn conflict(message: String) -> ApiError {
+    ApiError {
+        code: 409,
+        reason: "Conflict".into(),
+        message,
+        ..ApiError::default()
+    }
+}
+
+fn is_incarnation(object: &Value, uid: &str) -> bool {
+    object.pointer("/metadata/uid").and_then(Value::as_str) == Some(uid)
+}
+
+/// Fails unless the object is this incarnation, and not being deleted.
+async fn confirm(
+    client: &Client,
+    resource: &ResourceRef,
+    (namespace, name): (&str, &str),
+    uid: &str,
+) -> Result<(), ApiError> {
+    let object = client.get(resource, namespace, name).await?;
+    let deleting = object
+        .pointer("/metadata/deletionTimestamp")
+        .is_some_and(|v| !v.is_null());
+    match is_incarnation(&object, uid) && !deleting {
+        true => Ok(()),
+        false => Err(conflict(format!(
+            "{resource} {name:?} has been deleted or replaced"
+        ))),
+    }
+}
+
+/// Fails while this incarnation is there; while any is, where it is empty.
+async fn absent(
+    client: &Client,
+    resource: &ResourceRef,
+    (namespace, name): (&str, &str),
+    uid: &str,
+) -> Result<(), ApiError> {
+    match client.get(resource, namespace, name).await {
+        Ok(object) if uid.is_empty() || is_incarnation(&object, uid) => {
+            Err(conflict(format!("{resource} {name:?} is still there")))
+        }
+        Ok(_) => Ok(()),
+        Err(error) if error.is_not_found() => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces an object or its subresource.
+async fn update(client: &Client, op: Op, written: &mut Vec<Written>) -> Result<(), ApiError> {
+    let Op::Update {
+        resource,
+        namespace,
+        name,
+        subresource,
+        body,
+    } = op
+    else {
+        return Ok(());
+    };
+    let stored = match subresource {
+        Some(sub) => {
+            client
+                .update_sub(&resource, &namespace, &name, sub, &body)
+                .await?
+        }
+        None => client.update(&resource, &namespace, &name, &body).await?,
+    };
+    if subresource.is_none_or(|s| s == "status") {
+        written.push(Written::Version(resource, revision(&stored)));
+    }
+    Ok(())
+}
+
+/// Deletes an object, which may be gone.
+async fn delete(client: &Client, op: Op, written: &mut Vec<Written>) -> Result<(), ApiError> {
+    let Op::Delete {
+        resource,
+        namespace,
+        name,
+        params,
+    } = op
+    else {
+        return Ok(());
+    };
+    match client.delete(&resource, &namespace, &name, &params).await {
+        Ok(_) => {
+            let uid = params.uid.unwrap_or_default();
+            if !uid.is_empty() {
+                written.push(Written::Deleted(resource, Key::new(&namespace, &name), uid));
+            }
+            Ok(())
+        }
+        // Gone, or another incarnation has the name: either way the deed is done.
+        Err(error)
+            if error.is_not_found() || (error.is_conflict() && names_another(&error.message)) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Patches an object. Its version then; none where it is gone.
