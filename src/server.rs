@@ -1,29 +1,30 @@
 //! One member: store, API server, and the agents that belong to a control plane, in one process; started in that order,
 //! stopped in the reverse one, each stop with a deadline.
 
-use std::future::Future;
+mod running;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use agents::Signing;
+use agents::{ControllerOptions, Signing};
 use anyhow::{Context, Result, anyhow, bail};
-use apiserver::{ApiServer, FrontProxy, KubeletIdentity};
+use apiserver::{
+    ApiServer, Auditing, Encryption, FrontProxy, KubeletIdentity, RequestHeaderConfig,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::audit_log::AuditLog;
 use crate::cli::ServerArgs;
 use crate::local::{FRONT_PROXY_CA, FRONT_PROXY_CLIENT, STORE_CA};
 use crate::pki::{self, Pair};
 use crate::{access, audit_log, certificates, control_plane, encryption, node};
-
-/// How long agents and open requests may take to end, and then the store to hand over and flush.
-const DRAIN: Duration = Duration::from_secs(5);
-const STORE_STOP: Duration = Duration::from_secs(15);
+use running::Running;
 
 /// Certificates and keys of this member, PEM.
 struct Pems {
@@ -62,8 +63,46 @@ impl Pems {
     }
 }
 
+/// What shows a certificate, which may be replaced.
+type TlsSender = watch::Sender<Arc<rustls::ServerConfig>>;
+
+/// What is read and opened before any state is touched.
+struct Prepared {
+    pems: Pems,
+    advertise: SocketAddr,
+    api_listener: TcpListener,
+    /// The port for etcd clients, where there is one.
+    etcd_listener: Option<(TlsSender, TcpListener)>,
+    tls: TlsSender,
+    request_header: Option<RequestHeaderConfig>,
+    scheduler_config: Arc<str>,
+    encryption: encryption::Source,
+    /// Those of the encryption at rest, and the text that they were read from.
+    keys: (Encryption, Option<String>),
+    audit: (Option<Auditing>, Option<Arc<AuditLog>>),
+    signing: Signing,
+    controllers: ControllerOptions,
+}
+
 /// Runs until SIGTERM or SIGINT, or until the store fails.
 pub(crate) async fn run(args: ServerArgs) -> Result<()> {
+    let prepared = prepare(&args).await?;
+    let mut running = Running::start(&args, prepared).await?;
+    let failure = running.until_end().await;
+    running.stop().await;
+    match failure {
+        None => {
+            info!("stopped");
+            Ok(())
+        }
+        Some(reason) => {
+            error!(%reason, "this member cannot go on");
+            bail!(reason)
+        }
+    }
+}
+
+async fn prepare(args: &ServerArgs) -> Result<Prepared> {
     let pems = Pems::read(&args.pki_dir)?;
     // Ports first: one in use is the commonest mistake, and cheap to find before any state is touched.
     let api_listener = listen(&args.api_listen, "--api-listen").await?;
@@ -82,139 +121,31 @@ pub(crate) async fn run(args: ServerArgs) -> Result<()> {
         &pems.server.0,
         &pems.server.1,
     )?);
-    let scheduler_config = scheduler_config(&args)?;
-    let encryption = encryption::Source::of(&args);
-    let (holds, text) = encryption.read()?;
-    let (auditing, audit_log) = audit_log::of(&args.audit)?;
+    let scheduler_config = scheduler_config(args)?;
+    let encryption = encryption::Source::of(args);
+    let keys = encryption.read()?;
+    let audit = audit_log::of(&args.audit)?;
 
     apiserver::check_service_cidr(&args.service_cidr, advertise.ip())
         .map_err(|error| anyhow!("--service-cidr: {error}"))?;
     let signing = Signing::by(args.controllers.signing_pair(&args.pki_dir)?);
-    let options =
+    let controllers =
         args.controllers
             .options(signing.clone(), &args.service_cidr, &args.api_advertise)?;
-
-    // Every Secret is in it.
-    pki::create_private_dir(&args.data_dir)?;
-    let store = store::Node::start(store_config(&args, &pems))
-        .await
-        .context("the store does not start")?;
-    let stop = CancellationToken::new();
-    let api_config = apiserver::Config {
-        request_header,
-        encryption: holds,
-        auditing,
-        ..api_config(&args, &pems, advertise)?
-    };
-    let api = ApiServer::new(store.clone(), api_config);
-    if let Some(file) = &args.audit.webhook.audit_webhook_config_file {
-        let begun = api.audit_to(file, args.audit.webhook.batches());
-        begun.map_err(|error| anyhow!("--audit-webhook-config-file: {error}"))?;
-    }
-    if let Err(error) = access::take(&api, &args.access) {
-        within(STORE_STOP, "the store", store.shutdown()).await;
-        return Err(error);
-    }
-    let api_tasks = api.start();
-    let reading = tokio::spawn(encryption.follow(text, api.clone(), stop.clone()));
-    let limits = apiserver::ServeLimits::default();
-    let serving = tokio::spawn(apiserver::serve_tls(
+    Ok(Prepared {
+        pems,
+        advertise,
         api_listener,
-        tls.subscribe(),
-        api.front(),
-        limits,
-        stop.clone(),
-    ));
-    let (etcd_tls, etcd_listener) = etcd_listener.unzip();
-    let etcd = etcd_listener.zip(etcd_tls.as_ref()).map(|(listener, tls)| {
-        tokio::spawn(store::etcd::serve(
-            listener,
-            tls.subscribe(),
-            store.clone(),
-            stop.clone().cancelled_owned(),
-        ))
-    });
-    info!(name = %args.name, api = %args.api_listen, peers = %args.peer_listen, "member started");
-    let ca = watch::Sender::new(pems.ca.clone());
-    let mut agents = tokio::spawn(run_agents(
-        args.clone(),
-        api.clone(),
-        ca.subscribe(),
-        control_plane::Settings {
-            scheduler_config,
-            controllers: Arc::new(options),
-        },
-        stop.clone(),
-    ));
-    let in_use = certificates::InUse {
-        api: api.clone(),
-        store: store.clone(),
+        etcd_listener,
         tls,
-        etcd_tls,
-        ca,
-        signing: (args.controllers.signing_files(&args.pki_dir), signing),
-        audit_policy: args.audit.audit_policy_file.clone(),
-        audit_webhook: args.audit.webhook.audit_webhook_config_file.clone(),
-    };
-    let following = tokio::spawn(certificates::follow(
-        args.pki_dir.clone(),
-        args.access.clone(),
-        in_use,
-        stop.clone(),
-    ));
-
-    let failure = tokio::select! {
-        name = stop_signal() => {
-            info!(signal = name, "stopping");
-            None
-        }
-        reason = store.failed() => Some(format!("the store failed: {reason}")),
-        ended = &mut agents => Some(match ended {
-            Ok(Err(error)) => format!("{error:#}"),
-            Ok(Ok(())) => "the agents ended".into(),
-            Err(error) => format!("the agents failed: {error}"),
-        }),
-    };
-    // First of all: whoever writes through the others shall not wait for what ends here.
-    if !store.hand_over().await {
-        info!("no other member can lead");
-    }
-    stop.cancel();
-    let agents_end = async {
-        if !agents.is_finished() {
-            within(DRAIN, "the agents", agents).await;
-        }
-    };
-    let etcd_end = async {
-        if let Some(etcd) = etcd {
-            within(DRAIN, "etcd clients", etcd).await;
-        }
-    };
-    // Side by side, so that a process that hangs everywhere still ends before its supervisor loses patience.
-    tokio::join!(
-        agents_end,
-        within(DRAIN, "the API's tasks", api_tasks.stop()),
-        within(DRAIN, "open requests", serving),
-        within(DRAIN, "the certificates", following),
-        within(DRAIN, "the keys' reader", reading),
-        etcd_end,
-    );
-    within(DRAIN, "the audit webhook", api.close_audit()).await;
-    if let Some(log) = audit_log {
-        let closing = tokio::task::spawn_blocking(move || log.close());
-        within(DRAIN, "the audit log", closing).await;
-    }
-    within(STORE_STOP, "the store", store.shutdown()).await;
-    match failure {
-        None => {
-            info!("stopped");
-            Ok(())
-        }
-        Some(reason) => {
-            error!(%reason, "this member cannot go on");
-            bail!(reason)
-        }
-    }
+        request_header,
+        scheduler_config,
+        encryption,
+        keys,
+        audit,
+        signing,
+        controllers,
+    })
 }
 
 /// Everything in this process that is a client of the API, until `stop`. An error if the node agent cannot run: whoever
@@ -388,12 +319,6 @@ pub(crate) async fn stop_signal() -> &'static str {
             _ = interrupt.recv() => return "SIGINT",
             _ = hangup.recv() => {}
         }
-    }
-}
-
-async fn within<F: Future>(patience: Duration, what: &str, stopping: F) {
-    if tokio::time::timeout(patience, stopping).await.is_err() {
-        warn!(what, seconds = patience.as_secs(), "did not stop in time");
     }
 }
 
