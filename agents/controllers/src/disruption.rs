@@ -369,6 +369,8 @@ fn with_condition(
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::world;
