@@ -246,6 +246,8 @@ fn endpoint_address(service: &Service, pod: &Pod, ip: String) -> EndpointAddress
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::endpoint_slice::TRIGGER_TIME;
