@@ -343,4 +343,6 @@ fn endpoint(address: &EndpointAddress, ready: bool) -> Endpoint {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests;
