@@ -268,6 +268,9 @@ impl Simulation {
             match kind.as_str() {
                 "Pod" => self.caches.pods.remove(&key),
                 "Node" => self.caches.nodes.remove(&key),
+                "Namespace" => self.caches.namespaces.remove(&key),
+                "ServiceAccount" => self.caches.service_accounts.remove(&key),
+                "ConfigMap" => self.caches.root_ca_config_maps.remove(&key),
                 "ReplicaSet" => self.caches.replica_sets.remove(&key),
                 "Deployment" => self.caches.deployments.remove(&key),
                 "Service" => self.caches.services.remove(&key),
@@ -305,6 +308,9 @@ impl Simulation {
         match kind.as_str() {
             "Pod" => apply(&self.caches.pods, &object),
             "Node" => apply(&self.caches.nodes, &object),
+            "Namespace" => apply(&self.caches.namespaces, &object),
+            "ServiceAccount" => apply(&self.caches.service_accounts, &object),
+            "ConfigMap" => apply(&self.caches.root_ca_config_maps, &object),
             "ReplicaSet" => apply(&self.caches.replica_sets, &object),
             "Deployment" => apply(&self.caches.deployments, &object),
             "Service" => apply(&self.caches.services, &object),
