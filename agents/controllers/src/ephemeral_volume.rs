@@ -100,6 +100,8 @@ fn conflict(pod: &Pod, claim: &PersistentVolumeClaim, volume: &str) -> Option<Op
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::world;
