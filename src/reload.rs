@@ -195,7 +195,7 @@ fn show_expiry(one: &Followed, contents: &Contents, api: Option<&ApiServer>) {
 /// None where the process ends.
 async fn read_all(files: &Arc<[Files]>) -> Option<Vec<Contents>> {
     let files = files.clone();
-    let reading = tokio::task::spawn_blocking(move || files.iter().map(|of| read(of)).collect());
+    let reading = tokio::task::spawn_blocking(move || files.iter().map(read).collect());
     reading.await.ok()
 }
 

@@ -114,7 +114,7 @@ fn number(digits: &[u8]) -> Option<u32> {
 
 /// How many days a month has; none where there is no such month.
 fn days_in(year: u32, month: u32) -> u32 {
-    let is_leap = year % 4 == 0 && year % 100 != 0 || year % 400 == 0;
+    let is_leap = year.is_multiple_of(4) && !year.is_multiple_of(100) || year.is_multiple_of(400);
     match month {
         2 => 28 + u32::from(is_leap),
         4 | 6 | 9 | 11 => 30,

@@ -79,6 +79,10 @@ fn attributes<'a>(info: &'a RequestInfo, query: &'a Query) -> Attributes<'a> {
             ..Attributes::default()
         };
     }
+    let selector = |name: &str| match info.has_selectors() {
+        true => query.get(name).unwrap_or_default(),
+        false => "",
+    };
     Attributes {
         verb: info.verb,
         group: &info.group,
@@ -88,7 +92,8 @@ fn attributes<'a>(info: &'a RequestInfo, query: &'a Query) -> Attributes<'a> {
         namespace: &info.namespace,
         name: &info.name,
         path: "",
-        field_selector: query.get("fieldSelector").unwrap_or_default(),
+        field_selector: selector("fieldSelector"),
+        label_selector: selector("labelSelector"),
     }
 }
 

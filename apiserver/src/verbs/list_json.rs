@@ -18,7 +18,7 @@ pub(super) fn respond(context: &Context, resource: &Handle, page: Page) -> Respo
         "{{\"kind\":\"{}\",\"apiVersion\":\"{}\",\"metadata\":{},\"items\":[",
         resource.list_kind,
         resource.api_version(),
-        page.metadata()
+        page.metadata_of(resource)
     );
     let about: usize = page.entries.iter().map(|entry| entry.json_len() + 1).sum();
     let frames = Frames {

@@ -314,7 +314,7 @@ async fn pages_are_of_one_revision_whatever_is_written_meanwhile() {
 async fn who_does_not_take_the_next_page_is_told_that_not_all_came() {
     let limits = Limits {
         large_ranges: 1,
-        part_patience: Duration::from_millis(100),
+        part_patience: Duration::from_secs(1),
         ..Limits::default()
     };
     let cluster = Cluster::start(1, limits).await;

@@ -69,7 +69,7 @@ pub(super) fn router(
     clock: Clock,
     names: Names,
     size: Size,
-    settings: Value,
+    about: Value,
     stop: CancellationToken,
 ) -> Router {
     let kubelet = Kubelet {
@@ -77,7 +77,7 @@ pub(super) fn router(
         clock,
         names,
         size,
-        settings: Arc::new(settings),
+        settings: Arc::new(about),
         stop,
     };
     let simulated = || async { internal(NOTICE.to_owned()) };

@@ -1,7 +1,7 @@
 //! The objects of a cache and their indexes.
 
 use super::Key;
-use crate::kinds::Kind;
+use crate::kinds::{Kind, Labels};
 use host::HashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,6 +15,10 @@ pub(super) struct Objects<T> {
     pub(super) by_node: Index<T>,
     /// By namespace, those that nobody controls.
     pub(super) uncontrolled: Index<T>,
+    /// By their labels as a whole: all that were made of one template are together, and a selector is asked once for them.
+    pub(super) by_labels: BTreeMap<(Labels, Key), Arc<T>>,
+    /// By namespace, how many have the same labels.
+    pub(super) classes: HashMap<String, BTreeMap<Labels, usize>>,
 }
 
 impl<T: Kind> Objects<T> {
@@ -47,6 +51,12 @@ impl<T: Kind> Objects<T> {
             let namespace = &object.meta().namespace;
             add_to(&mut self.uncontrolled, namespace, key, object);
         }
+        let member = (object.meta().labels.clone(), key.clone());
+        if self.by_labels.insert(member, object.clone()).is_none() {
+            let namespace = object.meta().namespace.clone();
+            let classes = self.classes.entry(namespace).or_default();
+            *classes.entry(object.meta().labels.clone()).or_default() += 1;
+        }
     }
 
     pub(super) fn unindex(&mut self, key: &Key, object: &T) {
@@ -57,13 +67,32 @@ impl<T: Kind> Objects<T> {
             remove_from(&mut self.by_owner, &owner.uid, key);
         }
         remove_from(&mut self.by_node, object.node_name(), key);
-        remove_from(&mut self.uncontrolled, &object.meta().namespace, key);
+        let meta = object.meta();
+        remove_from(&mut self.uncontrolled, &meta.namespace, key);
+        let member = (meta.labels.clone(), key.clone());
+        if self.by_labels.remove(&member).is_none() {
+            return;
+        }
+        let Some(classes) = self.classes.get_mut(&meta.namespace) else {
+            return;
+        };
+        if let Some(count) = classes.get_mut(&meta.labels) {
+            *count -= 1;
+            if *count == 0 {
+                classes.remove(&meta.labels);
+            }
+        }
+        if classes.is_empty() {
+            self.classes.remove(&meta.namespace);
+        }
     }
 }
 
-/// Whether an object was found by other owners or on another node before it changed.
+/// Whether an object was found by other owners, by other labels or on another node before it changed.
 pub(super) fn is_elsewhere<T: Kind>(old: &T, new: &T) -> bool {
-    old.meta().owner_references != new.meta().owner_references || old.node_name() != new.node_name()
+    old.meta().owner_references != new.meta().owner_references
+        || old.meta().labels != new.meta().labels
+        || old.node_name() != new.node_name()
 }
 
 fn add_to<T>(index: &mut Index<T>, value: &str, key: &Key, object: &Arc<T>) {

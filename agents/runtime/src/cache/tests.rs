@@ -136,6 +136,43 @@ fn the_uncontrolled_are_found_without_looking_at_the_others() {
 }
 
 #[test]
+fn a_selector_finds_what_has_its_labels_now_in_the_order_of_names() {
+    let cache = Cache::<Pod>::new(PODS);
+    let put = |name: &str, labels: Value| {
+        let mut pod = pod(name, name, "", 1);
+        pod["metadata"]["labels"] = labels;
+        cache.apply(serde_json::from_value(pod).unwrap());
+    };
+    let with = |namespace: &str, labels: Value| -> Vec<String> {
+        let labels = serde_json::from_value(labels).unwrap();
+        let found = cache.with_labels(namespace, &labels);
+        found.iter().map(|pod| pod.metadata.name.clone()).collect()
+    };
+    put("c", json!({"app": "web"}));
+    put("a", json!({"app": "web", "tier": "x"}));
+    put("b", json!({"app": "web"}));
+    put("d", json!({"app": "db"}));
+    put("e", json!({}));
+    assert_eq!(with("a", json!({"app": "web"})), ["a", "b", "c"]);
+    assert_eq!(with("a", json!({"tier": "x"})), ["a"]);
+    assert_eq!(with("a", json!({})).len(), 5);
+    assert!(with("b", json!({})).is_empty());
+    let selector =
+        json!({"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["web"]}]});
+    let selector = serde_json::from_value(selector).unwrap();
+    assert_eq!(cache.select("a", &selector).len(), 2);
+    put("b", json!({"app": "db"}));
+    cache.remove(&Key::new("a", "c"));
+    assert_eq!(with("a", json!({"app": "web"})), ["a"]);
+    assert_eq!(with("a", json!({"app": "db"})), ["b", "d"]);
+    assert_eq!(cache.read().classes["a"].len(), 3, "no class is empty");
+    for name in ["a", "b", "d", "e"] {
+        cache.remove(&Key::new("a", name));
+    }
+    assert!(cache.read().by_labels.is_empty() && cache.read().classes.is_empty());
+}
+
+#[test]
 fn a_subscriber_that_panics_does_not_stop_the_others() {
     let cache = Cache::<Pod>::new(PODS);
     cache.subscribe(|_| panic!("a bug in a subscriber (this test means it)"));

@@ -44,7 +44,7 @@ fn nothing_said_is_the_default_of_kubernetes() {
         "NodeUnschedulable NodeName TaintToleration NodeAffinity NodePorts NodeResourcesFit VolumeRestrictions \
          NodeVolumeLimits VolumeBinding VolumeZone PodTopologySpread InterPodAffinity DynamicResources; TaintToleration=3 \
          NodeAffinity=2 NodeResourcesFit=1 PodTopologySpread=2 InterPodAffinity=2 \
-         DynamicResources=1 NodeResourcesBalancedAllocation=1 ImageLocality=1"
+         DynamicResources=2 NodeResourcesBalancedAllocation=1 ImageLocality=1"
     );
 }
 
@@ -67,7 +67,7 @@ fn plugins_are_switched_off_and_weighed_by_point_or_everywhere() {
     assert_eq!(
         scores("{score: {enabled: [{name: ImageLocality, weight: 9}]}}"),
         "ImageLocality=9 TaintToleration=3 NodeAffinity=2 NodeResourcesFit=1 PodTopologySpread=2 InterPodAffinity=2 \
-         DynamicResources=1 NodeResourcesBalancedAllocation=1"
+         DynamicResources=2 NodeResourcesBalancedAllocation=1"
     );
     let without = plugins("{filter: {disabled: [{name: NodePorts}]}}");
     assert!(!without.contains("NodePorts") && without.contains("NodeName"));

@@ -142,6 +142,9 @@ fn data_locality(cluster: &Cluster, pod: &Value) -> Option<(Vec<i64>, Vec<i64>)>
     Some((raw.clone(), normalized.collect()))
 }
 
+/// What a node is worth for a pod.
+type ScoreOfNode = fn(&Cluster, &Value, &Value) -> i64;
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
@@ -162,7 +165,7 @@ proptest! {
         prop_assert_eq!(got("DataLocality", &Args::default()), data_locality(&cluster, &pod));
         let ratio = "type: RequestedToCapacityRatio\n        requestedToCapacityRatio: {shape: \
             [{utilization: 10, score: 0}, {utilization: 40, score: 10}, {utilization: 90, score: 3}]}";
-        let strategies: [(&str, fn(&Cluster, &Value, &Value) -> i64); 2] =
+        let strategies: [(&str, ScoreOfNode); 2] =
             [("type: MostAllocated", fullest), (ratio, by_ratio)];
         for (strategy, value) in strategies {
             let expected: Vec<i64> = cluster.nodes.iter().map(|node| value(&cluster, &pod, node)).collect();

@@ -152,3 +152,20 @@ fn pods_of_other_schedulers_are_left_alone() {
     world.set_pod(name("p"), Some(Arc::new(foreign)), 0);
     assert!(world.queue.is_empty());
 }
+
+#[test]
+fn a_placed_pod_that_asks_for_less_under_new_labels_wakes_the_refused() {
+    let mut world = world();
+    world.set_pod(name("p"), Some(pod("p", "u", "n")), 0);
+    world.set_pod(name("q"), Some(pod("q", "v", "")), 0);
+    let queued = world.queue.pop(0).unwrap();
+    world
+        .queue
+        .park(queued, BTreeSet::from(["NodeResourcesFit"]), 0);
+    let smaller = Pod::compile(&json!({
+        "metadata": {"name": "p", "namespace": "default", "uid": "u", "labels": {"size": "small"}},
+        "spec": {"nodeName": "n", "containers": [{}]},
+    }));
+    world.set_pod(name("p"), Some(Arc::new(smaller)), 20_000);
+    assert_eq!(world.queue.pop(20_000).unwrap().pod.uid, "v");
+}

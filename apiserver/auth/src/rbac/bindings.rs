@@ -14,8 +14,8 @@ use crate::user::{User, service_account_username};
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bindings {
     by_name: BTreeMap<String, Arc<Binding>>,
-    by_user: HashMap<String, InOrder>,
-    by_group: HashMap<String, InOrder>,
+    pub(super) by_user: HashMap<String, InOrder>,
+    pub(super) by_group: HashMap<String, InOrder>,
 }
 
 /// Bindings in the order of their names, each once.
@@ -110,7 +110,7 @@ pub(super) struct Binding {
     /// As in `RBAC: allowed by RoleBinding "b/ns" of Role "r" to `: what every request is told that it lets through.
     pub(super) allowed: String,
     pub(super) namespace: String,
-    name: String,
+    pub(super) name: String,
     pub(super) role_kind: String,
     pub(super) role_name: String,
     subjects: Vec<Subject>,

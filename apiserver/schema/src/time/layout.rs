@@ -205,7 +205,7 @@ mod tests {
     /// By the source of Go's package time.
     #[test]
     fn times_are_read_as_go_reads_them() {
-        for (text, layout, read) in [
+        for (text, layout, time) in [
             ("1970-01-01T00:00:01Z", Layout::Seconds, (1, 0)),
             ("1970-01-01T00:00:01.000002Z", Layout::Seconds, (1, 2_000)),
             ("1970-01-01T00:00:01,5Z", Layout::Seconds, (1, 500_000_000)),
@@ -224,7 +224,7 @@ mod tests {
                 (1, 2_000),
             ),
         ] {
-            assert_eq!(read(text, layout), Ok(read), "{text}");
+            assert_eq!(read(text, layout), Ok(time), "{text}");
         }
     }
 

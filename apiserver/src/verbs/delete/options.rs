@@ -5,9 +5,10 @@ use schema::Object;
 use schema::field::{FieldError, Path};
 use serde_json::Value;
 
-use crate::context::Context;
+use crate::context::{Context, dry_run_of, is_dry_run};
 use crate::decode::Expected;
 use crate::negotiate::{self, BodyFormat};
+use crate::request::Query;
 use crate::status::{ApiError, ApiResult};
 
 /// What a client says about a deletion.
@@ -30,31 +31,14 @@ pub(crate) enum Propagation {
 }
 
 impl DeleteOptions {
-    /// From body and query; the body wins, as in Kubernetes.
+    /// From the body, or from the query where there is none: Kubernetes reads one of both.
     pub(crate) fn read(context: &Context, body: &Bytes) -> ApiResult<DeleteOptions> {
-        let mut value = parse_body(context, body)?;
-        let dry_run = context.dry_run("DeleteOptions", Some(&value))?;
-        let query = &context.query;
-        let mut fill = |name: &str, given: Option<Value>| {
-            let absent = value.get(name).is_none_or(Value::is_null);
-            if let Some(given) = given.filter(|_| absent) {
-                value[name] = given;
-            }
+        let value = if body.is_empty() {
+            from_query(&context.query)?
+        } else {
+            parse_body(context, body)?
         };
-        fill(
-            "gracePeriodSeconds",
-            crate::read_version::number(query, "gracePeriodSeconds")?.map(Value::from),
-        );
-        fill(
-            "propagationPolicy",
-            query.get("propagationPolicy").map(Value::from),
-        );
-        fill(
-            "orphanDependents",
-            query
-                .get("orphanDependents")
-                .map(|_| query.flag("orphanDependents").into()),
-        );
+        let dry_run = is_dry_run("DeleteOptions", dry_run_of(&value))?;
         DeleteOptions::from_value(Some(&value), dry_run)
     }
 
@@ -161,10 +145,38 @@ fn grace_period_seconds(value: &Value) -> ApiResult<Option<i64>> {
     })
 }
 
-fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
-    if body.is_empty() {
-        return Ok(Value::Object(serde_json::Map::new()));
+/// The options that a query has, in the form of a body. The version of a collection's list is one that its objects have to
+/// have, too, as in Kubernetes.
+fn from_query(query: &Query) -> ApiResult<Value> {
+    let mut options = serde_json::Map::new();
+    if let Some(seconds) = crate::read_version::number(query, "gracePeriodSeconds")? {
+        options.insert("gracePeriodSeconds".to_owned(), seconds.into());
     }
+    if let Some(policy) = query.get("propagationPolicy") {
+        options.insert("propagationPolicy".to_owned(), policy.into());
+    }
+    if query.get("orphanDependents").is_some() {
+        let orphan = query.flag("orphanDependents");
+        options.insert("orphanDependents".to_owned(), orphan.into());
+    }
+    let dry_run: Vec<Value> = query.all("dryRun").map(Value::from).collect();
+    if !dry_run.is_empty() {
+        options.insert("dryRun".to_owned(), dry_run.into());
+    }
+    let mut preconditions = serde_json::Map::new();
+    for field in ["uid", "resourceVersion"] {
+        if let Some(wanted) = query.get(field).filter(|wanted| !wanted.is_empty()) {
+            preconditions.insert(field.to_owned(), wanted.into());
+        }
+    }
+    if !preconditions.is_empty() {
+        options.insert("preconditions".to_owned(), preconditions.into());
+    }
+    Ok(Value::Object(options))
+}
+
+/// A body, which is not empty, as a `DeleteOptions` whose fields are of their types.
+fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
     let expected = Expected {
         group: "",
         version: "v1",
@@ -192,7 +204,13 @@ fn parse_body(context: &Context, body: &Bytes) -> ApiResult<Value> {
         BodyFormat::Protobuf => schema::protobuf::decode(body).map_err(|error| refuse(&error))?,
     };
     match value.get("kind").and_then(Value::as_str) {
-        None | Some("" | "DeleteOptions") if value.is_object() => Ok(value),
+        None | Some("" | "DeleteOptions") if value.is_object() => {
+            let ty = schema::type_of(expected.group, expected.version, expected.kind);
+            let typed = schema::decode::value(ty, value, ignore);
+            Ok(typed
+                .map_err(|error| ApiError::bad_request(error.to_string()))?
+                .value)
+        }
         // Some clients write their lack of options so, and Kubernetes takes it.
         None if value.is_null() => Ok(Value::Object(serde_json::Map::new())),
         _ => Err(refuse(&"the object provided is not DeleteOptions")),
