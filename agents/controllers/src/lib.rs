@@ -37,6 +37,7 @@ mod patches;
 mod persistent_volume;
 mod pod_control;
 mod pod_gc;
+mod quantity;
 mod queue_names;
 mod ranking;
 mod replica_set;

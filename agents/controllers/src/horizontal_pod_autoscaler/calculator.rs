@@ -1,7 +1,7 @@
 //! How many replicas a measure asks for. Pods without figures, and pods that are only beginning, are reckoned with so that a
 //! wrong guess moves nothing: as idle where it would scale up, as busy where it would scale down.
 
-use super::quantity;
+use crate::quantity;
 use agent_runtime::kinds::{Container, Pod, ResourceRequirements};
 use agent_runtime::timestamp::{self, Micros, seconds};
 use serde_json::Value;

@@ -1,7 +1,8 @@
 //! What each measure of an autoscaler asks for, from what its source said; and how it stands in the status.
 
 use super::calculator::{PodFigures, Proposal, Subject};
-use super::{quantity, selector};
+use super::selector;
+use crate::quantity;
 use agent_runtime::kinds::{
     ExternalMetricSource, MetricIdentifier, MetricSpec, MetricTarget, ObjectMetricSource,
 };

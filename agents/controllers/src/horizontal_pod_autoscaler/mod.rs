@@ -7,7 +7,6 @@
 mod behavior;
 mod calculator;
 mod metrics;
-mod quantity;
 mod reckoning;
 mod selector;
 mod source;

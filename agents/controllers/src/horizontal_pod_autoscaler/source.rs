@@ -3,7 +3,8 @@
 
 use super::calculator::{PodFigure, PodFigures};
 use super::metrics::Reading;
-use super::{quantity, selector};
+use super::selector;
+use crate::quantity;
 use agent_runtime::kinds::{
     CrossVersionObjectReference, LabelSelector, MetricIdentifier, MetricSpec,
 };

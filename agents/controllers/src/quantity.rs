@@ -1,9 +1,9 @@
-//! Amounts in thousandths, the unit in which an autoscaler reckons.
+//! Amounts in thousandths: of a processor, of whatever an autoscaler measures.
 
 use serde_json::Value;
 
 /// Rounded up; none where it is no amount.
-pub(super) fn milli(value: &Value) -> Option<i64> {
+pub(crate) fn milli(value: &Value) -> Option<i64> {
     match value {
         Value::String(text) => milli_of_text(text),
         Value::Number(number) => milli_of_text(&number.to_string()),
@@ -11,7 +11,8 @@ pub(super) fn milli(value: &Value) -> Option<i64> {
     }
 }
 
-fn milli_of_text(text: &str) -> Option<i64> {
+/// The same of a text.
+pub(crate) fn milli_of_text(text: &str) -> Option<i64> {
     let (sign, body) = match text.strip_prefix('-') {
         Some(body) => (-1, body),
         None => (1, text.strip_prefix('+').unwrap_or(text)),
@@ -62,7 +63,7 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 }
 
 /// As Kubernetes writes it: with the largest suffix that leaves a whole number.
-pub(super) fn text(milli: i64) -> String {
+pub(crate) fn text(milli: i64) -> String {
     if milli == 0 {
         return "0".to_owned();
     }
