@@ -1,6 +1,7 @@
 //! EndpointSlices: the addresses behind a service, at most 100 to a slice, changed as little as possible.
 
 mod packing;
+mod topology;
 mod written;
 
 use crate::manager::{Body, Controller};
@@ -13,7 +14,7 @@ use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::ENDPOINT_SLICES;
 use agent_runtime::selector::contains_all;
 use agent_runtime::{Cache, Key, Queue, timestamp};
-use packing::Packing;
+use packing::{Packing, contents, parts, recall_hints};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -36,6 +37,7 @@ pub(crate) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigg
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
+    topology::wire(caches, queue);
     let keys = queue.clone();
     caches
         .services
@@ -178,6 +180,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
         .filter(|service| is_selecting(service))
     else {
         world.ages(key, &[]);
+        world.forget(key);
         return Plan::none();
     };
     if service.metadata.is_deleting() {
@@ -200,12 +203,25 @@ fn reconcile(key: &Key, world: &World) -> Plan {
         .into_iter()
         .filter(|slice| owned(slice))
         .collect();
+    let is_auto = topology::is_auto(&service);
+    let nodes = &world.caches.nodes;
+    let shares = is_auto.then(|| topology::shares(&nodes.list())).flatten();
     let mut plan = Plan::none();
     for family in families(&service) {
         let (matching, _) = existing
             .iter()
             .cloned()
             .partition::<Vec<_>, _>(|slice| slice.address_type == family);
+        let mut groups = desired(&service, &pods, family, world);
+        if is_auto {
+            recall_hints(&mut groups, &matching);
+        }
+        let mut contents = contents(groups, &matching);
+        let outcome = is_auto
+            .then(|| topology::share_out(&mut parts(&mut contents, &matching), shares.as_ref()));
+        // Events first: they are told though a write fails, and then not again.
+        plan.ops
+            .extend(topology::told(outcome, &service, family, world));
         let packing = Packing {
             service: &service,
             family,
@@ -213,8 +229,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             world,
             trigger_time: trigger_time.as_deref(),
         };
-        plan.ops
-            .extend(packing.plan(desired(&service, &pods, family, world), &matching));
+        plan.ops.extend(packing.plan(&contents, &matching));
     }
     let families = families(&service);
     plan.ops.extend(
@@ -393,8 +408,12 @@ fn endpoint(service: &Service, pod: &Pod, address: String, world: &World) -> End
 }
 
 /// Whose traffic an endpoint is for where the service wants it to stay close (`spec.trafficDistribution`): that of its zone,
-/// and before that of its node if the service asks for it. As in Kubernetes only what is ready has hints.
+/// and before that of its node if the service asks for it. As in Kubernetes only what is ready has hints, and those that all
+/// endpoints of a service decide together win ([`topology`]).
 fn hints(service: &Service, node: Option<&str>, zone: Option<&str>) -> Option<Value> {
+    if topology::is_auto(service) {
+        return None;
+    }
     let by_node = match service.spec.traffic_distribution.as_deref()? {
         "PreferClose" | "PreferSameZone" => false,
         "PreferSameNode" => true,

@@ -13,7 +13,7 @@ use agent_runtime::resource_ref::{ROLE_BINDINGS, ROLES};
 use agent_runtime::timestamp::{Micros, Moment};
 use agent_runtime::{ApiError, ControllerOptions, Hub, Key};
 use host::HashMap;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -119,6 +119,7 @@ impl Caches {
 pub struct Sightings {
     since: Mutex<HashMap<Key, BTreeMap<String, Instant>>>,
     delays: Mutex<HashMap<Key, BTreeMap<String, Delay>>>,
+    held: Mutex<HashMap<Key, BTreeSet<&'static str>>>,
 }
 
 /// What was done last, and how long it has to wait before it is done again.
@@ -185,9 +186,27 @@ impl Sightings {
         Ok(())
     }
 
+    /// Notes whether something is so about the key; answers whether it was before.
+    fn hold(&self, key: &Key, what: &'static str, is_so: bool) -> bool {
+        let mut all = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_so {
+            return !all.entry(key.clone()).or_default().insert(what);
+        }
+        let Some(held) = all.get_mut(key) else {
+            return false;
+        };
+        let was = held.remove(what);
+        if held.is_empty() {
+            all.remove(key);
+        }
+        was
+    }
+
     fn forget(&self, key: &Key) {
         let mut delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
         delays.remove(key);
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.remove(key);
     }
 }
 
@@ -262,7 +281,13 @@ impl World {
         self.sightings.permit(key, what, longest, self.steady)
     }
 
-    /// Forgets the delays of a key that is gone.
+    /// Notes whether something is so about the key; answers whether it was at the last call, for what is told once when it
+    /// comes and once when it goes.
+    pub(crate) fn hold(&self, key: &Key, what: &'static str, is_so: bool) -> bool {
+        self.sightings.hold(key, what, is_so)
+    }
+
+    /// Forgets the delays of a key that is gone, and what was so about it.
     pub(crate) fn forget(&self, key: &Key) {
         self.sightings.forget(key);
     }
@@ -333,5 +358,24 @@ mod tests {
         );
         sightings.forget(&key);
         assert!(sightings.delays.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_so_is_known_until_it_is_not_or_its_key_is_gone() {
+        let (sightings, key) = (Sightings::default(), Key::new("a", "x"));
+        for (what, is_so, was) in [
+            ("one", false, false),
+            ("one", true, false),
+            ("one", true, true),
+            ("two", true, false),
+            ("one", false, true),
+            ("one", false, false),
+            ("two", true, true),
+        ] {
+            assert_eq!(sightings.hold(&key, what, is_so), was, "{what} {is_so}");
+        }
+        assert!(!sightings.hold(&Key::new("a", "y"), "two", false));
+        sightings.forget(&key);
+        assert!(sightings.held.lock().unwrap().is_empty());
     }
 }

@@ -1,5 +1,6 @@
 //! Which endpoints go into which slice, and what has to be written for it.
 
+use super::topology::Part;
 use super::written::{same_ports, written, written_ports};
 use super::{Ports, stamp};
 use crate::pod_control::controller_reference;
@@ -13,6 +14,79 @@ use std::sync::Arc;
 
 pub(super) const PER_SLICE_MAX: usize = 100;
 
+/// What a slice is to hold.
+pub(super) struct Content {
+    /// Which of the existing slices; `None` for a new one.
+    slice: Option<usize>,
+    ports: Ports,
+    endpoints: Vec<Endpoint>,
+}
+
+/// Spreads endpoints over slices, those of each group over slices with its ports. Existing slices that are not among the
+/// contents are no longer needed.
+pub(super) fn contents(
+    groups: Vec<(Ports, Vec<Endpoint>)>,
+    existing: &[Arc<EndpointSlice>],
+) -> Vec<Content> {
+    let mut groups = groups;
+    if groups.is_empty() {
+        // A service without endpoints has one empty slice, so that its consumers know that there are none.
+        groups.push((Vec::new(), Vec::new()));
+    }
+    let mut contents = Vec::new();
+    for (ports, endpoints) in groups {
+        let candidates: Vec<usize> = (0..existing.len())
+            .filter(|i| {
+                same_ports(&existing[*i].ports, &ports) && !existing[*i].metadata.is_deleting()
+            })
+            .collect();
+        let slices: Vec<&EndpointSlice> = candidates.iter().map(|i| &*existing[*i]).collect();
+        let (kept, fresh) = pack(&slices, endpoints);
+        let kept = candidates.into_iter().zip(kept);
+        let kept = kept.filter_map(|(index, endpoints)| Some((Some(index), endpoints?)));
+        let fresh = fresh.into_iter().map(|endpoints| (None, endpoints));
+        contents.extend(kept.chain(fresh).map(|(slice, endpoints)| Content {
+            slice,
+            ports: ports.clone(),
+            endpoints,
+        }));
+    }
+    contents
+}
+
+/// Gives ready endpoints the hints that they have in their slices now, so that slices in which nothing else changes are seen
+/// to be the same.
+pub(super) fn recall_hints(groups: &mut [(Ports, Vec<Endpoint>)], existing: &[Arc<EndpointSlice>]) {
+    let mut known = BTreeMap::new();
+    for endpoint in existing.iter().flat_map(|slice| &slice.endpoints) {
+        if let Some(hints) = &endpoint.hints {
+            known.entry(identity(endpoint)).or_insert(hints);
+        }
+    }
+    let endpoints = groups.iter_mut().flat_map(|(_, endpoints)| endpoints);
+    for endpoint in endpoints.filter(|endpoint| endpoint.conditions.ready == Some(true)) {
+        endpoint.hints = known.get(&identity(endpoint)).copied().cloned();
+    }
+}
+
+/// The contents as hints are shared out among them.
+pub(super) fn parts<'a>(
+    contents: &'a mut [Content],
+    existing: &[Arc<EndpointSlice>],
+) -> Vec<Part<'a>> {
+    contents
+        .iter_mut()
+        .map(|content| {
+            let before = content.slice.map(|index| &existing[index].endpoints);
+            Part {
+                is_written: before != Some(&content.endpoints),
+                endpoints: &mut content.endpoints,
+            }
+        })
+        .collect()
+}
+
+/// Writes the slices of a family of a service.
 pub(super) struct Packing<'a> {
     pub(super) service: &'a Service,
     pub(super) family: &'static str,
@@ -23,37 +97,17 @@ pub(super) struct Packing<'a> {
 }
 
 impl Packing<'_> {
-    pub(super) fn plan(
-        &self,
-        groups: Vec<(Ports, Vec<Endpoint>)>,
-        existing: &[Arc<EndpointSlice>],
-    ) -> Vec<Op> {
-        let mut groups = groups;
-        if groups.is_empty() {
-            // A service without endpoints has one empty slice, so that its consumers know that there are none.
-            groups.push((Vec::new(), Vec::new()));
-        }
+    pub(super) fn plan(&self, contents: &[Content], existing: &[Arc<EndpointSlice>]) -> Vec<Op> {
         let mut ops = Vec::new();
         let mut used = vec![false; existing.len()];
-        for (ports, endpoints) in groups {
-            let candidates: Vec<usize> = (0..existing.len())
-                .filter(|i| {
-                    same_ports(&existing[*i].ports, &ports) && !existing[*i].metadata.is_deleting()
-                })
-                .collect();
-            let slices: Vec<&EndpointSlice> = candidates.iter().map(|i| &*existing[*i]).collect();
-            let (kept, fresh) = pack(&slices, endpoints);
-            for (index, content) in candidates.into_iter().zip(kept) {
-                if let Some(content) = content {
+        for content in contents {
+            match content.slice {
+                Some(index) => {
                     used[index] = true;
-                    ops.extend(self.update(&existing[index], &content));
+                    ops.extend(self.update(&existing[index], &content.endpoints));
                 }
+                None => ops.push(self.create(&content.ports, &content.endpoints)),
             }
-            ops.extend(
-                fresh
-                    .into_iter()
-                    .map(|content| self.create(&ports, &content)),
-            );
         }
         let unused = existing
             .iter()
@@ -112,22 +166,19 @@ impl Packing<'_> {
     }
 }
 
+/// What an endpoint is known by: its pod, and its addresses.
+fn identity(endpoint: &Endpoint) -> (String, Vec<String>) {
+    let target = endpoint.target_ref.as_ref();
+    let uid = target.map(|target| target.uid.clone()).unwrap_or_default();
+    (uid, endpoint.addresses.clone())
+}
+
 /// Spreads endpoints over slices: each stays where it is, new ones fill slices with room (a changed slice first), the
 /// rest makes new slices. `None` for a slice that is no longer needed.
 fn pack(
     slices: &[&EndpointSlice],
     endpoints: Vec<Endpoint>,
 ) -> (Vec<Option<Vec<Endpoint>>>, Vec<Vec<Endpoint>>) {
-    let identity = |endpoint: &Endpoint| {
-        (
-            endpoint
-                .target_ref
-                .as_ref()
-                .map(|r| r.uid.clone())
-                .unwrap_or_default(),
-            endpoint.addresses.clone(),
-        )
-    };
     let mut rest: BTreeMap<_, Endpoint> =
         endpoints.into_iter().map(|e| (identity(&e), e)).collect();
     if rest.is_empty() {
