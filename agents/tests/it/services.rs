@@ -1,13 +1,13 @@
 //! What a Service gets: its endpoints, soon, and none where nothing matches.
 
 use crate::cluster::Cluster;
-use agent_runtime::kinds::{EndpointSlice, Endpoints, IpAddress, ServiceCidr};
+use agent_runtime::kinds::{EndpointSlice, Endpoints, Event, IpAddress, ServiceCidr};
 use agent_runtime::resource_ref::{
-    ENDPOINTS, IP_ADDRESSES, REPLICATION_CONTROLLERS, SERVICE_CIDRS, SERVICES,
+    ENDPOINTS, IP_ADDRESSES, NODES, REPLICATION_CONTROLLERS, SERVICE_CIDRS, SERVICES,
 };
 use agent_runtime::{Cache, DeleteParams, PatchType};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -164,6 +164,66 @@ async fn endpoints_made_by_hand_are_mirrored() {
         slices_of(slices, "db").is_empty().then_some(())
     });
     gone.await;
+}
+
+/// The zones that the endpoints of a service are for, if all are for one.
+fn zones_of(slices: &Cache<EndpointSlice>, service: &str) -> Option<Vec<String>> {
+    let slices = slices_of(slices, service);
+    let endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+    let zone = |hints: &Value| Some(hints["forZones"][0]["name"].as_str()?.to_owned());
+    let zones = endpoints.map(|endpoint| endpoint.hints.as_ref().and_then(zone));
+    let mut zones: Vec<String> = zones.collect::<Option<_>>()?;
+    zones.sort();
+    Some(zones)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn zones_have_their_part_of_a_service_that_asks_for_it() {
+    let cluster = Cluster::with_nodes(&["n1", "n2"]).await;
+    let client = &cluster.client;
+    let to_zone = async |node: &str, zone: &str| {
+        let labels = json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}});
+        let patched = client.patch(&NODES, "", node, PatchType::Merge, &labels);
+        patched.await.unwrap();
+    };
+    to_zone("n1", "a").await;
+    to_zone("n2", "b").await;
+    for (name, node) in [("p1", "n1"), ("p2", "n1"), ("p3", "n2"), ("p4", "n2")] {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "labels": {"app": "near"}},
+            "spec": {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}});
+        cluster.create_pod(&pod).await;
+    }
+    let mut asks = service("near", "near");
+    asks["metadata"]["annotations"] = json!({"service.kubernetes.io/topology-mode": "Auto"});
+    client.create(&SERVICES, "default", &asks).await.unwrap();
+    let shared_out = |slices: &Cache<EndpointSlice>| {
+        let zones = zones_of(slices, "near")?;
+        (zones == ["a", "a", "b", "b"]).then_some(())
+    };
+    let hinted = cluster.until("hints for both zones", &cluster.slices, shared_out);
+    hinted.await;
+
+    // Nothing but a label of a node changes.
+    to_zone("n2", "a").await;
+    let withheld = cluster.until("the hints to go", &cluster.slices, |slices| {
+        let slices = slices_of(slices, "near");
+        let mut endpoints = slices.iter().flat_map(|slice| &slice.endpoints);
+        endpoints.all(|e| e.hints.is_none()).then_some(())
+    });
+    withheld.await;
+    let events = cluster.hub.cache::<Event>();
+    let told = cluster.until("the events", &events, |events| {
+        let events = events.in_namespace("default").into_iter();
+        let about = events.filter(|event| event.involved_object.name == "near");
+        let reasons: BTreeSet<String> = about.map(|event| event.reason.clone()).collect();
+        let expected = ["TopologyAwareHintsDisabled", "TopologyAwareHintsEnabled"];
+        expected.iter().all(|r| reasons.contains(*r)).then_some(())
+    });
+    told.await;
+    to_zone("n2", "b").await;
+    let again = cluster.until("hints again", &cluster.slices, shared_out);
+    again.await;
 }
 
 fn ready(range: &ServiceCidr) -> Option<(&str, &str)> {
