@@ -2,16 +2,16 @@
 //! has endpoints in proportion to the processors of its nodes. The rules are those of `k8s.io/endpointslice/topologycache`
 //! in Kubernetes 1.36; where that goes by the order of a map, here the first zone by name wins.
 
+mod events;
 mod nodes;
-mod told;
 
 use agent_runtime::kinds::{Endpoint, Service};
+pub(super) use events::told;
 use nodes::Shares;
 pub(super) use nodes::{shares, wire};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::fmt;
-pub(super) use told::told;
 
 const MODE: &str = "service.kubernetes.io/topology-mode";
 /// The older name; where both are there it counts.
