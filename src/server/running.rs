@@ -53,18 +53,19 @@ impl Running {
             signing,
             controllers,
         } = prepared;
-        // Every Secret is in it.
-        pki::create_private_dir(&args.data_dir)?;
-        let store = store::Node::start(store_config(args, &pems))
-            .await
-            .context("the store does not start")?;
-        let stop = CancellationToken::new();
+        // Before the store, which an error shall not leave behind.
         let config = apiserver::Config {
             request_header,
             encryption: holds,
             auditing,
             ..api_config(args, &pems, advertise)?
         };
+        // Every Secret is in it.
+        pki::create_private_dir(&args.data_dir)?;
+        let store = store::Node::start(store_config(args, &pems))
+            .await
+            .context("the store does not start")?;
+        let stop = CancellationToken::new();
         let api = start_api(args, &store, config).await?;
         let api_tasks = api.start();
         let reading = tokio::spawn(encryption.follow(text, api.clone(), stop.clone()));
@@ -178,22 +179,28 @@ impl Running {
     }
 }
 
-/// The API server, which knows who may what and whom it tells of requests.
+/// The API server, which knows who may what and whom it tells of requests. The store is stopped where files do not say it.
 async fn start_api(
     args: &ServerArgs,
     store: &Arc<store::Node>,
     config: apiserver::Config,
 ) -> Result<Arc<ApiServer>> {
     let api = ApiServer::new(store.clone(), config);
-    if let Some(file) = &args.audit.webhook.audit_webhook_config_file {
-        let begun = api.audit_to(file, args.audit.webhook.batches());
-        begun.map_err(|error| anyhow!("--audit-webhook-config-file: {error}"))?;
-    }
-    if let Err(error) = access::take(&api, &args.access) {
+    if let Err(error) = take_files(&api, args) {
         within(STORE_STOP, "the store", store.shutdown()).await;
         return Err(error);
     }
     Ok(api)
+}
+
+fn take_files(api: &ApiServer, args: &ServerArgs) -> Result<()> {
+    access::take(api, &args.access)?;
+    let webhook = &args.audit.webhook;
+    if let Some(file) = &webhook.audit_webhook_config_file {
+        api.audit_to(file, webhook.batches())
+            .map_err(|error| anyhow!("--audit-webhook-config-file: {error}"))?;
+    }
+    Ok(())
 }
 
 async fn within<F: Future>(patience: Duration, what: &str, stopping: F) {
