@@ -29,8 +29,9 @@ pub(crate) async fn run(
     stop: &CancellationToken,
 ) {
     tokio::select! {
-        () = api.ready() => {}
+        biased;
         () = stop.cancelled() => return,
+        () = api.ready() => {}
     }
     while !stop.is_cancelled() {
         let pem = ca_pem.borrow_and_update().clone();
@@ -38,12 +39,13 @@ pub(crate) async fn run(
         let agents = run_agents(api, member, &pem, settings, &round);
         tokio::pin!(agents);
         tokio::select! {
-            () = &mut agents => return,
+            biased;
             Ok(()) = ca_pem.changed() => {
                 tracing::info!("the cluster's authorities have changed: the agents begin anew");
                 round.cancel();
                 agents.await;
             }
+            () = &mut agents => return,
         }
     }
 }

@@ -101,8 +101,9 @@ pub(crate) async fn run(
     };
     tokio::pin!(following, running);
     tokio::select! {
-        outcome = &mut running => outcome,
+        biased;
         () = &mut following => running.await,
+        outcome = &mut running => outcome,
     }
 }
 

@@ -149,8 +149,9 @@ pub(crate) async fn follow(
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = looks.tick() => {}
+            biased;
             () = stop.cancelled() => return,
+            _ = looks.tick() => {}
         }
         let Some(now) = read_all(&files).await else {
             return;

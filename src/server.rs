@@ -315,6 +315,7 @@ pub(crate) async fn stop_signal() -> &'static str {
     };
     loop {
         tokio::select! {
+            biased;
             _ = terminate.recv() => return "SIGTERM",
             _ = interrupt.recv() => return "SIGINT",
             _ = hangup.recv() => {}

@@ -63,8 +63,9 @@ async fn run_until(args: &HollowArgs, stop: CancellationToken) -> Result<()> {
     };
     tokio::pin!(following, running);
     tokio::select! {
-        outcome = &mut running => outcome,
+        biased;
         () = &mut following => running.await,
+        outcome = &mut running => outcome,
     }
 }
 

@@ -130,6 +130,7 @@ impl Running {
     /// Waits for the wish to stop, or for the reason why this member cannot go on.
     pub(super) async fn until_end(&mut self) -> Option<String> {
         tokio::select! {
+            biased;
             name = stop_signal() => {
                 info!(signal = name, "stopping");
                 None

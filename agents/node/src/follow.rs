@@ -242,6 +242,7 @@ mod tests {
         let started = Instant::now();
         let reflecting = reflect(client, PODS, String::new(), String::new(), |_| {});
         tokio::select! {
+            biased;
             () = reflecting => unreachable!("it goes on for ever"),
             () = third.notified() => {}
         }

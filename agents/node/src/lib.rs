@@ -187,18 +187,20 @@ pub async fn run(
     let agent = agent::Agent::new(config, client, &cancel);
     let answers = server::router(agent.clone()).merge(configz::router(&agent.config, port));
     tracing::info!(node = %agent.config.node_name, port, runtime = agent.runtime.scheme(), "node agent starts");
+    // What waits for its time comes before what may always have something to do.
     tokio::select! {
+        biased;
         () = cancel.cancelled() => {}
-        () = agent.clone().follow_pods() => {}
-        () = agent.clone().follow_runtime() => {}
-        () = agent.clone().sweep() => {}
-        () = local_path::remove_unneeded(agent.clone()) => {}
-        () = node::keep_status(agent.clone(), port) => {}
         () = node::keep_lease(agent.clone()) => {}
-        () = routes::keep(agent.clone()) => {}
+        () = node::keep_status(agent.clone(), port) => {}
+        () = agent.clone().sweep() => {}
         () = stats::keep(agent.clone()) => {}
         () = stats::volumes::keep(agent.clone()) => {}
+        () = routes::keep(agent.clone()) => {}
+        () = local_path::remove_unneeded(agent.clone()) => {}
         () = server.serve(answers, Some(guard)) => {}
+        () = agent.clone().follow_runtime() => {}
+        () = agent.clone().follow_pods() => {}
     }
     agent.drop_workers();
     Ok(())

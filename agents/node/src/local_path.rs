@@ -55,6 +55,7 @@ pub(crate) async fn remove_unneeded(agent: Arc<Agent>) {
         let mut again = false;
         loop {
             tokio::select! {
+                biased;
                 changed = asked.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(RETRY), if again => {}
             }
@@ -66,6 +67,7 @@ pub(crate) async fn remove_unneeded(agent: Arc<Agent>) {
         }
     };
     tokio::select! {
+        biased;
         () = following => {}
         () = removing => {}
     }

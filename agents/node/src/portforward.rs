@@ -138,11 +138,12 @@ pub(crate) async fn carry<F, T>(
     let writing = async {
         loop {
             let message = tokio::select! {
+                biased;
+                _ = pings.tick() => Message::Ping(Bytes::new()),
                 message = from_ports.recv() => match message {
                     Some(message) => message,
                     None => return Ok::<(), Gone>(()),
                 },
-                _ = pings.tick() => Message::Ping(Bytes::new()),
             };
             let is_ping = matches!(message, Message::Ping(_));
             sink.send(message).await.map_err(|_| Gone)?;
@@ -153,9 +154,10 @@ pub(crate) async fn carry<F, T>(
     };
     // A failed write is the end, also of ports that wait for their pod.
     let over = tokio::select! {
-        ended = async { tokio::try_join!(forwarding, writing) } => ended.is_ok(),
-        () = read_client(&mut stream, inputs, half_close, &moved) => false,
+        biased;
         () = idle(movements, patience.idle_max) => false,
+        () = read_client(&mut stream, inputs, half_close, &moved) => false,
+        ended = async { tokio::try_join!(forwarding, writing) } => ended.is_ok(),
     };
     if over {
         let close = Message::Close(Some(CloseFrame {
@@ -183,6 +185,8 @@ async fn read_client(
     moved: &watch::Sender<()>,
 ) {
     while let Some(Ok(message)) = stream.next().await {
+        // Who always has more to send shall not keep the ports from their turn.
+        tokio::task::yield_now().await;
         let content = match message {
             Message::Binary(content) => content,
             Message::Text(text) => Bytes::from(text.to_string()),
@@ -268,6 +272,7 @@ impl Port {
         tokio::pin!(inward, outward);
         // A client that cannot end its direction alone waits for the pod's end, which is then the end of both.
         let outcome = tokio::select! {
+            biased;
             sent = &mut outward => match sent? {
                 Ok(()) if self.half_close => inward.await,
                 ended => ended,

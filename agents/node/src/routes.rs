@@ -69,12 +69,14 @@ pub(crate) async fn keep(agent: Arc<Agent>) {
             let is_well = told.is_some() && !matches!(report, Report::Failed(_));
             let pause = if is_well { CHECK } else { RETRY };
             tokio::select! {
+                biased;
                 changed = table.changed() => if changed.is_err() { return },
                 () = tokio::time::sleep(pause) => {}
             }
         }
     };
     tokio::select! {
+        biased;
         () = following => {}
         () = keeping => {}
     }

@@ -189,10 +189,12 @@ pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
                     Err(error) => error_status(&error.to_string()),
                 })
             };
+            // The client first, who is not heard otherwise while a command always has more to say; it yields at every message.
             let status = tokio::select! {
-                status = writing => status,
+                biased;
                 () = reading => None,
                 () = resizing => None,
+                status = writing => status,
             };
             // The client has gone: nobody wants to know how it ended.
             let Some(status) = status else { return };
@@ -235,6 +237,8 @@ async fn read_client(
 ) {
     let mut input = Some(input);
     while let Some(Ok(message)) = stream.next().await {
+        // Who always has more to send shall not keep the output from its turn.
+        tokio::task::yield_now().await;
         let content = match message {
             Message::Binary(content) => content,
             Message::Text(text) => Bytes::from(text.to_string()),

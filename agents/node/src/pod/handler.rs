@@ -275,6 +275,7 @@ async fn exchange(
     tokio::pin!(connection);
     tokio::pin!(converse);
     tokio::select! {
+        biased;
         answer = &mut converse => answer,
         closed = &mut connection => match closed {
             Ok(()) => converse.await,
@@ -331,6 +332,7 @@ async fn grpc_health(grpc: &GrpcHandler, target: &Target, timeout: Duration) -> 
     tokio::pin!(connection);
     tokio::pin!(converse);
     let answer = tokio::select! {
+        biased;
         answer = &mut converse => answer,
         closed = &mut connection => match closed {
             Ok(()) => converse.await,

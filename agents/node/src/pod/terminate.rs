@@ -91,6 +91,7 @@ impl Worker {
                 }
             };
             tokio::select! {
+                biased;
                 result = stopping => result?,
                 () = shortened, if !self.desired.is_removed() => {}
             }

@@ -392,8 +392,8 @@ impl Worker {
         tokio::pin!(sleep);
         loop {
             tokio::select! {
-                () = &mut sleep => return,
-                () = self.desired.wake.notified() => return,
+                biased;
+                // A pod that is woken again and again shall hear its probes, too.
                 report = self.reports.recv() => {
                     let Some(report) = report else { return };
                     let before = self.probes.get(&report.container_id).copied();
@@ -403,6 +403,8 @@ impl Worker {
                         return;
                     }
                 }
+                () = self.desired.wake.notified() => return,
+                () = &mut sleep => return,
             }
         }
     }

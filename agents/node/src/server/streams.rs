@@ -175,7 +175,8 @@ async fn forward(
 /// An upgraded connection is not the server's any more: it has to end with the agent by itself.
 async fn until_stopped(agent: &Agent, carried: impl Future<Output = ()>) {
     tokio::select! {
-        () = carried => {}
+        biased;
         () = agent.stop.cancelled() => {}
+        () = carried => {}
     }
 }
