@@ -1,4 +1,4 @@
-//! Autoscalers, storage, configuration and classes.
+//! Autoscalers, storage, configuration, quotas, namespaces, events and classes.
 
 use super::*;
 
@@ -206,4 +206,175 @@ fn nodes_signers_and_policies_are_refused_in_words() {
     ] {
         assert!(policy.iter().any(|error| error == text), "{policy:?}");
     }
+}
+
+#[test]
+fn a_quota_counts_only_what_can_be_in_its_scopes() {
+    let quota = |hard: Value, more: Value| {
+        let mut quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"}, "spec": more});
+        quota["spec"]["hard"] = hard;
+        errors(quota)
+    };
+    let scopes = |scopes: Value| json!({"scopes": scopes});
+    let term = |scope: &str, operator: &str| json!({"scopeSelector": {"matchExpressions": [{"scopeName": scope, "operator": operator}]}});
+    assert_eq!(
+        quota(json!({"pods": "1"}), scopes(json!(["BestEffort"]))),
+        none()
+    );
+    assert_eq!(
+        quota(json!({"requests.cpu": "1"}), scopes(json!(["BestEffort"]))),
+        ["spec.scopes: Invalid value: [\"BestEffort\"]: unsupported scope applied to resource"]
+    );
+    let computed = json!({"requests.cpu": "1", "limits.memory": "1Gi", "requests.example.com/gpu": "1", "count/jobs.batch": "1"});
+    assert_eq!(
+        quota(computed, scopes(json!(["NotBestEffort", "Terminating"]))),
+        none(),
+        "resources of others go with any scope"
+    );
+    assert_eq!(
+        quota(json!({"services": "1"}), term("PriorityClass", "Exists")).len(),
+        1
+    );
+    assert_eq!(
+        quota(
+            json!({"requests.storage": "1Gi"}),
+            term("VolumeAttributesClass", "Exists")
+        ),
+        none()
+    );
+    assert_eq!(
+        quota(
+            json!({"pods": "1"}),
+            scopes(json!(["Terminating", "NotTerminating"]))
+        ),
+        ["spec.scopes: Invalid value: [\"Terminating\",\"NotTerminating\"]: conflicting scopes"]
+    );
+    let without_values = quota(json!({"pods": "1"}), term("Terminating", "DoesNotExist"));
+    assert!(
+        without_values.len() == 1
+            && without_values[0].contains("must be 'Exists' when scope is any of"),
+        "{without_values:?}"
+    );
+}
+
+#[test]
+fn configuration() {
+    let map = |data: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "c"}, "data": data});
+    let found = errors(map(json!({"": "x"})));
+    assert!(
+        found[0].starts_with("data[]: Invalid value: \"\": a valid config key must consist of"),
+        "{found:?}"
+    );
+    assert_eq!(
+        errors(map(json!({"a": "x".repeat(1_100_000)}))),
+        ["[]: Too long: may not be more than 1048576 bytes"]
+    );
+    let frozen = || {
+        let mut value = map(json!({"a": "b"}));
+        value["immutable"] = true.into();
+        value
+    };
+    assert_eq!(
+        update_errors(frozen(), |new| {
+            new.set(&["data", "a"], "c");
+            new.remove(&["immutable"]);
+        }),
+        [
+            "immutable: Forbidden: field is immutable when `immutable` is set",
+            "data: Forbidden: field is immutable when `immutable` is set"
+        ]
+    );
+    let secret = |extra: Value| {
+        let mut value = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}});
+        for (key, field) in extra.as_object().unwrap() {
+            value[key] = field.clone();
+        }
+        value
+    };
+    let object = created(secret(
+        json!({"data": {"a": "YQ=="}, "stringData": {"b": "b"}}),
+    ));
+    assert_eq!(
+        object.get(&["data"]),
+        Some(&json!({"a": "YQ==", "b": "Yg=="}))
+    );
+    assert_eq!(
+        (object.get(&["stringData"]), object.get_str(&["type"])),
+        (None, Some("Opaque"))
+    );
+    assert_eq!(
+        errors(secret(json!({"type": "kubernetes.io/tls"}))),
+        [
+            "data[tls.crt]: Required value",
+            "data[tls.key]: Required value"
+        ]
+    );
+    assert_eq!(
+        update_errors(secret(json!({})), |new| new.set(&["type"], "other")),
+        ["type: Invalid value: \"other\": field is immutable"]
+    );
+}
+
+#[test]
+fn a_namespace_has_the_phase_that_its_deletion_says() {
+    let namespaces = by_kind("", "v1", "Namespace").unwrap();
+    let mut old = created(json!({"apiVersion": "v1", "kind": "Namespace"}));
+    old.set_resource_version("1");
+    let texts = |subresource: &str, new: &Object| -> Vec<String> {
+        let errors = namespaces.validate_subresource_update(subresource, new, &old);
+        errors.iter().map(ToString::to_string).collect()
+    };
+    let mut new = old.clone();
+    new.set(&["status", "phase"], "Terminating");
+    assert_eq!(
+        texts("status", &new),
+        [
+            "status.Phase: Invalid value: \"Terminating\": may only be 'Active' if `deletionTimestamp` is empty"
+        ]
+    );
+    let mut new = old.clone();
+    new.set(&["spec", "finalizers"], json!(["kubernetes", "abc"]));
+    assert_eq!(
+        texts("finalize", &new),
+        [
+            "spec.finalizers[1]: Invalid value: \"abc\": name is neither a standard finalizer name nor is it fully qualified"
+        ]
+    );
+}
+
+#[test]
+fn of_an_event_only_the_series_goes_on() {
+    let event = || {
+        json!({"apiVersion": "events.k8s.io/v1", "kind": "Event", "eventTime": "2026-01-01T00:00:00.000000Z", "action": "a",
+            "reason": "r", "type": "Normal", "note": "n", "reportingController": "c", "reportingInstance": "i",
+            "regarding": {"namespace": "default"}})
+    };
+    let series = json!({"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"});
+    assert_eq!(
+        update_errors(event(), |new| new.set(&["series"], series)),
+        none()
+    );
+    assert_eq!(
+        update_errors(event(), |new| new.set(&["note"], "other")),
+        ["message: Invalid value: \"other\": field is immutable"]
+    );
+    let mut older = event();
+    older["reportingInstance"] = "".into();
+    older["eventTime"] = Value::Null;
+    assert_eq!(
+        update_errors(older, |new| {
+            new.remove(&["reportingInstance"]);
+        }),
+        none()
+    );
+    let mut long = event();
+    long["note"] = "x".repeat(1025).into();
+    long["type"] = "Odd".into();
+    assert_eq!(
+        errors(long),
+        [
+            "message: Invalid value: \"\": can have at most 1024 characters",
+            "type: Invalid value: \"\": has invalid value: Odd"
+        ]
+    );
 }

@@ -360,3 +360,14 @@ fn an_update_that_names_no_version_is_none_of_a_new_pod() {
     let errors = pods.validate_update(&new, &old);
     assert!(errors.is_empty(), "{errors:?}");
 }
+
+#[test]
+fn a_pod_gets_no_field_of_a_feature_that_is_off() {
+    let told = || container(json!({"lifecycle": {"stopSignal": "SIGINT"}}));
+    let at = "/spec/containers/0/lifecycle";
+    let old = created(told());
+    assert_eq!(old.value().pointer(at), None);
+    let mut new = Object::new(told()).unwrap();
+    resource(&new).prepare_update(&mut new, &old);
+    assert_eq!(new.value().pointer(at), None);
+}

@@ -151,3 +151,88 @@ fn only_balanced_services_have_a_way_in() {
         ]
     );
 }
+
+#[test]
+fn services() {
+    let object = created(service(
+        json!({"selector": {"a": "b"}, "ports": [{"port": 80}]}),
+    ));
+    assert_eq!(
+        object.get(&["spec"]),
+        Some(
+            &json!({"selector": {"a": "b"}, "ports": [{"port": 80, "protocol": "TCP", "targetPort": 80}],
+            "type": "ClusterIP", "sessionAffinity": "None", "internalTrafficPolicy": "Cluster"})
+        )
+    );
+    assert_eq!(object.get(&["status"]), Some(&json!({"loadBalancer": {}})));
+    let cases = [
+        (json!({}), "spec.ports: Required value"),
+        (
+            json!({"ports": [{"port": 0}]}),
+            "spec.ports[0].port: Invalid value: 0: must be between 1 and 65535, inclusive",
+        ),
+        (
+            json!({"type": "Magic", "ports": [{"port": 80}]}),
+            "spec.type: Unsupported value: \"Magic\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \"NodePort\"",
+        ),
+        (
+            json!({"ports": [{"name": "a", "port": 80}, {"name": "a", "port": 81}]}),
+            "spec.ports[1].name: Duplicate value: \"a\"",
+        ),
+        (
+            json!({"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80}]}),
+            "spec.ports[1]: Duplicate value: {\"port\":80,\"protocol\":\"TCP\"}",
+        ),
+        (
+            json!({"ports": [{"port": 80, "nodePort": 30000}]}),
+            "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+        ),
+        (
+            json!({"type": "ExternalName"}),
+            "spec.externalName: Required value",
+        ),
+        (
+            json!({"clusterIP": "x", "ports": [{"port": 80}]}),
+            "spec.clusterIPs[0]: Invalid value: \"x\": must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)",
+        ),
+        (
+            json!({"type": "NodePort", "clusterIP": "None", "ports": [{"port": 80}]}),
+            "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
+        ),
+    ];
+    for (spec, error) in cases {
+        let found = errors(service(spec.clone()));
+        assert!(found.iter().any(|text| text == error), "{spec}: {found:?}");
+    }
+    for spec in [
+        json!({"clusterIP": "None"}),
+        json!({"type": "LoadBalancer", "ports": [{"port": 80, "targetPort": "http"}], "sessionAffinity": "ClientIP"}),
+        json!({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30001}], "externalTrafficPolicy": "Local"}),
+        json!({"type": "ExternalName", "externalName": "example.com"}),
+    ] {
+        assert_eq!(errors(service(spec.clone())), none(), "{spec}");
+    }
+    let allocated = || {
+        service(
+            json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"], "ports": [{"port": 80}]}),
+        )
+    };
+    assert_eq!(
+        update_errors(allocated(), |new| {
+            new.set(&["spec", "clusterIP"], "10.0.0.2");
+            new.set(&["spec", "clusterIPs"], json!(["10.0.0.2"]));
+        }),
+        ["spec.clusterIPs[0]: Invalid value: [\"10.0.0.2\"]: may not change once set"]
+    );
+    assert_eq!(
+        update_errors(allocated(), |new| {
+            new.remove(&["spec", "clusterIP"]);
+            new.remove(&["spec", "clusterIPs"]);
+        }),
+        none()
+    );
+    assert_eq!(
+        update_errors(allocated(), |new| new.set(&["spec", "type"], "NodePort")),
+        none()
+    );
+}
