@@ -16,13 +16,8 @@ impl Client {
         namespace: &str,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.write(
-            Method::POST,
-            &resource.collection_path(namespace),
-            ACCEPT,
-            body,
-        )
-        .await
+        let path = resource.collection_path(namespace);
+        self.write(Method::POST, &path, ACCEPT, body).await
     }
 
     /// What an object would be if it were created: with defaults, and as admission has it. Nothing is stored.
@@ -48,13 +43,8 @@ impl Client {
         sub: &str,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.write(
-            Method::POST,
-            &resource.object_path(namespace, name, Some(sub)),
-            ACCEPT,
-            body,
-        )
-        .await
+        let path = resource.object_path(namespace, name, Some(sub));
+        self.write(Method::POST, &path, ACCEPT, body).await
     }
 
     /// Replaces an object; `metadata.resourceVersion` in the body guards against lost updates.
@@ -65,13 +55,8 @@ impl Client {
         name: &str,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.write(
-            Method::PUT,
-            &resource.object_path(namespace, name, None),
-            ACCEPT,
-            body,
-        )
-        .await
+        let path = resource.object_path(namespace, name, None);
+        self.write(Method::PUT, &path, ACCEPT, body).await
     }
 
     /// Replaces a subresource.
@@ -83,13 +68,8 @@ impl Client {
         sub: &str,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.write(
-            Method::PUT,
-            &resource.object_path(namespace, name, Some(sub)),
-            ACCEPT,
-            body,
-        )
-        .await
+        let path = resource.object_path(namespace, name, Some(sub));
+        self.write(Method::PUT, &path, ACCEPT, body).await
     }
 
     /// Replaces the status.
@@ -113,13 +93,9 @@ impl Client {
         kind: PatchType,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.write(
-            Method::PATCH,
-            &resource.object_path(namespace, name, None),
-            kind.content_type(),
-            body,
-        )
-        .await
+        let path = resource.object_path(namespace, name, None);
+        self.write(Method::PATCH, &path, kind.content_type(), body)
+            .await
     }
 
     /// The same where the answer is of no interest: it is taken off the connection, and not read.
@@ -132,15 +108,9 @@ impl Client {
         body: &Value,
     ) -> Result<(), ApiError> {
         let path = resource.object_path(namespace, name, None);
-        self.bytes(
-            Method::PATCH,
-            &path,
-            ACCEPT,
-            kind.content_type(),
-            encode(body),
-        )
-        .await
-        .map(drop)
+        let kind = kind.content_type();
+        let answer = self.bytes(Method::PATCH, &path, ACCEPT, kind, encode(body));
+        answer.await.map(drop)
     }
 
     /// Patches a subresource.
@@ -153,13 +123,9 @@ impl Client {
         kind: PatchType,
         body: &Value,
     ) -> Result<Value, ApiError> {
-        self.write(
-            Method::PATCH,
-            &resource.object_path(namespace, name, Some(sub)),
-            kind.content_type(),
-            body,
-        )
-        .await
+        let path = resource.object_path(namespace, name, Some(sub));
+        self.write(Method::PATCH, &path, kind.content_type(), body)
+            .await
     }
 
     /// Patches the status.
@@ -183,13 +149,9 @@ impl Client {
         name: &str,
         params: &DeleteParams,
     ) -> Result<Value, ApiError> {
-        self.write(
-            Method::DELETE,
-            &resource.object_path(namespace, name, None),
-            ACCEPT,
-            &params.body(),
-        )
-        .await
+        let path = resource.object_path(namespace, name, None);
+        self.write(Method::DELETE, &path, ACCEPT, &params.body())
+            .await
     }
 
     /// Deletes all objects of a collection that match.
@@ -203,13 +165,9 @@ impl Client {
         let mut query = Query::default();
         query.add("labelSelector", &list.label_selector);
         query.add("fieldSelector", &list.field_selector);
-        self.write(
-            Method::DELETE,
-            &query.onto(resource.collection_path(namespace)),
-            ACCEPT,
-            &params.body(),
-        )
-        .await
+        let path = query.onto(resource.collection_path(namespace));
+        self.write(Method::DELETE, &path, ACCEPT, &params.body())
+            .await
     }
 
     /// Posts to any path; the answer is JSON.
