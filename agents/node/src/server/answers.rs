@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::found::{container_status, find};
 use super::query::{is_true, parse_query};
 use super::refusal::{Refusal, bad, internal};
-use super::streams::{attach, attach_by_uid, exec, exec_by_uid, port_forward, port_forward_by_uid};
+use super::streams::{attach, exec, port_forward};
 use crate::agent::Agent;
 use crate::{clock, logs, metrics, stats};
 
@@ -60,9 +60,9 @@ pub(crate) fn router(agent: Arc<Agent>) -> Router {
         metrics_resource: get(metrics_resource),
         metrics_cadvisor: get(metrics_cadvisor),
         container_logs: get(container_logs),
-        exec: [any(exec), any(exec_by_uid)],
-        attach: [any(attach), any(attach_by_uid)],
-        port_forward: [any(port_forward), any(port_forward_by_uid)],
+        exec: [any(exec), any(exec)],
+        attach: [any(attach), any(attach)],
+        port_forward: [any(port_forward), any(port_forward)],
     };
     routes(answers).with_state(agent)
 }

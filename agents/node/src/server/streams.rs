@@ -6,6 +6,7 @@ use axum::extract::ws::WebSocketUpgrade;
 use axum::extract::ws::rejection::WebSocketUpgradeRejection;
 use axum::extract::{Path, RawQuery, State};
 use axum::response::Response;
+use serde::Deserialize;
 
 use super::found::{find, find_pod};
 use super::query::{exec_request, parse_query};
@@ -15,61 +16,43 @@ use crate::portforward::Patience;
 use crate::runtime::{ExecRequest, Observed};
 use crate::{portforward, streaming};
 
-type ContainerPath = Path<(String, String, String)>;
-type ContainerPathWithUid = Path<(String, String, String, String)>;
+type Upgrade = Result<WebSocketUpgrade, WebSocketUpgradeRejection>;
+
+/// A pod as a path names it, which may say its uid, too.
+#[derive(Deserialize)]
+pub(super) struct PodPath {
+    namespace: String,
+    pod: String,
+    uid: Option<String>,
+}
+
+/// The same of a container.
+#[derive(Deserialize)]
+pub(super) struct ContainerPath {
+    namespace: String,
+    pod: String,
+    uid: Option<String>,
+    container: String,
+}
 
 pub(crate) const NO_WEBSOCKET: &str = "unable to upgrade: a WebSocket is needed";
 
 pub(super) async fn exec(
     state: State<Arc<Agent>>,
-    path: ContainerPath,
+    path: Path<ContainerPath>,
     query: RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Result<Response, Refusal> {
-    stream(state, path, None, query, upgrade, Verb::Exec).await
-}
-
-pub(super) async fn exec_by_uid(
-    state: State<Arc<Agent>>,
-    Path((namespace, pod, uid, container)): ContainerPathWithUid,
-    query: RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, Refusal> {
-    stream(
-        state,
-        Path((namespace, pod, container)),
-        Some(uid),
-        query,
-        upgrade,
-        Verb::Exec,
-    )
-    .await
+    stream(state, path, query, upgrade, Verb::Exec).await
 }
 
 pub(super) async fn attach(
     state: State<Arc<Agent>>,
-    path: ContainerPath,
+    path: Path<ContainerPath>,
     query: RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Result<Response, Refusal> {
-    stream(state, path, None, query, upgrade, Verb::Attach).await
-}
-
-pub(super) async fn attach_by_uid(
-    state: State<Arc<Agent>>,
-    Path((namespace, pod, uid, container)): ContainerPathWithUid,
-    query: RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, Refusal> {
-    stream(
-        state,
-        Path((namespace, pod, container)),
-        Some(uid),
-        query,
-        upgrade,
-        Verb::Attach,
-    )
-    .await
+    stream(state, path, query, upgrade, Verb::Attach).await
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,12 +63,17 @@ enum Verb {
 
 async fn stream(
     State(agent): State<Arc<Agent>>,
-    Path((namespace, name, container)): ContainerPath,
-    uid: Option<String>,
+    Path(path): Path<ContainerPath>,
     RawQuery(query): RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
     verb: Verb,
 ) -> Result<Response, Refusal> {
+    let ContainerPath {
+        namespace,
+        pod,
+        uid,
+        container,
+    } = path;
     let request = exec_request(&parse_query(query.as_deref()));
     if !(request.stdin || request.stdout || request.stderr) {
         return Err(bad("you must specify at least 1 of stdin, stdout, stderr"));
@@ -93,7 +81,7 @@ async fn stream(
     if verb == Verb::Exec && request.command.is_empty() {
         return Err(bad("you must specify at least 1 command"));
     }
-    let found = find(&agent, &namespace, &name, uid.as_deref(), &container).await?;
+    let found = find(&agent, &namespace, &pod, uid.as_deref(), &container).await?;
     let running = found
         .observed
         .latest(&container)
@@ -126,32 +114,14 @@ async fn stream(
 }
 
 pub(super) async fn port_forward(
-    state: State<Arc<Agent>>,
-    path: Path<(String, String)>,
-    query: RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, Refusal> {
-    forward(state, path, None, query, upgrade).await
-}
-
-pub(super) async fn port_forward_by_uid(
-    state: State<Arc<Agent>>,
-    Path((namespace, pod, uid)): Path<(String, String, String)>,
-    query: RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
-) -> Result<Response, Refusal> {
-    forward(state, Path((namespace, pod)), Some(uid), query, upgrade).await
-}
-
-async fn forward(
     State(agent): State<Arc<Agent>>,
-    Path((namespace, name)): Path<(String, String)>,
-    uid: Option<String>,
+    Path(path): Path<PodPath>,
     RawQuery(query): RawQuery,
-    upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
+    upgrade: Upgrade,
 ) -> Result<Response, Refusal> {
+    let (namespace, name) = (path.namespace, path.pod);
     let ports = portforward::ports(&parse_query(query.as_deref())).map_err(bad)?;
-    let found = find_pod(&agent, &namespace, &name, uid.as_deref()).await?;
+    let found = find_pod(&agent, &namespace, &name, path.uid.as_deref()).await?;
     let sandbox = found.observed.sandbox().map(|sandbox| sandbox.id.clone());
     let sandbox =
         sandbox.ok_or_else(|| internal(format!("failed to find sandbox for pod {name:?}")))?;
