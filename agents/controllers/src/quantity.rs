@@ -1,5 +1,6 @@
 //! Amounts in thousandths: of a processor, of whatever an autoscaler measures.
 
+use agent_runtime::quantity::unit;
 use serde_json::Value;
 
 /// Rounded up; none where it is no amount.
@@ -36,29 +37,10 @@ pub(crate) fn milli_of_text(text: &str) -> Option<i64> {
 
 /// Multiplier and divisor of a suffix.
 fn scale(suffix: &str) -> Option<(i128, i128)> {
-    let ten = |power: u32| 10_i128.pow(power);
-    Some(match suffix {
-        "n" => (1, ten(9)),
-        "u" => (1, ten(6)),
-        "m" => (1, ten(3)),
-        "" => (1, 1),
-        "k" => (ten(3), 1),
-        "M" => (ten(6), 1),
-        "G" => (ten(9), 1),
-        "T" => (ten(12), 1),
-        "P" => (ten(15), 1),
-        "E" => (ten(18), 1),
-        "Ki" => (1 << 10, 1),
-        "Mi" => (1 << 20, 1),
-        "Gi" => (1 << 30, 1),
-        "Ti" => (1 << 40, 1),
-        "Pi" => (1 << 50, 1),
-        "Ei" => (1 << 60, 1),
-        _ => {
-            let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let power = ten(exponent.unsigned_abs().min(18));
-            if exponent < 0 { (1, power) } else { (power, 1) }
-        }
+    unit(suffix).or_else(|| {
+        let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+        let power = 10_i128.pow(exponent.unsigned_abs().min(18));
+        Some(if exponent < 0 { (1, power) } else { (power, 1) })
     })
 }
 

@@ -3,6 +3,7 @@
 //! The node needs them in two units only: thousandths (CPU) and ones rounded up (memory, storage), so a quantity is
 //! an `i128` count of thousandths here. Architecture invariant: no floating point, hence no platform differences.
 
+use agent_runtime::quantity::unit;
 use serde_json::Value;
 
 /// Thousandths of a unit, rounded up; `None` when the text is not a quantity.
@@ -54,30 +55,11 @@ pub(crate) fn units_of(value: &Value) -> Option<i128> {
 }
 
 fn scale(suffix: &str) -> Option<(i128, i128)> {
-    let binary = |power: u32| Some((1i128 << (10 * power), 1));
-    match suffix {
-        "" => Some((1, 1)),
-        "n" => Some((1, 1_000_000_000)),
-        "u" => Some((1, 1_000_000)),
-        "m" => Some((1, 1000)),
-        "k" => Some((1000, 1)),
-        "M" => Some((1_000_000, 1)),
-        "G" => Some((1_000_000_000, 1)),
-        "T" => Some((1_000_000_000_000, 1)),
-        "P" => Some((1_000_000_000_000_000, 1)),
-        "E" => Some((1_000_000_000_000_000_000, 1)),
-        "Ki" => binary(1),
-        "Mi" => binary(2),
-        "Gi" => binary(3),
-        "Ti" => binary(4),
-        "Pi" => binary(5),
-        "Ei" => binary(6),
-        _ => {
-            let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let power = 10i128.checked_pow(exponent.unsigned_abs().min(18))?;
-            Some(if exponent < 0 { (1, power) } else { (power, 1) })
-        }
-    }
+    unit(suffix).or_else(|| {
+        let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+        let power = 10i128.checked_pow(exponent.unsigned_abs().min(18))?;
+        Some(if exponent < 0 { (1, power) } else { (power, 1) })
+    })
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ pub mod outgoing;
 pub mod plan;
 pub mod pod_routes;
 pub mod pressure;
+pub mod quantity;
 pub mod queue;
 mod reflector;
 pub mod resource_ref;

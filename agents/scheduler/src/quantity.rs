@@ -4,6 +4,8 @@
 //! does. A quantity that does not parse counts as zero: the API server has validated it, and a wrong object must not
 //! stop the scheduling of others.
 
+use agent_runtime::quantity::unit;
+
 /// The quantity in thousandths, rounded up: `100m` is 100, `2` is 2000.
 pub fn milli_value(text: &str) -> i64 {
     scaled(text, 1000)
@@ -56,29 +58,10 @@ fn parse(text: &str, scale: i128) -> Option<i128> {
 
 /// What the suffix multiplies by, as a fraction.
 fn multiplier(suffix: &str) -> Option<(i128, i128)> {
-    Some(match suffix {
-        "" => (1, 1),
-        "n" => (1, 1_000_000_000),
-        "u" => (1, 1_000_000),
-        "m" => (1, 1000),
-        "k" => (1000, 1),
-        "M" => (1_000_000, 1),
-        "G" => (1_000_000_000, 1),
-        "T" => (1_000_000_000_000, 1),
-        "P" => (1_000_000_000_000_000, 1),
-        "E" => (1_000_000_000_000_000_000, 1),
-        "Ki" => (1 << 10, 1),
-        "Mi" => (1 << 20, 1),
-        "Gi" => (1 << 30, 1),
-        "Ti" => (1 << 40, 1),
-        "Pi" => (1 << 50, 1),
-        "Ei" => (1 << 60, 1),
-        _ => {
-            let exponent = suffix.strip_prefix(['e', 'E'])?;
-            let exponent: i32 = exponent.parse().ok()?;
-            let power = 10i128.checked_pow(exponent.unsigned_abs())?;
-            if exponent < 0 { (1, power) } else { (power, 1) }
-        }
+    unit(suffix).or_else(|| {
+        let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+        let power = 10i128.checked_pow(exponent.unsigned_abs())?;
+        Some(if exponent < 0 { (1, power) } else { (power, 1) })
     })
 }
 

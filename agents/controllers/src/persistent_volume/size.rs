@@ -1,5 +1,6 @@
 //! Sizes of volumes: quantities in whole bytes.
 
+use agent_runtime::quantity::unit;
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -28,7 +29,7 @@ fn bytes(text: &str) -> Option<i128> {
     // More digits behind the point than a quantity can have do not change its bytes.
     let fraction = &fraction[..fraction.len().min(12)];
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
-    let (times, over) = unit(suffix)?;
+    let (times, over) = scale(suffix)?;
     let over = over.checked_mul(10i128.checked_pow(fraction.len().try_into().ok()?)?)?;
     let product = digits.checked_mul(times)?;
     let bytes = product / over + i128::from(product % over != 0);
@@ -36,31 +37,12 @@ fn bytes(text: &str) -> Option<i128> {
 }
 
 /// What a suffix multiplies by and divides by.
-fn unit(suffix: &str) -> Option<(i128, i128)> {
-    let binary = |power: u32| Some((1 << (10 * power), 1));
-    let decimal = |power: i32| {
-        let factor = 10i128.checked_pow(power.unsigned_abs())?;
-        Some(if power < 0 { (1, factor) } else { (factor, 1) })
-    };
-    match suffix {
-        "n" => decimal(-9),
-        "u" => decimal(-6),
-        "m" => decimal(-3),
-        "" => decimal(0),
-        "k" => decimal(3),
-        "M" => decimal(6),
-        "G" => decimal(9),
-        "T" => decimal(12),
-        "P" => decimal(15),
-        "E" => decimal(18),
-        "Ki" => binary(1),
-        "Mi" => binary(2),
-        "Gi" => binary(3),
-        "Ti" => binary(4),
-        "Pi" => binary(5),
-        "Ei" => binary(6),
-        _ => decimal(suffix.strip_prefix(['e', 'E'])?.parse().ok()?),
-    }
+fn scale(suffix: &str) -> Option<(i128, i128)> {
+    unit(suffix).or_else(|| {
+        let exponent: i32 = suffix.strip_prefix(['e', 'E'])?.parse().ok()?;
+        let power = 10i128.checked_pow(exponent.unsigned_abs())?;
+        Some(if exponent < 0 { (1, power) } else { (power, 1) })
+    })
 }
 
 #[cfg(test)]
