@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::streaming::{CLOSE, encode};
+use crate::streaming::{CLOSE, encode, next_content};
 
 /// Subprotocols in the order in which they are preferred.
 pub(crate) const PROTOCOLS: [&str; 2] = ["v5.channel.k8s.io", "v4.channel.k8s.io"];
@@ -184,15 +184,7 @@ async fn read_client(
     half_close: bool,
     moved: &watch::Sender<()>,
 ) {
-    while let Some(Ok(message)) = stream.next().await {
-        // Who always has more to send shall not keep the ports from their turn.
-        tokio::task::yield_now().await;
-        let content = match message {
-            Message::Binary(content) => content,
-            Message::Text(text) => Bytes::from(text.to_string()),
-            Message::Close(_) => return,
-            Message::Ping(_) | Message::Pong(_) => continue,
-        };
+    while let Some(content) = next_content(stream).await {
         match decode(content, half_close) {
             Incoming::Data(index, bytes) => {
                 if let Some(Some(input)) = inputs.get(index)

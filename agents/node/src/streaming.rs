@@ -189,7 +189,7 @@ pub(crate) async fn carry(socket: WebSocket, session: Result<Session, String>) {
                     Err(error) => error_status(&error.to_string()),
                 })
             };
-            // The client first, who is not heard otherwise while a command always has more to say; it yields at every message.
+            // The client first, who is not heard otherwise while a command always has more to say.
             let status = tokio::select! {
                 biased;
                 () = reading => None,
@@ -228,6 +228,21 @@ async fn linger(stream: &mut SplitStream<WebSocket>) {
     }
 }
 
+/// What the client says next; none when it is gone. A client that always has more to say shall not keep what it is told from
+/// its turn in the same task: this yields at every message.
+pub(crate) async fn next_content(stream: &mut SplitStream<WebSocket>) -> Option<Bytes> {
+    while let Some(Ok(message)) = stream.next().await {
+        tokio::task::yield_now().await;
+        match message {
+            Message::Binary(content) => return Some(content),
+            Message::Text(text) => return Some(Bytes::from(text.to_string())),
+            Message::Close(_) => return None,
+            Message::Ping(_) | Message::Pong(_) => {}
+        }
+    }
+    None
+}
+
 /// Passes on what the client sends; ends when the client is gone.
 async fn read_client(
     stream: &mut SplitStream<WebSocket>,
@@ -236,15 +251,7 @@ async fn read_client(
     resizes: mpsc::Sender<TerminalSize>,
 ) {
     let mut input = Some(input);
-    while let Some(Ok(message)) = stream.next().await {
-        // Who always has more to send shall not keep the output from its turn.
-        tokio::task::yield_now().await;
-        let content = match message {
-            Message::Binary(content) => content,
-            Message::Text(text) => Bytes::from(text.to_string()),
-            Message::Close(_) => return,
-            Message::Ping(_) | Message::Pong(_) => continue,
-        };
+    while let Some(content) = next_content(stream).await {
         let Some(content) = dialect.binary(content) else {
             continue;
         };
