@@ -3,15 +3,17 @@
 //! A request belongs to the first flow schema that matches it (`classify`), and so to a priority level, which has a part
 //! of the server's seats (`shares`) and of the bytes that answers on their way may have. What does not fit waits in one of
 //! the level's queues (`queues`, `deal`), and is refused where it cannot wait. Levels lend each other what they do not
-//! use (`demand`, `task`). Everything but this file, `level`, `task` and `dump` is pure.
+//! use (`demand`, `task`). Everything but this file, `enter`, `answer_bytes`, `level`, `task` and `dump` is pure.
 //!
 //! A request holds its seats until its answer is ready, and the bytes of the answer until they are sent: a client that
 //! reads slowly keeps others from sending much, and not from working.
 
+mod answer_bytes;
 mod classify;
 mod deal;
 mod demand;
 mod dump;
+mod enter;
 mod estimate;
 mod level;
 mod metrics;
@@ -23,13 +25,10 @@ mod task;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
-use std::time::Duration;
 
 use auth::User;
-use axum::body::Body;
-use axum::response::Response;
 use host::watch;
-use http::{HeaderName, HeaderValue, StatusCode, header};
+use http::HeaderValue;
 use resources::bootstrap::flow::{self as objects, GROUP};
 use schema::Object;
 use serde_json::Value;
@@ -39,14 +38,14 @@ use tokio::time::Instant;
 use crate::cache::Cache;
 use crate::request::RequestInfo;
 use crate::world::World;
+pub(crate) use answer_bytes::{AnswerBytes, Bytes, bytes_of};
 use classify::Schema;
 pub(crate) use dump::respond;
-use estimate::BYTES_MIN;
+pub(crate) use enter::{Held, Urgency};
 pub(crate) use estimate::{Kind, Stored};
 use level::Level;
 use metrics::{Metrics, OfSchema};
-use present::{Entered, Present};
-use queues::{Room, Shape, Started};
+use queues::{Room, Shape};
 use shares::{Bounds, Share};
 pub(crate) use task::{enter_status, run};
 
@@ -57,15 +56,8 @@ pub(crate) const SEATS: u32 = 600;
 pub(crate) const RESPONSE_BYTES: u64 = 512 << 20;
 /// One flow has this part of its level's bytes.
 const FLOW_PART: u64 = 4;
-/// A request waits for its turn for so long: a quarter of what it may take, as in Kubernetes.
-const WAIT_MAX: Duration = Duration::from_secs(15);
 /// Queues of a level at most; more would only take memory.
 const QUEUES_MAX: usize = 1_024;
-/// Bytes of an answer that are given back at once.
-const FREED_AT_ONCE: u64 = 256 * 1024;
-
-const SCHEMA_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-flowschema-uid");
-const LEVEL_UID: HeaderName = HeaderName::from_static("x-kubernetes-pf-prioritylevel-uid");
 
 pub(crate) struct FlowControl {
     /// Seats and bytes to divide.
@@ -337,220 +329,4 @@ fn level_spec(object: &Object) -> (Share, Shape) {
         },
     };
     (share, shape)
-}
-
-/// How urgent a request is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Urgency {
-    /// It waits like others.
-    Ordinary,
-    /// It runs at once, and is counted.
-    Now,
-}
-
-impl Matched {
-    /// Waits for a place for a request of this kind; the answer to the client where there is none.
-    pub(crate) async fn enter(
-        &self,
-        (user, info): (&User, &Arc<RequestInfo>),
-        kind: Kind,
-        urgency: Urgency,
-        deadline: Instant,
-    ) -> Result<Held, Response> {
-        let flow = &self.flow;
-        let want = estimate::want(self.number, kind, flow.nominal.max(1));
-        let after = estimate::after(kind, flow.nominal.max(1));
-        let kept = after.map_or(0, |(seats, _)| seats);
-        flow.metrics.seats.observe(f64::from(want.seats.max(kept)));
-        if let Kind::Write { watches } = kind {
-            flow.metrics.watches.observe(f64::from(watches));
-        }
-        let shown = Present::new(flow, (user, info), want.seats, after);
-        let shown = flow.level.show(shown);
-        let entered = match urgency {
-            Urgency::Now => Ok(flow.level.force(want)),
-            Urgency::Ordinary => {
-                let deadline = deadline.min(Instant::now() + WAIT_MAX);
-                flow.level
-                    .enter(want, &flow.metrics, deadline, &shown)
-                    .await
-            }
-        };
-        let started = entered.map_err(|refusal| {
-            flow.metrics.refused(refusal).inc();
-            too_many_requests(flow.level.retry_after())
-        })?;
-        shown.runs(flow.level.queue_of(&started));
-        flow.metrics.dispatched.inc();
-        flow.metrics.executing.inc();
-        flow.metrics.executing_seats.add(i64::from(want.seats));
-        let seat = Seat {
-            flow: flow.clone(),
-            started,
-            begun: Instant::now(),
-            after,
-            is_watch: info.verb == "watch",
-            _shown: shown,
-        };
-        let bytes = Bytes {
-            level: flow.level.clone(),
-            flow: self.number,
-            left: want.bytes,
-        };
-        Ok(Held { seat, bytes })
-    }
-
-    /// Tells the client where its request belonged.
-    pub(crate) fn mark(&self, response: &mut Response) {
-        for (name, uid) in [SCHEMA_UID, LEVEL_UID].into_iter().zip(&self.flow.uids) {
-            if let Some(uid) = uid {
-                response.headers_mut().insert(name, uid.clone());
-            }
-        }
-    }
-}
-
-/// What a request holds.
-pub(crate) struct Held {
-    pub(crate) seat: Seat,
-    pub(crate) bytes: Bytes,
-}
-
-/// Given back when it is dropped.
-pub(crate) struct Seat {
-    flow: Arc<Flow>,
-    started: Started,
-    begun: Instant,
-    after: Option<(u32, u64)>,
-    is_watch: bool,
-    _shown: Entered,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let (level, metrics) = (&self.flow.level, &self.flow.metrics);
-        level.finish(&self.started, self.after);
-        metrics.executing.dec();
-        let seats = i64::from(self.started.want.seats);
-        metrics.executing_seats.sub(seats);
-        let took = self.begun.elapsed().as_secs_f64();
-        match self.is_watch {
-            true => metrics.executed_watch.observe(took),
-            false => metrics.executed.observe(took),
-        }
-    }
-}
-
-/// Bytes of an answer that are not sent yet. Given back as they are, and all when it is dropped.
-pub(crate) struct Bytes {
-    level: Arc<Level>,
-    flow: u64,
-    left: u64,
-}
-
-/// Said of an answer whose body does not know how large it is.
-#[derive(Clone, Copy)]
-pub(crate) struct AnswerBytes(pub(crate) u64);
-
-/// How large an answer is, where that is known.
-pub(crate) fn bytes_of(response: &Response) -> Option<u64> {
-    use http_body::Body as _;
-    let told = response.extensions().get::<AnswerBytes>();
-    let exact = response.body().size_hint().exact();
-    exact.or(told.map(|told| told.0))
-}
-
-impl Bytes {
-    /// The answer is known to be so large; small ones do not count.
-    pub(crate) fn settle(&mut self, bytes: u64) {
-        let bytes = if bytes < BYTES_MIN { 0 } else { bytes };
-        match bytes.checked_sub(self.left) {
-            Some(0) => {}
-            Some(more) => {
-                self.left = bytes;
-                self.level.charge(self.flow, more);
-            }
-            None => self.free(self.left - bytes),
-        }
-    }
-
-    fn free(&mut self, bytes: u64) {
-        let bytes = bytes.min(self.left);
-        if bytes > 0 {
-            self.left -= bytes;
-            self.level.free(self.flow, bytes);
-        }
-    }
-
-    /// The answer with these bytes, as its client takes them.
-    pub(crate) fn counted(mut self, response: Response) -> Response {
-        if let Some(bytes) = bytes_of(&response) {
-            self.settle(bytes);
-        }
-        if self.left == 0 {
-            return response;
-        }
-        response.map(|body| {
-            Body::new(Counted {
-                body,
-                bytes: self,
-                sent: 0,
-            })
-        })
-    }
-}
-
-impl Drop for Bytes {
-    fn drop(&mut self) {
-        self.free(self.left);
-    }
-}
-
-struct Counted {
-    body: Body,
-    bytes: Bytes,
-    sent: u64,
-}
-
-impl http_body::Body for Counted {
-    type Data = bytes::Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
-        let this = self.get_mut();
-        // What was taken before is on its way by the time that more is asked for.
-        if this.sent >= FREED_AT_ONCE {
-            this.bytes.free(std::mem::take(&mut this.sent));
-        }
-        let frame = std::task::ready!(std::pin::Pin::new(&mut this.body).poll_frame(context));
-        match &frame {
-            Some(Ok(frame)) => this.sent += frame.data_ref().map_or(0, |data| data.len() as u64),
-            Some(Err(_)) | None => this.bytes.free(u64::MAX),
-        }
-        std::task::Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// Kubernetes' answer, which is no Status.
-fn too_many_requests(seconds: u32) -> Response {
-    let mut response = Response::new(Body::from("Too many requests, please try again later.\n"));
-    *response.status_mut() = StatusCode::TOO_MANY_REQUESTS;
-    let headers = response.headers_mut();
-    headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    headers.insert(header::CONTENT_TYPE, text);
-    let nosniff = HeaderValue::from_static("nosniff");
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
-    response
 }
