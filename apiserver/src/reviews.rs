@@ -246,6 +246,18 @@ fn label_terms(asked: Asked<'_>) -> Option<String> {
     (LabelSelector::parse(&text).ok()? == selector).then_some(text)
 }
 
+/// For whom a token is to be good, as the review says, or else for this API.
+pub(crate) fn audiences(review: &Object, own: &[String]) -> Vec<String> {
+    let asked = review.get_array(&["spec", "audiences"]);
+    let asked = asked.into_iter().flatten().filter_map(Value::as_str);
+    let asked: Vec<String> = asked.map(str::to_owned).collect();
+    if asked.is_empty() {
+        own.to_vec()
+    } else {
+        asked
+    }
+}
+
 async fn token_review(context: &Context, review: &Object) -> ApiResult<Value> {
     let token = review.get_str(&["spec", "token"]).unwrap_or_default();
     if token.is_empty() {
@@ -253,20 +265,7 @@ async fn token_review(context: &Context, review: &Object) -> ApiResult<Value> {
             "token is required for TokenReview in authentication",
         ));
     }
-    let asked: Vec<String> = review
-        .get_array(&["spec", "audiences"])
-        .map(|list| {
-            list.iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect()
-        })
-        .unwrap_or_default();
-    let audiences = if asked.is_empty() {
-        context.server.config.api_audiences.clone()
-    } else {
-        asked
-    };
+    let audiences = audiences(review, &context.server.config.api_audiences);
     Ok(
         match authenticate::user_of_token(&context.server, token, &audiences, context.now).await {
             Ok((user, good_for)) => {

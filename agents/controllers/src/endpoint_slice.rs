@@ -31,7 +31,7 @@ pub(crate) const CONTROLLER: Controller = Controller {
 pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
-pub(crate) const HEADLESS: &str = "service.kubernetes.io/headless";
+const HEADLESS: &str = "service.kubernetes.io/headless";
 /// When the last change happened that the endpoints follow, so that it can be measured how long they took.
 pub(crate) const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const ZONE: &str = "topology.kubernetes.io/zone";
@@ -311,9 +311,15 @@ fn families(service: &Service) -> Vec<&'static str> {
 
 /// The labels of a service's slices: those of the service, and ours.
 fn labels(service: &Service) -> Labels {
-    let mut labels = service.metadata.labels.clone();
+    let mut labels = labels_of(service);
     labels.insert(SERVICE_NAME.into(), service.metadata.name.clone());
     labels.insert(MANAGED_BY.into(), MANAGER.into());
+    labels
+}
+
+/// The labels of a service, and whether it has no address.
+pub(crate) fn labels_of(service: &Service) -> Labels {
+    let mut labels = service.metadata.labels.clone();
     if service.spec.cluster_ip == "None" {
         labels.insert(HEADLESS.into(), String::new());
     } else {

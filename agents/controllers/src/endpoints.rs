@@ -1,7 +1,7 @@
 //! Endpoints: the older form of EndpointSlices, still read by `kubectl get endpoints` and old programs.
 
 use crate::endpoint_slice::{
-    HEADLESS, address, enqueue_services_of_pods, is_selecting, or_tcp, pod_reference, selected,
+    address, enqueue_services_of_pods, is_selecting, labels_of, or_tcp, pod_reference, selected,
     stamp, target_port, trigger_time,
 };
 use crate::manager::{Body, Controller};
@@ -126,13 +126,8 @@ fn reconcile(key: &Key, world: &World) -> Plan {
 }
 
 fn labels(service: &Service) -> Labels {
-    let mut labels = service.metadata.labels.clone();
+    let mut labels = labels_of(service);
     labels.insert(MANAGED_BY.into(), MANAGER.into());
-    if service.spec.cluster_ip == "None" {
-        labels.insert(HEADLESS.into(), String::new());
-    } else {
-        labels.remove(HEADLESS);
-    }
     labels
 }
 

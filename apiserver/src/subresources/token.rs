@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::{self, Expected};
+use crate::reviews;
 use crate::status::{ApiError, ApiResult};
 
 const TOKEN_REQUEST: Expected<'static> = Expected {
@@ -58,17 +59,8 @@ pub(super) async fn create(
             &[error],
         ));
     }
-    let asked: Vec<String> = review
-        .get_array(&["spec", "audiences"])
-        .map(|list| {
-            list.iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect()
-        })
-        .unwrap_or_default();
     let own = &context.server.config.api_audiences;
-    let audiences = if asked.is_empty() { own.clone() } else { asked };
+    let audiences = reviews::audiences(&review, own);
     let mut request = Request {
         namespace: namespace.to_owned(),
         service_account: reference(&account),
