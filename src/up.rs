@@ -31,7 +31,7 @@ use wait::{wait_members, wait_node};
 
 const POLL: Duration = Duration::from_millis(100);
 /// More than a server's own deadlines together: only one that hangs is killed.
-pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(25);
+pub(crate) const STOP_PATIENCE: Duration = Duration::from_secs(40);
 
 /// Starts what does not run, waits until the cluster serves and its node is ready, brings it to the wished number of
 /// members, and says how to use it.
