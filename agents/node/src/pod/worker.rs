@@ -5,6 +5,7 @@
 //! A round is interrupted when the pod has to go away: then only [`Worker::terminate`] is left to do.
 
 mod execute;
+mod observing;
 mod probing;
 mod report;
 mod taking;
@@ -32,7 +33,7 @@ use super::status::Verdict;
 use crate::agent::Agent;
 use crate::clock;
 use crate::metrics;
-use crate::runtime::{Limits, Observed, RuntimeError, State};
+use crate::runtime::{Limits, RuntimeError};
 use crate::source::{Owned, Watched};
 use crate::spec::{Pod, Role};
 use crate::volumes::claimed::Claimed;
@@ -331,18 +332,6 @@ impl Worker {
         }
     }
 
-    /// Counts how long it took until all containers ran, once.
-    fn count_start(&mut self, now: OffsetDateTime) {
-        let runs = |name: &str| {
-            let current = self.observed.current(name);
-            current.is_some_and(|container| matches!(container.state, State::Running { .. }))
-        };
-        if !self.start_counted && self.pod.spec.containers.iter().all(|one| runs(&one.name)) {
-            self.start_counted = true;
-            metrics::started(Duration::try_from(now - self.started_at).unwrap_or_default());
-        }
-    }
-
     fn plan(&self, now: OffsetDateTime) -> Plan {
         plan::plan(&Facts {
             pod: &self.pod,
@@ -352,36 +341,6 @@ impl Worker {
             holds: &self.holds,
             now,
         })
-    }
-
-    pub(super) async fn observe(&mut self) -> Result<(), RuntimeError> {
-        let all = self
-            .agent
-            .runtime
-            .list(Some(&self.pod.metadata.uid))
-            .await?;
-        self.observed = Observation::new(all);
-        let dead: Vec<Observed> = self
-            .observed
-            .all_containers()
-            .filter(|container| {
-                container.exit().is_some() && !self.messages.contains_key(&container.id)
-            })
-            .cloned()
-            .collect();
-        for container in dead {
-            let message = self.termination_message(&container).await;
-            self.messages.insert(container.id.clone(), message);
-        }
-        let ids: BTreeSet<&str> = self
-            .observed
-            .all_containers()
-            .map(|container| container.id.as_str())
-            .collect();
-        self.messages.retain(|id, _| ids.contains(id.as_str()));
-        self.probes.retain(|id, _| ids.contains(id.as_str()));
-        self.told.retain(|id, _| ids.contains(id.as_str()));
-        Ok(())
     }
 
     /// Sleeps until something happens or the time has come.
