@@ -7,6 +7,7 @@
 //! Architecture invariant: no process, no network, no file system.
 
 mod image;
+mod log;
 mod program;
 mod session;
 mod simulated;
@@ -18,8 +19,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use futures::stream::BoxStream;
-use futures::{StreamExt, stream};
 use serde_json::Value;
 use time::OffsetDateTime;
 use tokio::net::TcpStream;
@@ -349,49 +350,7 @@ impl Runtime for HollowRuntime {
     }
 
     fn logs(&self, id: &str, request: &LogRequest) -> BoxStream<'static, Result<LogChunk>> {
-        let (world, id, request) = (self.world.clone(), id.to_owned(), request.clone());
-        let read = move |from: usize| -> Result<(Vec<LogChunk>, bool)> {
-            let now = OffsetDateTime::now_utc();
-            let world = world.lock().expect("no panic while locked");
-            let container = world.containers.get(&id).ok_or_else(|| missing(&id))?;
-            let running = matches!(container.state(now), State::Running { .. });
-            Ok((
-                container
-                    .log(now)
-                    .split_off(from.min(container.log(now).len())),
-                running,
-            ))
-        };
-        let (first, running) = match read(0) {
-            Ok(first) => first,
-            Err(error) => return Box::pin(stream::iter([Err(error)])),
-        };
-        let seen = first.len();
-        let tail = request
-            .tail_lines
-            .map_or(seen, |lines| usize::try_from(lines).unwrap_or(0));
-        let shown: Vec<_> = first
-            .into_iter()
-            .skip(seen.saturating_sub(tail))
-            .map(Ok)
-            .collect();
-        if !request.follow || !running {
-            return Box::pin(stream::iter(shown));
-        }
-        // A simulated log grows by the clock alone, so it has to be looked at.
-        let more = stream::unfold((seen, false), move |(seen, ended)| {
-            let read = read.clone();
-            async move {
-                if ended {
-                    return None;
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                let (chunks, running) = read(seen).unwrap_or_default();
-                let next = (seen + chunks.len(), !running);
-                Some((stream::iter(chunks.into_iter().map(Ok)), next))
-            }
-        });
-        Box::pin(stream::iter(shown).chain(more.flatten()))
+        log::lines(self.world.clone(), id.to_owned(), request)
     }
 
     async fn usage(&self, pods: &[Arc<Value>]) -> Result<Vec<Used>> {
