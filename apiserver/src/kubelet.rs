@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::{Request, Response, header};
+use http::{Request, Response, StatusCode, header};
 use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
@@ -162,6 +162,24 @@ impl Kubelets {
             Ok(answer) => answer.map_err(|error| failed(&error)),
             Err(_) => Err(failed(&"timeout awaiting response headers")),
         }
+    }
+
+    /// The same for a request of another protocol, which the node has to agree to: a tunnel to something that did not would
+    /// be a way around authorization.
+    pub(crate) async fn upgrade(
+        &self,
+        address: &NodeAddress,
+        request: Request<Body>,
+    ) -> ApiResult<Response<Incoming>> {
+        let answer = self.send(address, request).await?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(answer);
+        }
+        let code = answer.status().as_u16();
+        let text = crate::body::read_answer(Body::new(answer.into_body())).await;
+        let text = text.unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).trim().to_owned();
+        Err(ApiError::from_node(code, text))
     }
 
     pub(crate) async fn get(

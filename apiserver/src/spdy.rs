@@ -107,17 +107,7 @@ pub(crate) async fn dial(
         .header(header::SEC_WEBSOCKET_PROTOCOL, protocol)
         .body(Body::new(Empty::<Bytes>::new()))
         .map_err(ApiError::internal)?;
-    let answer = server.kubelets.send(address, request).await?;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let code = answer.status().as_u16();
-        let text = crate::body::read_answer(Body::new(answer.into_body()))
-            .await
-            .unwrap_or_default();
-        return Err(ApiError::from_node(
-            code,
-            String::from_utf8_lossy(&text).trim().to_owned(),
-        ));
-    }
+    let answer = server.kubelets.upgrade(address, request).await?;
     let has = |name: header::HeaderName, value: &str| {
         answer
             .headers()

@@ -104,18 +104,7 @@ pub(crate) async fn bridge(
     let request = request
         .body(Body::new(Empty::<Bytes>::new()))
         .map_err(ApiError::internal)?;
-    let answer = context.server.kubelets.send(address, request).await?;
-    if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        // No tunnel to something that did not agree to one: that would be a way around authorization.
-        let code = answer.status().as_u16();
-        let text = crate::body::read_answer(Body::new(answer.into_body()))
-            .await
-            .unwrap_or_default();
-        return Err(ApiError::from_node(
-            code,
-            String::from_utf8_lossy(&text).trim().to_owned(),
-        ));
-    }
+    let answer = context.server.kubelets.upgrade(address, request).await?;
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     response

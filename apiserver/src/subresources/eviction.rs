@@ -56,13 +56,7 @@ pub(super) async fn create(
 /// One attempt: judges the pod as it is now, and deletes that pod only. False where another took its place or state.
 async fn evict(context: &Context, resource: &Resource, options: &DeleteOptions) -> ApiResult<bool> {
     let (namespace, name) = (context.info.namespace.as_str(), context.info.name.as_str());
-    let key = resources::storage_key(resource, namespace, name);
-    let pod = context
-        .server
-        .current(resource, &key, true)
-        .await?
-        .ok_or_else(|| context.not_found(resource, name))?
-        .object;
+    let pod = super::current(context, resource, name).await?;
     delete::check_preconditions(resource, &pod, options)?;
     let verdict = if needs_budget(&pod) {
         spend_budget(context, &pod, options.dry_run).await?

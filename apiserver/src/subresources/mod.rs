@@ -9,6 +9,8 @@ pub(crate) mod scale;
 mod streams;
 mod token;
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use bytes::Bytes;
 use resources::{Resource, Subresource};
@@ -34,6 +36,14 @@ pub(crate) async fn connect(
         return proxy::connect(context, resource, arrival).await;
     }
     streams::connect(context, resource, arrival.method, arrival.extensions).await
+}
+
+/// The object of this name in the namespace of the request, as it is now.
+async fn current(context: &Context, resource: &Resource, name: &str) -> ApiResult<Arc<Object>> {
+    let key = resources::storage_key(resource, &context.info.namespace, name);
+    let found = context.server.current(resource, &key, true).await?;
+    let found = found.ok_or_else(|| context.not_found(resource, name))?;
+    Ok(found.object)
 }
 
 pub(crate) async fn handle(

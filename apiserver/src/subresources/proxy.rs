@@ -1,12 +1,12 @@
 //! `proxy` of pods, Services and nodes: finds the address, asks admission, and lets [`crate::proxy`] pass the request on.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 
 use axum::response::Response;
 use resources::Resource;
 use schema::Object;
 
+use super::current;
 use crate::admission::{self, Admission, Operation};
 use crate::context::Context;
 use crate::decode::Expected;
@@ -115,14 +115,6 @@ fn allowed(context: &Context) -> fn(IpAddr) -> bool {
         true => |_| true,
         false => target::is_proxyable,
     }
-}
-
-/// The object that the path names, as it is now.
-async fn current(context: &Context, resource: &Resource, name: &str) -> ApiResult<Object> {
-    let key = resources::storage_key(resource, &context.info.namespace, name);
-    let found = context.server.current(resource, &key, true).await?;
-    let found = found.ok_or_else(|| context.not_found(resource, name))?;
-    Ok(Arc::unwrap_or_clone(found.object))
 }
 
 async fn pod(context: &Context, resource: &Resource, id: &Id<'_>) -> ApiResult<Backend> {

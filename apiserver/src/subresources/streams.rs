@@ -50,13 +50,7 @@ pub(super) async fn connect(
         _ => admit(context, resource, action).await?,
     };
     let query = admitted.as_ref().unwrap_or(&context.query);
-    let key = resources::storage_key(resource, namespace, name);
-    let pod = context
-        .server
-        .current(resource, &key, true)
-        .await?
-        .ok_or_else(|| context.not_found(resource, name))?
-        .object;
+    let pod = super::current(context, resource, name).await?;
     let container = if action == "portforward" {
         String::new()
     } else {
