@@ -3,7 +3,7 @@
 
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
-use agent_runtime::kinds::{ObjectMeta, Pod};
+use agent_runtime::kinds::{Mention, ObjectMeta};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, ResourceRef};
 use agent_runtime::{Key, Queue};
@@ -47,7 +47,7 @@ fn wire_claims(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
             .is_none_or(|pod| pod.spec.node_name.is_empty())
         {
             let pod = change.latest();
-            for claim in claims_of(pod) {
+            for claim in pod.volume_claims() {
                 keys.add(Key::new(&pod.metadata.namespace, &claim));
             }
         }
@@ -61,21 +61,6 @@ fn wire_volumes(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
 }
 
-/// Names of the claims that a pod mounts, with those that are made for it.
-pub(crate) fn claims_of(pod: &Pod) -> Vec<String> {
-    pod.spec
-        .volumes
-        .iter()
-        .filter_map(
-            |volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
-                (Some(claim), _) => Some(claim.claim_name.clone()),
-                (None, Some(_)) => Some(format!("{}-{}", pod.metadata.name, volume.name)),
-                (None, None) => None,
-            },
-        )
-        .collect()
-}
-
 fn reconcile_claim(key: &Key, world: &World) -> Plan {
     let Some(claim) = world.caches.claims.by_key(key) else {
         return Plan::none();
@@ -83,13 +68,8 @@ fn reconcile_claim(key: &Key, world: &World) -> Plan {
     let meta = &claim.metadata;
     // A pod without a node is not started any more once the claim is being deleted.
     let in_use = || {
-        world
-            .caches
-            .pods
-            .in_namespace(&meta.namespace)
-            .iter()
-            .filter(|pod| !pod.spec.node_name.is_empty())
-            .any(|pod| claims_of(pod).contains(&meta.name))
+        let users = world.caches.pods.mentioning(&Mention::Claim(key.clone()));
+        users.iter().any(|pod| !pod.spec.node_name.is_empty())
     };
     protect(&PERSISTENT_VOLUME_CLAIMS, meta, CLAIM_FINALIZER, in_use)
 }

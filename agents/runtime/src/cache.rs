@@ -9,7 +9,7 @@ mod sink;
 
 pub use key::Key;
 
-use crate::kinds::{Kind, LabelSelector, Labels, ObjectMeta};
+use crate::kinds::{Kind, LabelSelector, Labels, Mention, ObjectMeta};
 use crate::resource_ref::ResourceRef;
 use crate::selector::contains_all;
 use futures::future::BoxFuture;
@@ -77,6 +77,7 @@ impl<T: Kind> Cache<T> {
                 map: BTreeMap::new(),
                 by_owner: HashMap::default(),
                 by_node: HashMap::default(),
+                by_mention: HashMap::default(),
                 uncontrolled: HashMap::default(),
                 by_labels: BTreeMap::new(),
                 classes: HashMap::default(),
@@ -174,6 +175,11 @@ impl<T: Kind> Cache<T> {
     /// The objects on a node.
     pub fn on_node(&self, node: &str) -> Vec<Arc<T>> {
         self.indexed(|objects| objects.by_node.get(node))
+    }
+
+    /// The objects that mention this, by namespace and name.
+    pub fn mentioning(&self, what: &Mention) -> Vec<Arc<T>> {
+        self.indexed(|objects| objects.by_mention.get(what))
     }
 
     /// The objects of a namespace that nobody controls, so that whoever adopts need not look at all the others.

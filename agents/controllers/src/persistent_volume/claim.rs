@@ -4,12 +4,11 @@ use super::{
     BIND_COMPLETED, SELECTED_NODE, binding, class, event, expansion, is_meant_for, matching,
     provision,
 };
-use crate::storage_protection::claims_of;
 use crate::world::World;
-use agent_runtime::EventType;
-use agent_runtime::kinds::{PersistentVolume, PersistentVolumeClaim};
+use agent_runtime::kinds::{Mention, PersistentVolume, PersistentVolumeClaim};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::PERSISTENT_VOLUME_CLAIMS;
+use agent_runtime::{EventType, Key};
 use serde_json::json;
 
 pub(super) fn reconcile(claim: &PersistentVolumeClaim, world: &World) -> Plan {
@@ -145,10 +144,10 @@ fn default_class(claim: &PersistentVolumeClaim, world: &World) -> Option<Op> {
 /// Says for whom a claim waits that is bound with its first pod.
 fn waiting(claim: &PersistentVolumeClaim, world: &World) -> Op {
     let meta = &claim.metadata;
-    let pods = world.caches.pods.in_namespace(&meta.namespace).into_iter();
-    let waiting = pods.filter(|pod| {
-        pod.spec.node_name.is_empty() && !pod.is_finished() && claims_of(pod).contains(&meta.name)
-    });
+    let pods = world.caches.pods.mentioning(&Mention::Claim(Key::of(meta)));
+    let waiting = pods
+        .iter()
+        .filter(|pod| pod.spec.node_name.is_empty() && !pod.is_finished());
     let names: Vec<String> = waiting.map(|pod| pod.metadata.name.clone()).collect();
     let (reason, text) = match names.as_slice() {
         [] => (

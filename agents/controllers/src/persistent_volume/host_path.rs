@@ -7,14 +7,13 @@
 use super::binding::{self, volume_failed};
 use super::event;
 use super::reclaim::{ASKED, annotate, note_asked};
-use crate::storage_protection::claims_of;
 use crate::world::World;
-use agent_runtime::EventType;
 use agent_runtime::host_path::{How, RECLAIM, Task, annotation, below_tmp, tasks};
-use agent_runtime::kinds::{Node, PersistentVolume, PodPlacement};
+use agent_runtime::kinds::{Mention, Node, PersistentVolume, PodPlacement};
 use agent_runtime::local_path::{REMOVED_MAX, SIMULATED};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{NODES, PERSISTENT_VOLUMES};
+use agent_runtime::{EventType, Key};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
@@ -108,10 +107,9 @@ fn nodes_of(volume: &PersistentVolume, world: &World) -> Vec<Arc<Node>> {
 /// The pods that use a claim of the name that the volume's claim had.
 fn users(volume: &PersistentVolume, world: &World) -> Option<String> {
     let claim = volume.spec.claim_ref.as_ref()?;
-    let pods = world.caches.pods.in_namespace(&claim.namespace);
-    let uses = pods
-        .iter()
-        .filter(|pod| !pod.is_finished() && claims_of(pod).contains(&claim.name));
+    let claim = Mention::Claim(Key::new(&claim.namespace, &claim.name));
+    let pods = world.caches.pods.mentioning(&claim);
+    let uses = pods.iter().filter(|pod| !pod.is_finished());
     let names: Vec<String> = uses
         .map(|pod| format!("{}/{}", pod.metadata.namespace, pod.metadata.name))
         .collect();

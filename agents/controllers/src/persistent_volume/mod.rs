@@ -20,7 +20,6 @@ mod tests;
 mod volume;
 
 use crate::manager::{Body, Controller};
-use crate::storage_protection::claims_of;
 use crate::world::{Caches, World};
 use agent_runtime::events::reference;
 use agent_runtime::kinds::{
@@ -84,7 +83,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
             return;
         }
         let namespace = &change.latest().metadata.namespace;
-        for name in claims_of(change.latest()) {
+        for name in change.latest().volume_claims() {
             if claims
                 .get(namespace, &name)
                 .is_some_and(|claim| is_pending(&claim))

@@ -11,7 +11,7 @@ mod tests;
 
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
-use agent_runtime::kinds::{ObjectMeta, OwnerReference, Pod, ResourceClaim};
+use agent_runtime::kinds::{Mention, ObjectMeta, OwnerReference, Pod, ResourceClaim};
 use agent_runtime::plan::Plan;
 use agent_runtime::{Key, Queue};
 use serde_json::Value;
@@ -58,7 +58,8 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         let shared = shared.filter(|claim| claim.status.allocation.is_some());
         let before = change.old.as_deref();
         if let Some(claim) = shared.filter(|claim| may_lack_users(before, claim)) {
-            enqueue_users(claim, &pods.in_namespace(&claim.metadata.namespace), &keys);
+            let users = pods.mentioning(&Mention::DeviceClaim(Key::of(&claim.metadata)));
+            enqueue_users(claim, &users, &keys);
         }
     });
     let (pods, keys) = (caches.pods.clone(), queue.clone());
@@ -67,18 +68,15 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         let (None, Some(template)) = (&change.old, &change.new) else {
             return;
         };
-        let meta = &template.metadata;
-        for pod in pods.in_namespace(&meta.namespace) {
-            let mut entries = pod.spec.resource_claims.iter();
-            if entries.any(|entry| entry["resourceClaimTemplateName"] == *meta.name) {
-                keys.add(pod_key(&pod.metadata));
-            }
+        let template = Mention::DeviceTemplate(Key::of(&template.metadata));
+        for pod in pods.mentioning(&template) {
+            keys.add(pod_key(&pod.metadata));
         }
     });
 }
 
 /// Whether users may lack their reservation for what has become of the claim. That there is one more, or something else was
-/// written, is no reason to go through all pods.
+/// written, is no reason to look at all that use it.
 fn may_lack_users(old: Option<&ResourceClaim>, new: &ResourceClaim) -> bool {
     old.is_none_or(|old| {
         old.metadata.uid != new.metadata.uid

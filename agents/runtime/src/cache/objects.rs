@@ -1,7 +1,7 @@
 //! The objects of a cache and their indexes.
 
 use super::Key;
-use crate::kinds::{Kind, Labels};
+use crate::kinds::{Kind, Labels, Mention};
 use host::HashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ pub(super) struct Objects<T> {
     pub(super) map: BTreeMap<Key, Arc<T>>,
     pub(super) by_owner: Index<T>,
     pub(super) by_node: Index<T>,
+    pub(super) by_mention: HashMap<Mention, BTreeMap<Key, Arc<T>>>,
     /// By namespace, those that nobody controls.
     pub(super) uncontrolled: Index<T>,
     /// By their labels as a whole: all that were made of one template are together, and a selector is asked once for them.
@@ -47,6 +48,10 @@ impl<T: Kind> Objects<T> {
         if !object.node_name().is_empty() {
             add_to(&mut self.by_node, object.node_name(), key, object);
         }
+        for mention in object.mentions() {
+            let found = self.by_mention.entry(mention).or_default();
+            found.insert(key.clone(), object.clone());
+        }
         if object.meta().controller().is_none() {
             let namespace = &object.meta().namespace;
             add_to(&mut self.uncontrolled, namespace, key, object);
@@ -67,6 +72,14 @@ impl<T: Kind> Objects<T> {
             remove_from(&mut self.by_owner, &owner.uid, key);
         }
         remove_from(&mut self.by_node, object.node_name(), key);
+        for mention in object.mentions() {
+            if let Some(found) = self.by_mention.get_mut(&mention) {
+                found.remove(key);
+                if found.is_empty() {
+                    self.by_mention.remove(&mention);
+                }
+            }
+        }
         let meta = object.meta();
         remove_from(&mut self.uncontrolled, &meta.namespace, key);
         let member = (meta.labels.clone(), key.clone());
@@ -88,11 +101,12 @@ impl<T: Kind> Objects<T> {
     }
 }
 
-/// Whether an object was found by other owners, by other labels or on another node before it changed.
+/// Whether an object was found by other owners, by other labels, on another node or by something else before it changed.
 pub(super) fn is_elsewhere<T: Kind>(old: &T, new: &T) -> bool {
     old.meta().owner_references != new.meta().owner_references
         || old.meta().labels != new.meta().labels
         || old.node_name() != new.node_name()
+        || old.mentions() != new.mentions()
 }
 
 fn add_to<T>(index: &mut Index<T>, value: &str, key: &Key, object: &Arc<T>) {

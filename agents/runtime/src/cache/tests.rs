@@ -99,6 +99,32 @@ fn an_object_that_changes_is_found_as_it_is_wherever_it_was() {
 }
 
 #[test]
+fn what_an_object_mentions_finds_it_as_it_is() {
+    let cache = Cache::<Pod>::new(PODS);
+    let put = |name: &str, claims: Value| {
+        let mut pod = pod(name, name, "", 1);
+        pod["status"] = json!({ "resourceClaimStatuses": claims });
+        cache.apply(serde_json::from_value(pod).unwrap());
+    };
+    let mentioning = |namespace: &str, claim: &str| -> Vec<String> {
+        let found = cache.mentioning(&Mention::DeviceClaim(Key::new(namespace, claim)));
+        found.iter().map(|pod| pod.metadata.name.clone()).collect()
+    };
+    let of = |claim: &str| json!([{"name": "x", "resourceClaimName": claim}]);
+    put("b", of("c"));
+    put("a", of("c"));
+    put("z", json!([]));
+    assert_eq!(mentioning("a", "c"), ["a", "b"]);
+    assert!(mentioning("b", "c").is_empty() && mentioning("a", "d").is_empty());
+    put("a", of("d"));
+    assert_eq!(mentioning("a", "c"), ["b"]);
+    assert_eq!(mentioning("a", "d"), ["a"]);
+    cache.remove(&Key::new("a", "b"));
+    put("a", json!([]));
+    assert!(cache.read().by_mention.is_empty(), "nothing is left over");
+}
+
+#[test]
 fn names_of_objects_are_there_once() {
     let cache = Cache::<Pod>::new(PODS);
     let put = |name: &str, node: &str| {

@@ -10,6 +10,7 @@ mod core;
 mod devices;
 mod labels;
 mod list;
+mod mention;
 mod meta;
 mod network;
 mod node;
@@ -24,6 +25,7 @@ pub use batch::*;
 pub use devices::*;
 pub use labels::Labels;
 pub use list::{Alike, List};
+pub use mention::Mention;
 pub use meta::*;
 pub use network::*;
 pub use node::*;
@@ -39,8 +41,8 @@ use std::collections::BTreeMap;
 
 /// A kind that can be kept in a cache.
 pub trait Kind: DeserializeOwned + Send + Sync + 'static {
-    /// Whether somebody looks objects up by their owners or their node, or those without a controller. What is not indexed is
-    /// not found so.
+    /// Whether somebody looks objects up by their owners, their node or what they mention, or those without a controller. What
+    /// is not indexed is not found so.
     const IS_INDEXED: bool = true;
     /// What to list and watch.
     fn resource() -> ResourceRef;
@@ -49,6 +51,10 @@ pub trait Kind: DeserializeOwned + Send + Sync + 'static {
     /// The node that the object belongs to, for the node index.
     fn node_name(&self) -> &str {
         ""
+    }
+    /// What the object is looked up by besides.
+    fn mentions(&self) -> Vec<Mention> {
+        Vec::new()
     }
 }
 
@@ -71,9 +77,9 @@ macro_rules! fields {
 }
 pub(crate) use fields;
 
-/// Gives a kind its place in the API.
+/// Gives a kind its place in the API, and says what its objects mention.
 macro_rules! kind {
-    ($name:ident, $resource:expr) => {
+    ($name:ident, $resource:expr $(, mentions: $mentions:path)?) => {
         impl $crate::kinds::Kind for $name {
             fn resource() -> $crate::resource_ref::ResourceRef {
                 $resource
@@ -81,6 +87,11 @@ macro_rules! kind {
             fn meta(&self) -> &$crate::kinds::ObjectMeta {
                 &self.metadata
             }
+            $(
+                fn mentions(&self) -> Vec<$crate::kinds::Mention> {
+                    $mentions(self)
+                }
+            )?
         }
     };
 }

@@ -1,6 +1,6 @@
 //! Services and their endpoints.
 
-use super::{IntOrString, Labels, ObjectMeta, ObjectReference, fields, kind};
+use super::{IntOrString, Labels, ObjectMeta, ObjectReference, fields, kind, mention};
 use crate::resource_ref::{ENDPOINT_SLICES, ENDPOINTS, IP_ADDRESSES, SERVICE_CIDRS, SERVICES};
 use serde_json::Value;
 
@@ -135,7 +135,7 @@ fields! {
         pub metadata: ObjectMeta,
     }
 }
-kind!(Service, SERVICES);
+kind!(Service, SERVICES, mentions: mention::of_service);
 kind!(ServiceCidr, SERVICE_CIDRS);
 kind!(IpAddress, IP_ADDRESSES);
 kind!(EndpointSlice, ENDPOINT_SLICES);

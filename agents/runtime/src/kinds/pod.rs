@@ -1,6 +1,6 @@
 //! Pods: the specification.
 
-use super::{Kind, Labels, List, ObjectMeta, PodStatus, Volume, fields};
+use super::{Kind, Labels, List, Mention, ObjectMeta, PodStatus, Volume, fields, mention};
 use crate::resource_ref::{PODS, ResourceRef};
 use serde_json::Value;
 
@@ -96,6 +96,9 @@ impl Kind for Pod {
     }
     fn node_name(&self) -> &str {
         &self.spec.node_name
+    }
+    fn mentions(&self) -> Vec<Mention> {
+        mention::of_pod(self)
     }
 }
 

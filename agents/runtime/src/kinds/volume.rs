@@ -1,6 +1,6 @@
 //! Volumes of a pod.
 
-use super::{Condition, LabelSelector, Labels, ObjectMeta, ObjectReference, fields};
+use super::{Condition, LabelSelector, Labels, ObjectMeta, ObjectReference, fields, mention};
 use serde_json::Value;
 use std::collections::BTreeMap;
 
@@ -89,7 +89,32 @@ fields! {
 }
 super::kind!(
     PersistentVolumeClaim,
-    crate::resource_ref::PERSISTENT_VOLUME_CLAIMS
+    crate::resource_ref::PERSISTENT_VOLUME_CLAIMS,
+    mentions: mention::of_claim
 );
-super::kind!(PersistentVolume, crate::resource_ref::PERSISTENT_VOLUMES);
+super::kind!(
+    PersistentVolume,
+    crate::resource_ref::PERSISTENT_VOLUMES,
+    mentions: mention::of_volume
+);
 super::kind!(StorageClass, crate::resource_ref::STORAGE_CLASSES);
+
+/// The older form of a class name, an annotation that counts before the field.
+pub const CLASS_ANNOTATION: &str = "volume.beta.kubernetes.io/storage-class";
+
+impl PersistentVolumeClaim {
+    /// The name of the claim's class; empty for none.
+    pub fn class_name(&self) -> &str {
+        let old = self.metadata.annotations.get(CLASS_ANNOTATION);
+        let name = old.or(self.spec.storage_class_name.as_ref());
+        name.map_or("", String::as_str)
+    }
+}
+
+impl PersistentVolume {
+    /// The name of the volume's class; empty for none.
+    pub fn class_name(&self) -> &str {
+        let old = self.metadata.annotations.get(CLASS_ANNOTATION);
+        old.unwrap_or(&self.spec.storage_class_name)
+    }
+}

@@ -1,0 +1,175 @@
+//! What objects are looked up by besides their owners, their labels and their node: what they name in their specification.
+
+use super::{PersistentVolume, PersistentVolumeClaim, Pod, Service};
+use crate::cache::Key;
+use serde_json::Value;
+
+/// Something that objects name. [`Cache::mentioning`](crate::Cache::mentioning) finds those that do without a look at all
+/// the others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Mention {
+    /// A PersistentVolumeClaim: by pods that mount it, and by volumes that are taken or kept for it.
+    Claim(Key),
+    /// A PersistentVolume: by the claims that have or want it.
+    Volume(String),
+    /// A class of volumes, empty for none: by claims that have no volume, and by volumes that are kept for no claim.
+    FreeOfClass(String),
+    /// A ResourceClaim: by pods that use it.
+    DeviceClaim(Key),
+    /// A ResourceClaimTemplate: by pods that want a claim of it.
+    DeviceTemplate(Key),
+    /// A pair of labels: by the services of the namespace whose selector has it as its first. So each service is found
+    /// once among all pairs of a pod.
+    Selected {
+        /// Of the service and of the pods.
+        namespace: String,
+        /// The label.
+        key: String,
+        /// Its value.
+        value: String,
+    },
+}
+
+impl Pod {
+    /// Names of the PersistentVolumeClaims that the pod mounts, with those that are made for it (`ephemeral` volumes).
+    pub fn volume_claims(&self) -> impl Iterator<Item = String> {
+        let volumes = self.spec.volumes.iter();
+        volumes.filter_map(
+            |volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+                (Some(claim), _) => Some(claim.claim_name.clone()),
+                (None, Some(_)) => Some(format!("{}-{}", self.metadata.name, volume.name)),
+                (None, None) => None,
+            },
+        )
+    }
+}
+
+pub(super) fn of_pod(pod: &Pod) -> Vec<Mention> {
+    let key = |name: &str| Key::new(&pod.metadata.namespace, name);
+    let mut mentions: Vec<Mention> = pod
+        .volume_claims()
+        .map(|name| Mention::Claim(key(&name)))
+        .collect();
+    let named = |field: &'static str| {
+        let entries = pod.spec.resource_claims.iter();
+        entries.filter_map(move |entry| entry.get(field).and_then(Value::as_str))
+    };
+    let recorded = pod.status.resource_claim_statuses.iter();
+    let recorded = recorded.filter_map(|status| status.resource_claim_name.as_deref());
+    let extended = pod.status.extended_resource_claim_status.iter();
+    let extended = extended.map(|status| status.resource_claim_name.as_str());
+    let used = named("resourceClaimName").chain(recorded).chain(extended);
+    mentions.extend(used.map(|name| Mention::DeviceClaim(key(name))));
+    let templates = named("resourceClaimTemplateName");
+    mentions.extend(templates.map(|name| Mention::DeviceTemplate(key(name))));
+    mentions
+}
+
+pub(super) fn of_claim(claim: &PersistentVolumeClaim) -> Vec<Mention> {
+    let volume = &claim.spec.volume_name;
+    vec![match volume.is_empty() {
+        true => Mention::FreeOfClass(claim.class_name().to_owned()),
+        false => Mention::Volume(volume.clone()),
+    }]
+}
+
+pub(super) fn of_volume(volume: &PersistentVolume) -> Vec<Mention> {
+    vec![match &volume.spec.claim_ref {
+        None => Mention::FreeOfClass(volume.class_name().to_owned()),
+        Some(claim) => Mention::Claim(Key::new(&claim.namespace, &claim.name)),
+    }]
+}
+
+pub(super) fn of_service(service: &Service) -> Vec<Mention> {
+    let first = service.spec.selector.iter().next();
+    let first = first.map(|(key, value)| Mention::Selected {
+        namespace: service.metadata.namespace.clone(),
+        key: key.clone(),
+        value: value.clone(),
+    });
+    first.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Kind;
+    use serde_json::json;
+
+    fn of<T: Kind>(object: Value) -> Vec<Mention> {
+        serde_json::from_value::<T>(object).unwrap().mentions()
+    }
+
+    #[test]
+    fn pods_name_the_claims_that_they_mount_and_use() {
+        let key = |name: &str| Key::new("a", name);
+        let meta = json!({"name": "p", "namespace": "a"});
+        assert!(
+            of::<Pod>(
+                json!({"metadata": meta, "spec": {"volumes": [{"name": "x", "emptyDir": {}}]}})
+            )
+            .is_empty()
+        );
+        let volumes = json!([{"name": "x", "persistentVolumeClaim": {"claimName": "c"}}, {"name": "y", "ephemeral": {}}]);
+        let claims = json!([{"name": "g", "resourceClaimName": "d"}, {"name": "h", "resourceClaimTemplateName": "t"}]);
+        let status = json!({"resourceClaimStatuses": [{"name": "h", "resourceClaimName": "p-h"}, {"name": "none"}],
+            "extendedResourceClaimStatus": {"resourceClaimName": "e"}});
+        let pod = json!({"metadata": meta, "spec": {"volumes": volumes, "resourceClaims": claims}, "status": status});
+        let expected = [
+            Mention::Claim(key("c")),
+            Mention::Claim(key("p-y")),
+            Mention::DeviceClaim(key("d")),
+            Mention::DeviceClaim(key("p-h")),
+            Mention::DeviceClaim(key("e")),
+            Mention::DeviceTemplate(key("t")),
+        ];
+        assert_eq!(of::<Pod>(pod), expected);
+    }
+
+    #[test]
+    fn claims_and_volumes_name_each_other_or_their_class() {
+        let free = |class: &str| [Mention::FreeOfClass(class.into())];
+        let old = json!({"annotations": {"volume.beta.kubernetes.io/storage-class": "old"}});
+        assert_eq!(of::<PersistentVolumeClaim>(json!({})), free(""));
+        let spec = json!({"storageClassName": "new"});
+        assert_eq!(
+            of::<PersistentVolumeClaim>(json!({ "spec": spec })),
+            free("new")
+        );
+        assert_eq!(
+            of::<PersistentVolumeClaim>(json!({"metadata": old, "spec": spec})),
+            free("old")
+        );
+        let bound = json!({"spec": {"storageClassName": "new", "volumeName": "v"}});
+        assert_eq!(
+            of::<PersistentVolumeClaim>(bound),
+            [Mention::Volume("v".into())]
+        );
+        assert_eq!(of::<PersistentVolume>(json!({ "spec": spec })), free("new"));
+        assert_eq!(
+            of::<PersistentVolume>(json!({"metadata": old, "spec": spec})),
+            free("old")
+        );
+        let taken = json!({"spec": {"claimRef": {"namespace": "a", "name": "c"}}});
+        assert_eq!(
+            of::<PersistentVolume>(taken),
+            [Mention::Claim(Key::new("a", "c"))]
+        );
+    }
+
+    #[test]
+    fn services_are_found_by_one_pair_of_their_selector() {
+        let meta = json!({"name": "s", "namespace": "a"});
+        assert!(of::<Service>(json!({"metadata": meta, "spec": {}})).is_empty());
+        let spec = json!({"selector": {"tier": "x", "app": "web"}});
+        let first = Mention::Selected {
+            namespace: "a".into(),
+            key: "app".into(),
+            value: "web".into(),
+        };
+        assert_eq!(
+            of::<Service>(json!({"metadata": meta, "spec": spec})),
+            [first]
+        );
+    }
+}
