@@ -2,23 +2,26 @@
 
 mod packing;
 mod topology;
+mod waking;
 mod written;
 
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
+pub(crate) use agent_runtime::kinds::SERVICE_NAME;
 use agent_runtime::kinds::{
-    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IntOrString, Labels, Node, Pod,
+    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IntOrString, Labels, Mention, Pod,
     Service, ServicePort,
 };
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::ENDPOINT_SLICES;
-use agent_runtime::selector::contains_all;
-use agent_runtime::{Cache, Key, Queue, timestamp};
+use agent_runtime::{Key, Queue, timestamp};
 use packing::{Packing, contents, parts, recall_hints};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use waking::enqueue_services_of_nodes;
+pub(crate) use waking::enqueue_services_of_pods;
 pub(crate) use written::{same_ports, written, written_ports};
 
 pub(crate) const CONTROLLER: Controller = Controller {
@@ -28,7 +31,6 @@ pub(crate) const CONTROLLER: Controller = Controller {
     body: Body::Keyed { wire, reconcile },
 };
 
-pub(crate) const SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub(crate) const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 const MANAGER: &str = "endpointslice-controller.k8s.io";
 const HEADLESS: &str = "service.kubernetes.io/headless";
@@ -57,80 +59,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         }
     });
     enqueue_services_of_pods(caches, queue);
-    // An endpoint tells its zone, which is its node's.
-    let (services, pods, keys) = (caches.services.clone(), caches.pods.clone(), queue.clone());
-    caches.nodes.subscribe(move |change| {
-        let zone = |node: &Option<Arc<Node>>| {
-            let labels = node.as_ref().map(|node| &node.metadata.labels);
-            labels.and_then(|labels| labels.get(ZONE).cloned())
-        };
-        if zone(&change.old) != zone(&change.new) {
-            for pod in pods.on_node(&change.latest().metadata.name) {
-                enqueue_selecting(&services, &pod.metadata.namespace, &keys, |selector| {
-                    contains_all(&pod.metadata.labels, selector)
-                });
-            }
-        }
-    });
-}
-
-fn enqueue_selecting(
-    services: &Cache<Service>,
-    namespace: &str,
-    keys: &Queue<Key>,
-    selects: impl Fn(&Labels) -> bool,
-) {
-    for service in services.in_namespace(namespace) {
-        if !service.spec.selector.is_empty() && selects(&service.spec.selector) {
-            keys.add(Key::of(&service.metadata));
-        }
-    }
-}
-
-/// Enqueues the services that select a pod, before or after a change that can show in endpoints.
-pub(crate) fn enqueue_services_of_pods(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
-    let (services, keys) = (caches.services.clone(), queue.clone());
-    caches.pods.subscribe(move |change| {
-        if let (Some(old), Some(new)) = (&change.old, &change.new)
-            && visible(old) == visible(new)
-        {
-            return;
-        }
-        let namespace = &change.latest().metadata.namespace;
-        enqueue_selecting(&services, namespace, &keys, |selector| {
-            change
-                .sides()
-                .any(|pod| contains_all(&pod.metadata.labels, selector))
-        });
-    });
-}
-
-/// What of a pod shows in endpoints.
-#[derive(PartialEq)]
-struct Visible<'a> {
-    labels: &'a Labels,
-    addresses: Vec<&'a str>,
-    names: [&'a str; 3],
-    flags: [bool; 3],
-}
-
-fn visible(pod: &Pod) -> Visible<'_> {
-    Visible {
-        labels: &pod.metadata.labels,
-        addresses: pod
-            .status
-            .pod_ips
-            .iter()
-            .map(|ip| ip.ip.as_str())
-            .chain([pod.status.pod_ip.as_str()])
-            .collect(),
-        names: [&pod.spec.node_name, &pod.spec.hostname, &pod.spec.subdomain],
-        flags: [
-            pod.is_ready(),
-            pod.metadata.is_deleting(),
-            pod.is_finished(),
-        ],
-    }
+    enqueue_services_of_nodes(caches, queue);
 }
 
 /// Whether this controller serves the service at all.
@@ -195,11 +124,10 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             .get(MANAGED_BY)
             .is_some_and(|m| m == MANAGER)
     };
-    let service_label: Labels = [(SERVICE_NAME.to_owned(), service.metadata.name.clone())].into();
     let existing: Vec<_> = world
         .caches
         .endpoint_slices
-        .with_labels(&service.metadata.namespace, &service_label)
+        .mentioning(&Mention::Service(key.clone()))
         .into_iter()
         .filter(|slice| owned(slice))
         .collect();
@@ -257,7 +185,8 @@ pub(crate) fn trigger_time(
     pods: &[Arc<Pod>],
     world: &World,
 ) -> Option<String> {
-    let made = service.metadata.creation_timestamp.as_str();
+    let made = service.metadata.creation_timestamp.text();
+    let made = made.as_deref().unwrap_or_default();
     let turned = pods.iter().filter_map(|pod| {
         let time = pod.condition("Ready")?.last_transition_time.as_deref()?;
         Some((pod.metadata.uid.as_str(), time))
@@ -336,6 +265,7 @@ fn desired(
     world: &World,
 ) -> Vec<(Ports, Vec<Endpoint>)> {
     let mut groups: BTreeMap<String, (Ports, Vec<Endpoint>)> = BTreeMap::new();
+    let mut last: Option<(Ports, String)> = None;
     for pod in pods {
         if pod.is_finished() {
             continue;
@@ -344,12 +274,17 @@ fn desired(
             continue;
         };
         let ports = ports(service, pod);
-        let key = json!(ports).to_string();
+        // Mostly all have the same, which then need not be written for each of thousands.
+        let key = match last.take() {
+            Some((known, key)) if known == ports => key,
+            _ => json!(ports).to_string(),
+        };
         groups
-            .entry(key)
-            .or_insert_with(|| (ports, Vec::new()))
+            .entry(key.clone())
+            .or_insert_with(|| (ports.clone(), Vec::new()))
             .1
             .push(endpoint(service, pod, address, world));
+        last = Some((ports, key));
     }
     groups.into_values().collect()
 }
@@ -360,13 +295,13 @@ pub(crate) fn address(pod: &Pod, family: &str) -> Option<String> {
         .status
         .pod_ips
         .iter()
-        .map(|ip| &ip.ip)
-        .chain([&pod.status.pod_ip]);
-    let fits = |text: &&String| {
+        .map(|ip| ip.ip.as_str())
+        .chain([pod.status.pod_ip.as_str()]);
+    let fits = |text: &&str| {
         text.parse::<IpAddr>()
             .is_ok_and(|ip| ip.is_ipv6() == (family == "IPv6"))
     };
-    all.into_iter().find(fits).cloned()
+    all.into_iter().find(fits).map(str::to_owned)
 }
 
 fn ports(service: &Service, pod: &Pod) -> Ports {
@@ -385,7 +320,7 @@ fn endpoint(service: &Service, pod: &Pod, address: String, world: &World) -> End
     let serving = pod.is_ready();
     let terminating = pod.metadata.is_deleting();
     let ready = service.spec.publish_not_ready_addresses || (serving && !terminating);
-    let node = (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.clone());
+    let node = (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.to_string());
     let zone = node
         .as_ref()
         .and_then(|name| world.caches.nodes.get("", name))
@@ -404,7 +339,7 @@ fn endpoint(service: &Service, pod: &Pod, address: String, world: &World) -> End
             serving: Some(serving),
             terminating: Some(terminating),
         },
-        hostname: has_name.then(|| pod.spec.hostname.clone()),
+        hostname: has_name.then(|| pod.spec.hostname.to_string()),
         target_ref: Some(pod_reference(pod)),
         node_name: node,
         zone,
