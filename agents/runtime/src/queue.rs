@@ -114,6 +114,18 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         }
     }
 
+    /// Adds a key like [`Queue::add`], and says whether it was not to be worked on now or again anyway.
+    pub fn add_new(&self, key: K) -> bool {
+        let mut state = self.lock();
+        let is_new = !state.dirty.contains_key(&key);
+        let wakes = state.add(key, Instant::now());
+        drop(state);
+        if wakes {
+            self.wake.notify_one();
+        }
+        is_new
+    }
+
     fn count(&self, count: impl Fn(&QueueTally)) {
         if let Some(tally) = &self.tally {
             count(tally);
@@ -326,6 +338,18 @@ mod tests {
         assert_eq!(queue.next().await, Some("a"));
         queue.done(&"a");
         assert!(queue.is_empty());
+    }
+
+    #[tokio::test]
+    async fn who_adds_learns_whether_a_key_was_waiting() {
+        let queue = Queue::new();
+        assert!(queue.add_new("a") && !queue.add_new("a") && queue.add_new("b"));
+        assert_eq!(queue.next().await, Some("a"));
+        assert!(queue.add_new("a"), "it may have looked too early");
+        assert!(!queue.add_new("a"));
+        queue.done(&"a");
+        assert!(!queue.add_new("a") && !queue.add_new("b"));
+        assert_eq!(queue.len(), 2);
     }
 
     #[tokio::test]

@@ -114,12 +114,12 @@ fn any_volume(claim: &PersistentVolumeClaim, world: &World) -> Plan {
         return Plan::of(vec![op]);
     }
     let has_node = claim.metadata.annotations.contains_key(SELECTED_NODE);
-    if class::waits_for_consumer(claim, world) && !has_node {
+    if class::waits_for_consumer(claim.class_name(), &world.caches.storage_classes) && !has_node {
         let mut plan = pending(claim);
         plan.ops.insert(0, waiting(claim, world));
         return plan;
     }
-    if !class::of_claim(claim).is_empty() {
+    if !claim.class_name().is_empty() {
         return provision::plan(claim, world);
     }
     let text = "no persistent volumes available for this claim and no storage class is set";

@@ -1,36 +1,23 @@
 //! Storage classes of claims and volumes.
 
 use crate::world::World;
-use agent_runtime::kinds::{PersistentVolume, PersistentVolumeClaim, StorageClass};
+use agent_runtime::Cache;
+use agent_runtime::kinds::{CLASS_ANNOTATION, PersistentVolumeClaim, StorageClass};
 use std::cmp::Reverse;
 use std::sync::Arc;
 
-/// The older form of `spec.storageClassName`, which counts before it.
-const OLD_FORM: &str = "volume.beta.kubernetes.io/storage-class";
 pub(super) const DEFAULT: &str = "storageclass.kubernetes.io/is-default-class";
 const DEFAULT_BETA: &str = "storageclass.beta.kubernetes.io/is-default-class";
 
-/// The name of a claim's class; empty for none.
-pub(super) fn of_claim(claim: &PersistentVolumeClaim) -> &str {
-    let old = claim.metadata.annotations.get(OLD_FORM);
-    let name = old.or(claim.spec.storage_class_name.as_ref());
-    name.map_or("", String::as_str)
-}
-
 /// Whether the claim says anything about its class, be it that there is none.
 pub(super) fn is_said(claim: &PersistentVolumeClaim) -> bool {
-    claim.metadata.annotations.contains_key(OLD_FORM) || claim.spec.storage_class_name.is_some()
+    claim.metadata.annotations.contains_key(CLASS_ANNOTATION)
+        || claim.spec.storage_class_name.is_some()
 }
 
-/// The name of a volume's class; empty for none.
-pub(super) fn of_volume(volume: &PersistentVolume) -> &str {
-    let old = volume.metadata.annotations.get(OLD_FORM);
-    old.unwrap_or(&volume.spec.storage_class_name)
-}
-
-/// Whether volumes for the claim are chosen with the node of the first pod, by the scheduler.
-pub(super) fn waits_for_consumer(claim: &PersistentVolumeClaim, world: &World) -> bool {
-    let class = world.caches.storage_classes.get("", of_claim(claim));
+/// Whether volumes for the claims of a class are chosen with the node of the first pod, by the scheduler.
+pub(super) fn waits_for_consumer(class: &str, classes: &Cache<StorageClass>) -> bool {
+    let class = classes.get("", class);
     class.is_some_and(|class| class.volume_binding_mode.as_deref() == Some("WaitForFirstConsumer"))
 }
 

@@ -18,13 +18,12 @@ mod size;
 #[cfg(test)]
 mod tests;
 mod volume;
+mod waking;
 
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
 use agent_runtime::events::reference;
-use agent_runtime::kinds::{
-    Node, ObjectMeta, ObjectReference, PersistentVolume, PersistentVolumeClaim, Pod,
-};
+use agent_runtime::kinds::{Node, ObjectMeta, PersistentVolume, PersistentVolumeClaim};
 use agent_runtime::local_path::REMOVE;
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::{Cache, EventType, Key, Queue, ResourceRef};
@@ -47,13 +46,14 @@ const SELECTED_NODE: &str = "volume.kubernetes.io/selected-node";
 const YES: &str = "yes";
 
 fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
-    wire_claims(caches, queue);
-    wire_volumes(caches, queue);
+    waking::wire_claims(caches, queue);
+    waking::wire_volumes(caches, queue);
+    waking::wire_pods(caches, queue);
     let (claims, keys) = (caches.claims.clone(), queue.clone());
     caches.storage_classes.subscribe(move |change| {
         let name = &change.latest().metadata.name;
         enqueue_claims(&claims, &keys, |claim| {
-            let class = class::of_claim(claim);
+            let class = claim.class_name();
             let grows = claim.status.phase == "Bound" && class == name;
             grows || (is_pending(claim) && (class.is_empty() || class == name))
         });
@@ -73,67 +73,6 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
             if reclaim::waits_for_node(&volume) {
                 keys.add(Key::of(&volume.metadata));
             }
-        }
-    });
-    // Claims tell for which pod they wait.
-    let (claims, keys) = (caches.claims.clone(), queue.clone());
-    caches.pods.subscribe(move |change| {
-        let waits = |pod: &Arc<Pod>| pod.spec.node_name.is_empty() && !pod.is_finished();
-        if change.old.as_ref().is_some_and(waits) == change.new.as_ref().is_some_and(waits) {
-            return;
-        }
-        let namespace = &change.latest().metadata.namespace;
-        for name in change.latest().volume_claims() {
-            if claims
-                .get(namespace, &name)
-                .is_some_and(|claim| is_pending(&claim))
-            {
-                keys.add(Key::new(namespace, &name));
-            }
-        }
-    });
-}
-
-fn wire_claims(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
-    let (volumes, keys) = (caches.volumes.clone(), queue.clone());
-    caches.claims.subscribe(move |change| {
-        let latest = change.latest();
-        keys.add(Key::of(&latest.metadata));
-        let names = |claim: &Arc<PersistentVolumeClaim>| claim.spec.volume_name.clone();
-        let [old, new] = [&change.old, &change.new].map(|side| side.as_ref().map(names));
-        if old == new {
-            return;
-        }
-        for name in old.iter().chain(&new).filter(|name| !name.is_empty()) {
-            keys.add(Key::new("", name));
-        }
-        // What was taken for the claim and is not its volume has to be told.
-        for volume in volumes.list() {
-            let refers = |claim: &ObjectReference| {
-                claim.name == latest.metadata.name && claim.namespace == latest.metadata.namespace
-            };
-            if volume.spec.claim_ref.as_ref().is_some_and(refers) {
-                keys.add(Key::of(&volume.metadata));
-            }
-        }
-    });
-}
-
-fn wire_volumes(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
-    let (claims, keys) = (caches.claims.clone(), queue.clone());
-    caches.volumes.subscribe(move |change| {
-        let latest = change.latest();
-        keys.add(Key::of(&latest.metadata));
-        for claim in change.sides().filter_map(|v| v.spec.claim_ref.as_ref()) {
-            keys.add(Key::new(&claim.namespace, &claim.name));
-        }
-        let is_free = latest.spec.claim_ref.is_none() && latest.status.phase == "Available";
-        if change.old.is_none() || change.new.is_none() || is_free {
-            let (name, class) = (&latest.metadata.name, class::of_volume(latest));
-            enqueue_claims(&claims, &keys, |claim| {
-                let fits = is_free && is_pending(claim) && class::of_claim(claim) == class;
-                claim.spec.volume_name == *name || fits
-            });
         }
     });
 }

@@ -4,7 +4,7 @@
 //! The name of such a volume follows from the claim, so that it is made once however often that is tried.
 
 use super::claim::say;
-use super::{BOUND_BY_CONTROLLER, PROVISIONED_BY, SELECTED_NODE, YES, binding, class, reclaim};
+use super::{BOUND_BY_CONTROLLER, PROVISIONED_BY, SELECTED_NODE, YES, binding, reclaim};
 use crate::world::World;
 use agent_runtime::EventType;
 use agent_runtime::kinds::{Node, PersistentVolumeClaim, StorageClass};
@@ -18,7 +18,7 @@ const ASKED_BETA: &str = "volume.beta.kubernetes.io/storage-provisioner";
 const HOSTNAME: &str = "kubernetes.io/hostname";
 
 pub(super) fn plan(claim: &PersistentVolumeClaim, world: &World) -> Plan {
-    let name = class::of_claim(claim);
+    let name = claim.class_name();
     let Some(class) = world.caches.storage_classes.get("", name) else {
         let text = format!("storageclass.storage.k8s.io \"{name}\" not found");
         return failed(claim, text);

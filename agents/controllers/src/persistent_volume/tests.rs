@@ -1,3 +1,4 @@
 mod convergence;
 mod host_path;
 mod traps;
+mod waking;

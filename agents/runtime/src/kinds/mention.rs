@@ -34,13 +34,13 @@ impl Pod {
     /// Names of the PersistentVolumeClaims that the pod mounts, with those that are made for it (`ephemeral` volumes).
     pub fn volume_claims(&self) -> impl Iterator<Item = String> {
         let volumes = self.spec.volumes.iter();
-        volumes.filter_map(
-            |volume| match (&volume.persistent_volume_claim, &volume.ephemeral) {
+        volumes.filter_map(move |volume| {
+            match (&volume.persistent_volume_claim, &volume.ephemeral) {
                 (Some(claim), _) => Some(claim.claim_name.clone()),
                 (None, Some(_)) => Some(format!("{}-{}", self.metadata.name, volume.name)),
                 (None, None) => None,
-            },
-        )
+            }
+        })
     }
 }
 
@@ -50,7 +50,7 @@ pub(super) fn of_pod(pod: &Pod) -> Vec<Mention> {
         .volume_claims()
         .map(|name| Mention::Claim(key(&name)))
         .collect();
-    let named = |field: &'static str| {
+    let named = move |field: &'static str| {
         let entries = pod.spec.resource_claims.iter();
         entries.filter_map(move |entry| entry.get(field).and_then(Value::as_str))
     };
