@@ -1,7 +1,7 @@
 //! ReplicaSets: keep the wanted number of pods of one template.
 
 use crate::manager::{Body, Controller};
-use crate::replication::{self, Target, enqueue_owners};
+use crate::replication::{self, Target, counts_as_before, enqueue_owners};
 use crate::world::{Caches, World};
 use agent_runtime::kinds::{Pod, ReplicaSet};
 use agent_runtime::plan::Plan;
@@ -23,6 +23,9 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
     let (sets, keys) = (caches.replica_sets.clone(), queue.clone());
     caches.pods.subscribe(move |change| {
+        if counts_as_before(change) {
+            return;
+        }
         enqueue_owners(
             &keys,
             "ReplicaSet",

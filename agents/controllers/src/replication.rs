@@ -9,7 +9,7 @@ use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::PODS;
 use agent_runtime::selector::contains_all;
 use agent_runtime::timestamp::{self, Micros};
-use agent_runtime::{ApiError, Key, Queue, ResourceRef};
+use agent_runtime::{ApiError, Change, Key, Queue, ResourceRef};
 use host::HashMap;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -255,6 +255,25 @@ pub(crate) fn until_available(
     )
 }
 
+/// Whether a pod counts for whoever keeps a number of pods as it did before: it was put on a node, got its address, or a
+/// container of it was restarted. A look at thousands of pods would find the same.
+pub(crate) fn counts_as_before(change: &Change<Pod>) -> bool {
+    let (Some(old), Some(new)) = (&change.old, &change.new) else {
+        return false;
+    };
+    let ready = |pod: &Pod| {
+        let ready = pod.condition("Ready")?;
+        Some((ready.is_true(), ready.last_transition_time.clone()))
+    };
+    let (before, after) = (&old.metadata, &new.metadata);
+    before.uid == after.uid
+        && before.labels == after.labels
+        && before.owner_references == after.owner_references
+        && before.is_deleting() == after.is_deleting()
+        && old.status.phase == new.status.phase
+        && ready(old) == ready(new)
+}
+
 /// Enqueues the controllers of `kind` that a pod change concerns: its owner before and after, or, for a pod without
 /// one, all whose selector matches (`selecting` lists them).
 pub(crate) fn enqueue_owners(
@@ -271,6 +290,62 @@ pub(crate) fn enqueue_owners(
             Some(_) => {}
             None if pod.is_active() => selecting(pod).into_iter().for_each(|key| queue.add(key)),
             None => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::object;
+
+    #[test]
+    fn only_what_is_counted_wakes_who_counts() {
+        let pod = |meta: &str, spec: &str, status: &str| -> Option<Arc<Pod>> {
+            let text = format!(
+                "{{metadata: {{name: p, namespace: a, uid: u{meta}}}, spec: {{{spec}}}, status: {{{status}}}}}"
+            );
+            Some(Arc::new(object(&text)))
+        };
+        let ready = |at: &str| {
+            format!("conditions: [{{type: Ready, status: 'True', lastTransitionTime: '{at}'}}]")
+        };
+        let [early, late] = [ready("2026-01-01T00:00:00Z"), ready("2026-01-01T00:00:01Z")];
+        let made = || pod("", "", "phase: Pending");
+        for (old, new, expected) in [
+            (None, made(), false),
+            (made(), None, false),
+            (made(), made(), true),
+            (made(), pod("", "nodeName: n", "phase: Pending"), true),
+            (made(), pod("", "", "phase: Pending, podIP: 10.0.0.1"), true),
+            (
+                made(),
+                pod(", annotations: {a: b}", "", "phase: Pending"),
+                true,
+            ),
+            (made(), pod("", "", "phase: Running"), false),
+            (made(), pod(", labels: {a: b}", "", "phase: Pending"), false),
+            (
+                made(),
+                pod(
+                    ", deletionTimestamp: '2026-01-01T00:00:00Z'",
+                    "",
+                    "phase: Pending",
+                ),
+                false,
+            ),
+            (
+                made(),
+                pod(", ownerReferences: [{uid: o}]", "", "phase: Pending"),
+                false,
+            ),
+            (pod("", "", ""), pod("", "", &early), false),
+            (pod("", "", &early), pod("", "", &early), true),
+            (pod("", "", &early), pod("", "", &late), false),
+        ] {
+            let change = Change { old, new };
+            let told = format!("{:?} -> {:?}", change.old, change.new);
+            assert_eq!(counts_as_before(&change), expected, "{told}");
         }
     }
 }

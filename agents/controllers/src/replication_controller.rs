@@ -1,7 +1,7 @@
 //! ReplicationControllers: the older form of ReplicaSets.
 
 use crate::manager::{Body, Controller};
-use crate::replication::{self, Target, enqueue_owners};
+use crate::replication::{self, Target, counts_as_before, enqueue_owners};
 use crate::world::{Caches, World};
 use agent_runtime::kinds::{LabelSelector, Pod};
 use agent_runtime::plan::Plan;
@@ -24,6 +24,9 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
     let (all, keys) = (caches.replication_controllers.clone(), queue.clone());
     caches.pods.subscribe(move |change| {
+        if counts_as_before(change) {
+            return;
+        }
         enqueue_owners(
             &keys,
             "ReplicationController",

@@ -49,10 +49,11 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
                 || old.spec.node_name != pod.spec.node_name
                 || old.spec.tolerations != pod.spec.tolerations
         });
-        let tainted = nodes
-            .get("", &pod.spec.node_name)
-            .is_some_and(|node| no_execute(&node.spec.taints).next().is_some());
-        if moved && tainted {
+        let tainted = || {
+            let node = nodes.get("", &pod.spec.node_name);
+            node.is_some_and(|node| no_execute(&node.spec.taints).next().is_some())
+        };
+        if moved && tainted() {
             keys.add(Key::of(&pod.metadata));
         }
     });
