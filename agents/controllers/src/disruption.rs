@@ -34,8 +34,11 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
     let (budgets, keys) = (caches.disruption_budgets.clone(), queue.clone());
     caches.pods.subscribe(move |change| {
-        for budget in budgets.in_namespace(&change.latest().metadata.namespace) {
-            if change.sides().any(|pod| selects(&budget, pod)) {
+        for pod in change.by_labels() {
+            let meta = &pod.metadata;
+            let mut selecting = budgets.might_select(&meta.namespace, &meta.labels);
+            selecting.retain(|budget| selects(budget, pod));
+            for budget in selecting {
                 keys.add(Key::of(&budget.metadata));
             }
         }

@@ -31,7 +31,8 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
             "ReplicaSet",
             [change.old.as_ref(), change.new.as_ref()],
             |pod: &Pod| {
-                let sets = sets.in_namespace(&pod.metadata.namespace).into_iter();
+                let (namespace, labels) = (&pod.metadata.namespace, &pod.metadata.labels);
+                let sets = sets.might_select(namespace, labels).into_iter();
                 sets.filter(|set| {
                     set.spec
                         .selector

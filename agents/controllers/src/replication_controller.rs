@@ -32,7 +32,8 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
             "ReplicationController",
             [change.old.as_ref(), change.new.as_ref()],
             |pod: &Pod| {
-                let all = all.in_namespace(&pod.metadata.namespace).into_iter();
+                let (namespace, labels) = (&pod.metadata.namespace, &pod.metadata.labels);
+                let all = all.might_select(namespace, labels).into_iter();
                 all.filter(|rc| {
                     !rc.spec.selector.is_empty()
                         && contains_all(&pod.metadata.labels, &rc.spec.selector)

@@ -43,6 +43,16 @@ impl<T> Change<T> {
     }
 }
 
+impl<T: Kind> Change<T> {
+    /// The sides by which selectors find the object: the old one only where it had other labels.
+    pub fn by_labels(&self) -> impl Iterator<Item = &Arc<T>> {
+        let new = self.new.as_ref();
+        let is_other = |old: &&Arc<T>| new.is_none_or(|new| new.meta().labels != old.meta().labels);
+        let old = self.old.as_ref().filter(is_other);
+        old.into_iter().chain(new)
+    }
+}
+
 type Subscriber<T> = Box<dyn Fn(&Change<T>) + Send + Sync>;
 /// A subscriber to metadata of any kind: old and new.
 pub type MetaSubscriber = Box<dyn Fn(Option<&ObjectMeta>, Option<&ObjectMeta>) + Send + Sync>;
@@ -180,6 +190,23 @@ impl<T: Kind> Cache<T> {
     /// The objects that mention this, by namespace and name.
     pub fn mentioning(&self, what: &Mention) -> Vec<Arc<T>> {
         self.indexed(|objects| objects.by_mention.get(what))
+    }
+
+    /// The objects of a namespace whose selector may match these labels, by name: not those whose selector begins with a pair
+    /// that is not among them. Whoever asks has to look at the whole selector.
+    pub fn might_select(&self, namespace: &str, labels: &Labels) -> Vec<Arc<T>> {
+        let by_pair = labels.iter().map(|(key, value)| Mention::Selected {
+            namespace: namespace.to_owned(),
+            key: key.clone(),
+            value: value.clone(),
+        });
+        let otherwise = Mention::SelectedOtherwise(namespace.to_owned());
+        let mut found: Vec<Arc<T>> = by_pair
+            .chain([otherwise])
+            .flat_map(|mention| self.mentioning(&mention))
+            .collect();
+        found.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
+        found
     }
 
     /// The objects of a namespace that nobody controls, so that whoever adopts need not look at all the others.

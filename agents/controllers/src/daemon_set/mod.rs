@@ -45,7 +45,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         .subscribe(move |change| keys.add(Key::of(&change.latest().metadata)));
     let sets = caches.daemon_sets.clone();
     let selecting = move |meta: &ObjectMeta| -> Vec<Key> {
-        let sets = sets.in_namespace(&meta.namespace).into_iter();
+        let sets = sets.might_select(&meta.namespace, &meta.labels).into_iter();
         sets.filter(|set| selector_of(set).is_some_and(|s| s.matches(&meta.labels)))
             .map(|set| Key::of(&set.metadata))
             .collect()

@@ -39,12 +39,13 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
                 }
                 Some(_) => {}
                 None => {
-                    for deployment in deployments.in_namespace(&set.metadata.namespace) {
+                    let meta = &set.metadata;
+                    for deployment in deployments.might_select(&meta.namespace, &meta.labels) {
                         if deployment
                             .spec
                             .selector
                             .as_ref()
-                            .is_some_and(|s| s.matches(&set.metadata.labels))
+                            .is_some_and(|s| s.matches(&meta.labels))
                         {
                             keys.add(Key::of(&deployment.metadata));
                         }

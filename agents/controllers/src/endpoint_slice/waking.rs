@@ -3,7 +3,7 @@
 
 use super::ZONE;
 use crate::world::Caches;
-use agent_runtime::kinds::{Labels, Mention, Node, Pod, Service};
+use agent_runtime::kinds::{Labels, Node, Pod, Service};
 use agent_runtime::selector::contains_all;
 use agent_runtime::{Cache, Change, Key, Queue};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ pub(crate) fn enqueue_services_of_pods(caches: &Arc<Caches>, queue: &Arc<Queue<K
     let (services, keys) = (caches.services.clone(), queue.clone());
     caches.pods.subscribe(move |change| {
         if shows(change) {
-            for pod in change.sides() {
+            for pod in change.by_labels() {
                 enqueue_selecting(&services, pod, &keys);
             }
         }
@@ -36,19 +36,11 @@ pub(super) fn enqueue_services_of_nodes(caches: &Arc<Caches>, queue: &Arc<Queue<
     });
 }
 
-/// Looks at the services that have a pair of the pod's labels as the first of their selector, and at no others.
 fn enqueue_selecting(services: &Cache<Service>, pod: &Pod, keys: &Queue<Key>) {
     let meta = &pod.metadata;
-    for (key, value) in meta.labels.iter() {
-        let by_pair = Mention::Selected {
-            namespace: meta.namespace.clone(),
-            key: key.clone(),
-            value: value.clone(),
-        };
-        for service in services.mentioning(&by_pair) {
-            if contains_all(&meta.labels, &service.spec.selector) {
-                keys.add(Key::of(&service.metadata));
-            }
+    for service in services.might_select(&meta.namespace, &meta.labels) {
+        if contains_all(&meta.labels, &service.spec.selector) {
+            keys.add(Key::of(&service.metadata));
         }
     }
 }

@@ -69,7 +69,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
                         let selector = job.spec.selector.as_ref();
                         selector.is_some_and(|s| !s.is_empty() && s.matches(&meta.labels))
                     };
-                    let jobs = jobs.in_namespace(&meta.namespace);
+                    let jobs = jobs.might_select(&meta.namespace, &meta.labels);
                     for job in jobs.into_iter().filter(selecting) {
                         keys.add_after(Key::of(&job.metadata), BATCH);
                     }

@@ -64,7 +64,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let (sets, keys) = (caches.stateful_sets.clone(), queue.clone());
     caches.controller_revisions.subscribe(move |change| {
         history::enqueue_owners(&keys, "StatefulSet", change, |meta| {
-            let sets = sets.in_namespace(&meta.namespace).into_iter();
+            let sets = sets.might_select(&meta.namespace, &meta.labels).into_iter();
             sets.filter(|set| selector_of(set).is_some_and(|s| s.matches(&meta.labels)))
                 .map(|set| Key::of(&set.metadata))
                 .collect()

@@ -1,7 +1,7 @@
 use super::*;
-use crate::kinds::Pod;
+use crate::kinds::{Pod, ReplicaSet};
 use crate::reflector::Sink;
-use crate::resource_ref::PODS;
+use crate::resource_ref::{PODS, REPLICA_SETS};
 use serde_json::{Value, json};
 
 fn pod(name: &str, uid: &str, node: &str, version: u32) -> Value {
@@ -122,6 +122,34 @@ fn what_an_object_mentions_finds_it_as_it_is() {
     cache.remove(&Key::new("a", "b"));
     put("a", json!([]));
     assert!(cache.read().by_mention.is_empty(), "nothing is left over");
+}
+
+#[test]
+fn who_may_select_is_found_by_labels() {
+    let cache = Cache::<ReplicaSet>::new(REPLICA_SETS);
+    for (name, selector) in [
+        ("d", json!({"matchLabels": {"app": "web", "tier": "x"}})),
+        ("c", json!({"matchLabels": {"app": "web"}})),
+        ("b", json!({"matchLabels": {"app": "db"}})),
+        (
+            "a",
+            json!({"matchExpressions": [{"key": "app", "operator": "Exists"}]}),
+        ),
+        ("none", Value::Null),
+    ] {
+        let set =
+            json!({"metadata": {"name": name, "namespace": "a"}, "spec": {"selector": selector}});
+        cache.apply(serde_json::from_value(set).unwrap());
+    }
+    let found = |namespace: &str, labels: Value| -> Vec<String> {
+        let labels = serde_json::from_value(labels).unwrap();
+        let found = cache.might_select(namespace, &labels);
+        found.iter().map(|set| set.metadata.name.clone()).collect()
+    };
+    assert_eq!(found("a", json!({"app": "web"})), ["a", "c", "d"]);
+    assert_eq!(found("a", json!({"tier": "x", "app": "db"})), ["a", "b"]);
+    assert_eq!(found("a", json!({})), ["a"]);
+    assert!(found("b", json!({"app": "web"})).is_empty());
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Jobs and CronJobs. Their templates stay JSON: they are copied as a whole.
 
-use super::{Condition, LabelSelector, ObjectMeta, ObjectReference, condition, fields, kind};
+use super::{
+    Condition, LabelSelector, ObjectMeta, ObjectReference, condition, fields, kind, mention,
+};
 use crate::resource_ref::{CRON_JOBS, JOBS};
 use serde_json::Value;
 
@@ -103,7 +105,11 @@ fields! {
         pub last_successful_time: Option<String>,
     }
 }
-kind!(Job, JOBS);
+kind!(
+    Job,
+    JOBS,
+    mentions: |one| mention::of_selector(&one.metadata, one.spec.selector.as_ref())
+);
 kind!(CronJob, CRON_JOBS);
 
 impl Job {

@@ -1,6 +1,6 @@
 //! What objects are looked up by besides their owners, their labels and their node: what they name in their specification.
 
-use super::{PersistentVolume, PersistentVolumeClaim, Pod, Service};
+use super::{LabelSelector, Labels, ObjectMeta, PersistentVolume, PersistentVolumeClaim, Pod};
 use crate::cache::Key;
 use serde_json::Value;
 
@@ -18,16 +18,18 @@ pub enum Mention {
     DeviceClaim(Key),
     /// A ResourceClaimTemplate: by pods that want a claim of it.
     DeviceTemplate(Key),
-    /// A pair of labels: by the services of the namespace whose selector has it as its first. So each service is found
-    /// once among all pairs of a pod.
+    /// A pair of labels: by those of the namespace whose selector has it as its first. So each of them is found once among
+    /// all pairs of a pod.
     Selected {
-        /// Of the service and of the pods.
+        /// Of who selects, and of the pods.
         namespace: String,
         /// The label.
         key: String,
         /// Its value.
         value: String,
     },
+    /// No pair of labels: by those of the namespace whose selector names none, and may match any labels.
+    SelectedOtherwise(String),
 }
 
 impl Pod {
@@ -80,20 +82,32 @@ pub(super) fn of_volume(volume: &PersistentVolume) -> Vec<Mention> {
     }]
 }
 
-pub(super) fn of_service(service: &Service) -> Vec<Mention> {
-    let first = service.spec.selector.iter().next();
+/// Of who selects by these pairs, and nothing where there is none.
+pub(super) fn of_pairs(meta: &ObjectMeta, pairs: &Labels) -> Vec<Mention> {
+    let first = pairs.iter().next();
     let first = first.map(|(key, value)| Mention::Selected {
-        namespace: service.metadata.namespace.clone(),
+        namespace: meta.namespace.clone(),
         key: key.clone(),
         value: value.clone(),
     });
     first.into_iter().collect()
 }
 
+/// Of who selects so, and nothing without a selector.
+pub(super) fn of_selector(meta: &ObjectMeta, selector: Option<&LabelSelector>) -> Vec<Mention> {
+    match selector {
+        None => Vec::new(),
+        Some(selector) if selector.match_labels.is_empty() => {
+            vec![Mention::SelectedOtherwise(meta.namespace.clone())]
+        }
+        Some(selector) => of_pairs(meta, &selector.match_labels),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kinds::Kind;
+    use crate::kinds::{Kind, ReplicaSet, Service};
     use serde_json::json;
 
     fn of<T: Kind>(object: Value) -> Vec<Mention> {
@@ -158,18 +172,30 @@ mod tests {
     }
 
     #[test]
-    fn services_are_found_by_one_pair_of_their_selector() {
+    fn who_selects_is_found_by_one_pair() {
         let meta = json!({"name": "s", "namespace": "a"});
-        assert!(of::<Service>(json!({"metadata": meta, "spec": {}})).is_empty());
-        let spec = json!({"selector": {"tier": "x", "app": "web"}});
-        let first = Mention::Selected {
+        let service = |selector: Value| {
+            of::<Service>(json!({"metadata": meta, "spec": {"selector": selector}}))
+        };
+        let set = |selector: Value| {
+            of::<ReplicaSet>(json!({"metadata": meta, "spec": {"selector": selector}}))
+        };
+        let first = [Mention::Selected {
             namespace: "a".into(),
             key: "app".into(),
             value: "web".into(),
-        };
+        }];
+        let any = [Mention::SelectedOtherwise("a".into())];
+        let pairs = json!({"tier": "x", "app": "web"});
+        let expressions = json!([{"key": "app", "operator": "Exists"}]);
+        assert!(service(Value::Null).is_empty() && set(Value::Null).is_empty());
+        assert!(service(json!({})).is_empty());
+        assert_eq!(service(pairs.clone()), first);
+        assert_eq!(set(json!({})), any);
         assert_eq!(
-            of::<Service>(json!({"metadata": meta, "spec": spec})),
-            [first]
+            set(json!({"matchLabels": pairs, "matchExpressions": expressions})),
+            first
         );
+        assert_eq!(set(json!({ "matchExpressions": expressions })), any);
     }
 }

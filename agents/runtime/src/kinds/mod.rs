@@ -79,7 +79,7 @@ pub(crate) use fields;
 
 /// Gives a kind its place in the API, and says what its objects mention.
 macro_rules! kind {
-    ($name:ident, $resource:expr $(, mentions: $mentions:path)?) => {
+    ($name:ident, $resource:expr $(, mentions: $mentions:expr)?) => {
         impl $crate::kinds::Kind for $name {
             fn resource() -> $crate::resource_ref::ResourceRef {
                 $resource
@@ -89,7 +89,8 @@ macro_rules! kind {
             }
             $(
                 fn mentions(&self) -> Vec<$crate::kinds::Mention> {
-                    $mentions(self)
+                    let of: fn(&Self) -> Vec<$crate::kinds::Mention> = $mentions;
+                    of(self)
                 }
             )?
         }

@@ -1,6 +1,6 @@
 //! Controllers of pods. Pod templates stay JSON: they are copied into pods and compared as a whole.
 
-use super::{Condition, IntOrString, LabelSelector, Labels, ObjectMeta, fields, kind};
+use super::{Condition, IntOrString, LabelSelector, Labels, ObjectMeta, fields, kind, mention};
 use crate::resource_ref::{
     CONTROLLER_REVISIONS, DAEMON_SETS, DEPLOYMENTS, POD_DISRUPTION_BUDGETS, REPLICA_SETS,
     REPLICATION_CONTROLLERS, STATEFUL_SETS,
@@ -202,10 +202,34 @@ fields! {
         pub conditions: Vec<Condition>,
     }
 }
-kind!(ReplicaSet, REPLICA_SETS);
-kind!(ReplicationController, REPLICATION_CONTROLLERS);
-kind!(Deployment, DEPLOYMENTS);
-kind!(StatefulSet, STATEFUL_SETS);
-kind!(DaemonSet, DAEMON_SETS);
+kind!(
+    ReplicaSet,
+    REPLICA_SETS,
+    mentions: |one| mention::of_selector(&one.metadata, one.spec.selector.as_ref())
+);
+kind!(
+    ReplicationController,
+    REPLICATION_CONTROLLERS,
+    mentions: |one| mention::of_pairs(&one.metadata, &one.spec.selector)
+);
+kind!(
+    Deployment,
+    DEPLOYMENTS,
+    mentions: |one| mention::of_selector(&one.metadata, one.spec.selector.as_ref())
+);
+kind!(
+    StatefulSet,
+    STATEFUL_SETS,
+    mentions: |one| mention::of_selector(&one.metadata, one.spec.selector.as_ref())
+);
+kind!(
+    DaemonSet,
+    DAEMON_SETS,
+    mentions: |one| mention::of_selector(&one.metadata, one.spec.selector.as_ref())
+);
 kind!(ControllerRevision, CONTROLLER_REVISIONS);
-kind!(PodDisruptionBudget, POD_DISRUPTION_BUDGETS);
+kind!(
+    PodDisruptionBudget,
+    POD_DISRUPTION_BUDGETS,
+    mentions: |one| mention::of_selector(&one.metadata, one.spec.selector.as_ref())
+);
