@@ -23,7 +23,7 @@ mod waking;
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
 use agent_runtime::events::reference;
-use agent_runtime::kinds::{Node, ObjectMeta, PersistentVolume, PersistentVolumeClaim};
+use agent_runtime::kinds::{Mention, Node, ObjectMeta, PersistentVolume, PersistentVolumeClaim};
 use agent_runtime::local_path::REMOVE;
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::{Cache, EventType, Key, Queue, ResourceRef};
@@ -69,7 +69,8 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         {
             return;
         }
-        for volume in volumes.list() {
+        // At the beginning each node asks.
+        for volume in volumes.mentioning(&Mention::LostClaim) {
             if reclaim::waits_for_node(&volume) {
                 keys.add(Key::of(&volume.metadata));
             }

@@ -14,6 +14,8 @@ pub enum Mention {
     Volume(String),
     /// A class of volumes, empty for none: by claims that have no volume, and by volumes that are kept for no claim.
     FreeOfClass(String),
+    /// A claim that has left its volume: by volumes that are `Released` or `Failed`.
+    LostClaim,
     /// A ResourceClaim: by pods that use it.
     DeviceClaim(Key),
     /// A ResourceClaimTemplate: by pods that want a claim of it.
@@ -76,10 +78,14 @@ pub(super) fn of_claim(claim: &PersistentVolumeClaim) -> Vec<Mention> {
 }
 
 pub(super) fn of_volume(volume: &PersistentVolume) -> Vec<Mention> {
-    vec![match &volume.spec.claim_ref {
+    let mut mentions = vec![match &volume.spec.claim_ref {
         None => Mention::FreeOfClass(volume.class_name().to_owned()),
         Some(claim) => Mention::Claim(Key::new(&claim.namespace, &claim.name)),
-    }]
+    }];
+    if matches!(volume.status.phase.as_str(), "Released" | "Failed") {
+        mentions.push(Mention::LostClaim);
+    }
+    mentions
 }
 
 /// Of who selects by these pairs, and nothing where there is none.
@@ -163,6 +169,11 @@ mod tests {
         assert_eq!(
             of::<PersistentVolume>(json!({"metadata": old, "spec": spec})),
             free("old")
+        );
+        let left = json!({"spec": {"claimRef": {"namespace": "a", "name": "c"}}, "status": {"phase": "Released"}});
+        assert_eq!(
+            of::<PersistentVolume>(left),
+            [Mention::Claim(Key::new("a", "c")), Mention::LostClaim]
         );
         let taken = json!({"spec": {"claimRef": {"namespace": "a", "name": "c"}}});
         assert_eq!(
