@@ -13,7 +13,7 @@ use agent_runtime::resource_ref::POD_DISRUPTION_BUDGETS;
 use agent_runtime::timestamp::{self, Micros, seconds};
 use agent_runtime::{EventType, Key, Queue};
 use serde_json::{Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -270,11 +270,23 @@ fn expectation(
 fn wanted_by_owners(pods: &[Arc<Pod>], world: &World) -> Result<(i64, bool), String> {
     let mut owners: BTreeMap<String, i64> = BTreeMap::new();
     let mut unmanaged = false;
+    // Thousands of pods have few owners, and each is looked up once.
+    let mut asked: BTreeSet<[&str; 4]> = BTreeSet::new();
     for pod in pods {
         let Some(owner) = pod.metadata.controller() else {
             unmanaged = true;
             continue;
         };
+        let OwnerReference {
+            api_version,
+            kind,
+            name,
+            uid,
+            ..
+        } = owner;
+        if !asked.insert([uid, name, kind, api_version]) {
+            continue;
+        }
         let (uid, replicas) = scale_of(&pod.metadata, owner, world)?;
         owners.insert(uid, replicas.unwrap_or(1).into());
     }

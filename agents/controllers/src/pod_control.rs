@@ -161,18 +161,11 @@ pub(crate) fn candidates<T: Kind>(
     owner: &ObjectMeta,
     selector: &LabelSelector,
 ) -> Vec<Arc<T>> {
-    let mut found = cache.owned_by(&owner.uid);
-    found.retain(|object| object.meta().namespace == owner.namespace);
-    found.extend(
-        cache
-            .uncontrolled_in(&owner.namespace)
-            .into_iter()
-            .filter(|object| {
-                let meta = object.meta();
-                let mut owners = meta.owner_references.iter();
-                selector.matches(&meta.labels) && owners.all(|other| other.uid != owner.uid)
-            }),
-    );
+    let mut found = cache.owned_in(&owner.namespace, &owner.uid);
+    found.extend(cache.uncontrolled_where(&owner.namespace, |meta| {
+        let mut owners = meta.owner_references.iter();
+        selector.matches(&meta.labels) && owners.all(|other| other.uid != owner.uid)
+    }));
     found
 }
 

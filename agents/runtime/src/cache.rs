@@ -182,6 +182,19 @@ impl<T: Kind> Cache<T> {
         self.indexed(|objects| objects.by_owner.get(uid))
     }
 
+    /// The same in one namespace, by name.
+    pub fn owned_in(&self, namespace: &str, uid: &str) -> Vec<Arc<T>> {
+        let objects = self.read();
+        let Some(found) = objects.by_owner.get(uid) else {
+            return Vec::new();
+        };
+        let found = found.range(Key::new(namespace, "")..);
+        found
+            .take_while(|(key, _)| &*key.namespace == namespace)
+            .map(|(_, object)| object.clone())
+            .collect()
+    }
+
     /// The objects on a node.
     pub fn on_node(&self, node: &str) -> Vec<Arc<T>> {
         self.indexed(|objects| objects.by_node.get(node))
@@ -211,7 +224,21 @@ impl<T: Kind> Cache<T> {
 
     /// The objects of a namespace that nobody controls, so that whoever adopts need not look at all the others.
     pub fn uncontrolled_in(&self, namespace: &str) -> Vec<Arc<T>> {
-        self.indexed(|objects| objects.uncontrolled.get(namespace))
+        self.uncontrolled_where(namespace, |_| true)
+    }
+
+    /// Those of them that are wanted. `wanted` is asked under the cache's lock and has to be quick.
+    pub fn uncontrolled_where(
+        &self,
+        namespace: &str,
+        wanted: impl Fn(&ObjectMeta) -> bool,
+    ) -> Vec<Arc<T>> {
+        let objects = self.read();
+        let found = objects.uncontrolled.get(namespace).into_iter().flatten();
+        found
+            .filter(|(_, object)| wanted(object.meta()))
+            .map(|(_, object)| object.clone())
+            .collect()
     }
 
     fn indexed(&self, of: impl Fn(&Objects<T>) -> Option<&BTreeMap<Key, Arc<T>>>) -> Vec<Arc<T>> {

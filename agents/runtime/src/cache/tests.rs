@@ -67,6 +67,8 @@ fn a_relist_tells_of_what_was_missed() {
     assert_eq!(cache.on_node("n").len(), 1);
     assert_eq!(cache.on_node("m").len(), 1);
     assert_eq!(cache.owned_by("owner").len(), 3);
+    assert_eq!(cache.owned_in("a", "owner").len(), 3);
+    assert!(cache.owned_in("b", "owner").is_empty() && cache.owned_in("a", "other").is_empty());
     assert_eq!(
         cache
             .with_labels("a", &[("app".to_owned(), "w".to_owned())].into())
@@ -181,6 +183,8 @@ fn the_uncontrolled_are_found_without_looking_at_the_others() {
     cache.apply(with(false));
     assert_eq!(cache.uncontrolled_in("a").len(), 1);
     assert!(cache.uncontrolled_in("b").is_empty());
+    let named = |name: &'static str| cache.uncontrolled_where("a", move |meta| meta.name == name);
+    assert!(named("x").len() == 1 && named("y").is_empty());
     assert!(cache.has_any_in("a") && !cache.has_any_in("") && !cache.has_any_in("b"));
     cache.apply(with(true));
     assert!(cache.uncontrolled_in("a").is_empty());
