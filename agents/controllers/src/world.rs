@@ -133,32 +133,32 @@ struct Delay {
 const DELAY_MIN: Duration = Duration::from_secs(1);
 
 impl Sightings {
-    /// For how long each of these has been seen about the key, in their order; everything else about it is forgotten.
-    fn ages(&self, key: &Key, seen: &[String], now: Instant) -> Vec<Duration> {
+    /// Since when each of these has been seen about the key, in their order, and nothing for what is seen the first time;
+    /// everything else about it is forgotten.
+    fn first_seen(&self, key: &Key, seen: &[String], now: Instant) -> Vec<Option<Instant>> {
         let mut all = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let before = all.remove(key).unwrap_or_default();
-        let since = |name: &String| before.get(name).copied().unwrap_or(now);
-        let since: Vec<Instant> = seen.iter().map(since).collect();
+        let since = |name: &String| before.get(name).copied();
+        let since: Vec<Option<Instant>> = seen.iter().map(since).collect();
         if !seen.is_empty() {
-            let kept = seen.iter().cloned().zip(since.iter().copied());
-            all.insert(key.clone(), kept.collect());
+            let begun = since.iter().map(|since| since.unwrap_or(now));
+            all.insert(key.clone(), seen.iter().cloned().zip(begun).collect());
         }
         since
-            .into_iter()
-            .map(|since| now.saturating_duration_since(since))
+    }
+
+    /// For how long each of these has been seen about the key, in their order.
+    fn ages(&self, key: &Key, seen: &[String], now: Instant) -> Vec<Duration> {
+        let since = self.first_seen(key, seen, now).into_iter();
+        since
+            .map(|since| now.saturating_duration_since(since.unwrap_or(now)))
             .collect()
     }
 
-    /// Which of these were not seen about the key when it was last asked, in their order; everything else about it is
-    /// forgotten.
+    /// Which of these were not seen about the key when it was last asked, in their order.
     fn news(&self, key: &Key, seen: &[String], now: Instant) -> Vec<bool> {
-        let all = self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = all.get(key);
-        let is_new = |name: &String| before.is_none_or(|names| !names.contains_key(name));
-        let news = seen.iter().map(is_new).collect();
-        drop(all);
-        self.ages(key, seen, now);
-        news
+        let since = self.first_seen(key, seen, now);
+        since.iter().map(Option::is_none).collect()
     }
 
     /// Permits something about the key unless it was permitted a short time ago: then says how long it has to wait.
