@@ -4,14 +4,14 @@
 //! outside the lock on the objects, so they may read caches; they must be quick: they only enqueue keys.
 
 mod key;
+mod lookup;
 mod objects;
 mod sink;
 
 pub use key::Key;
 
-use crate::kinds::{Kind, LabelSelector, Labels, Mention, ObjectMeta};
+use crate::kinds::{Kind, ObjectMeta};
 use crate::resource_ref::ResourceRef;
-use crate::selector::contains_all;
 use futures::future::BoxFuture;
 use host::HashMap;
 use host::watch;
@@ -96,157 +96,6 @@ impl<T: Kind> Cache<T> {
             staged: Mutex::new(BTreeMap::new()),
             version: watch::Sender::new(Version::default()),
         }
-    }
-
-    /// One object.
-    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
-        self.read().map.get(&Key::new(namespace, name)).cloned()
-    }
-
-    /// One object by key.
-    pub fn by_key(&self, key: &Key) -> Option<Arc<T>> {
-        self.read().map.get(key).cloned()
-    }
-
-    /// Everything, ordered by namespace and name.
-    pub fn list(&self) -> Vec<Arc<T>> {
-        self.read().map.values().cloned().collect()
-    }
-
-    /// Number of objects.
-    pub fn len(&self) -> usize {
-        self.read().map.len()
-    }
-
-    /// Whether there is no object.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The objects of a namespace, ordered by name.
-    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
-        let objects = self.read();
-        let all = objects.map.range(Key::new(namespace, "")..);
-        all.take_while(|(key, _)| &*key.namespace == namespace)
-            .map(|(_, object)| object.clone())
-            .collect()
-    }
-
-    /// The objects of a namespace that a selector matches, by name.
-    pub fn select(&self, namespace: &str, selector: &LabelSelector) -> Vec<Arc<T>> {
-        self.filter(namespace, |labels| selector.matches(labels))
-    }
-
-    /// The objects of a namespace that have all these labels, by name.
-    pub fn with_labels(&self, namespace: &str, labels: &Labels) -> Vec<Arc<T>> {
-        self.filter(namespace, |has| contains_all(has, labels))
-    }
-
-    fn filter(&self, namespace: &str, wanted: impl Fn(&Labels) -> bool) -> Vec<Arc<T>> {
-        if !T::IS_INDEXED {
-            let mut all = self.in_namespace(namespace);
-            all.retain(|object| wanted(&object.meta().labels));
-            return all;
-        }
-        let objects = self.read();
-        let Some(classes) = objects.classes.get(namespace) else {
-            return Vec::new();
-        };
-        let mut found: Vec<(&Key, &Arc<T>)> = Vec::new();
-        for labels in classes.keys() {
-            if !wanted(labels) {
-                continue;
-            }
-            let from = (labels.clone(), Key::new(namespace, ""));
-            let members = objects.by_labels.range(from..);
-            let members =
-                members.take_while(|((has, key), _)| has == labels && &*key.namespace == namespace);
-            found.extend(members.map(|((_, key), object)| (key, object)));
-        }
-        // Each class is in order already, which a sort finds out quickly.
-        found.sort_by_key(|(key, _)| *key);
-        let found = found.into_iter();
-        found.map(|(_, object)| object.clone()).collect()
-    }
-
-    /// Whether a namespace has any.
-    pub fn has_any_in(&self, namespace: &str) -> bool {
-        let objects = self.read();
-        let mut from = objects.map.range(Key::new(namespace, "")..);
-        from.next()
-            .is_some_and(|(key, _)| &*key.namespace == namespace)
-    }
-
-    /// The objects that name `uid` as an owner, controlling or not.
-    pub fn owned_by(&self, uid: &str) -> Vec<Arc<T>> {
-        self.indexed(|objects| objects.by_owner.get(uid))
-    }
-
-    /// The same in one namespace, by name.
-    pub fn owned_in(&self, namespace: &str, uid: &str) -> Vec<Arc<T>> {
-        let objects = self.read();
-        let Some(found) = objects.by_owner.get(uid) else {
-            return Vec::new();
-        };
-        let found = found.range(Key::new(namespace, "")..);
-        found
-            .take_while(|(key, _)| &*key.namespace == namespace)
-            .map(|(_, object)| object.clone())
-            .collect()
-    }
-
-    /// The objects on a node.
-    pub fn on_node(&self, node: &str) -> Vec<Arc<T>> {
-        self.indexed(|objects| objects.by_node.get(node))
-    }
-
-    /// The objects that mention this, by namespace and name.
-    pub fn mentioning(&self, what: &Mention) -> Vec<Arc<T>> {
-        self.indexed(|objects| objects.by_mention.get(what))
-    }
-
-    /// The objects of a namespace whose selector may match these labels, by name: not those whose selector begins with a pair
-    /// that is not among them. Whoever asks has to look at the whole selector.
-    pub fn might_select(&self, namespace: &str, labels: &Labels) -> Vec<Arc<T>> {
-        let by_pair = labels.iter().map(|(key, value)| Mention::Selected {
-            namespace: namespace.to_owned(),
-            key: key.clone(),
-            value: value.clone(),
-        });
-        let otherwise = Mention::SelectedOtherwise(namespace.to_owned());
-        let mut found: Vec<Arc<T>> = by_pair
-            .chain([otherwise])
-            .flat_map(|mention| self.mentioning(&mention))
-            .collect();
-        found.sort_by(|a, b| a.meta().name.cmp(&b.meta().name));
-        found
-    }
-
-    /// The objects of a namespace that nobody controls, so that whoever adopts need not look at all the others.
-    pub fn uncontrolled_in(&self, namespace: &str) -> Vec<Arc<T>> {
-        self.uncontrolled_where(namespace, |_| true)
-    }
-
-    /// Those of them that are wanted. `wanted` is asked under the cache's lock and has to be quick.
-    pub fn uncontrolled_where(
-        &self,
-        namespace: &str,
-        wanted: impl Fn(&ObjectMeta) -> bool,
-    ) -> Vec<Arc<T>> {
-        let objects = self.read();
-        let found = objects.uncontrolled.get(namespace).into_iter().flatten();
-        found
-            .filter(|(_, object)| wanted(object.meta()))
-            .map(|(_, object)| object.clone())
-            .collect()
-    }
-
-    fn indexed(&self, of: impl Fn(&Objects<T>) -> Option<&BTreeMap<Key, Arc<T>>>) -> Vec<Arc<T>> {
-        let objects = self.read();
-        let Some(found) = of(&objects) else {
-            return Vec::new();
-        };
-        found.values().cloned().collect()
     }
 
     /// Calls `subscriber` for every object there is (as added) and for every change from now on.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kinds::{Pod, ReplicaSet};
+use crate::kinds::{Mention, Pod, ReplicaSet};
 use crate::reflector::Sink;
 use crate::resource_ref::{PODS, REPLICA_SETS};
 use serde_json::{Value, json};
