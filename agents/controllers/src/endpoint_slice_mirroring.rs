@@ -13,7 +13,7 @@ use agent_runtime::EventType;
 use agent_runtime::events::reference;
 use agent_runtime::kinds::{
     Endpoint, EndpointAddress, EndpointConditions, EndpointPort, EndpointSlice, EndpointSubset,
-    Endpoints, EndpointsPort, Labels, Service,
+    Endpoints, EndpointsPort, Labels, Mention, Service,
 };
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::{ENDPOINT_SLICES, ENDPOINTS};
@@ -77,13 +77,9 @@ fn is_ours(slice: &EndpointSlice) -> bool {
 }
 
 fn reconcile(key: &Key, world: &World) -> Plan {
-    let labels: Labels = [
-        (SERVICE_NAME.to_owned(), key.name.to_string()),
-        (MANAGED_BY.to_owned(), MANAGER.to_owned()),
-    ]
-    .into();
     let slices = &world.caches.endpoint_slices;
-    let existing = slices.with_labels(&key.namespace, &labels);
+    let mut existing = slices.mentioning(&Mention::Service(key.clone()));
+    existing.retain(|slice| is_ours(slice));
     let service = world.caches.services.by_key(key);
     let endpoints = world.caches.endpoints.by_key(key);
     let wanted = endpoints.filter(|endpoints| {

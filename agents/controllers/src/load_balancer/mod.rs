@@ -11,7 +11,7 @@ use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
 use addresses::Granted;
 use agent_runtime::events::reference;
-use agent_runtime::kinds::{EndpointSlice, LoadBalancerIngress, Node, Service};
+use agent_runtime::kinds::{EndpointSlice, LoadBalancerIngress, Mention, Node, Service};
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::SERVICES;
 use agent_runtime::{Cache, EventType, Key, Queue};
@@ -265,10 +265,8 @@ fn slices(service: &Service, world: &World) -> Vec<Arc<EndpointSlice>> {
     if !is_local(service) {
         return Vec::new();
     }
-    let meta = &service.metadata;
-    let named = [(SERVICE_NAME.to_owned(), meta.name.clone())];
     let slices = &world.caches.endpoint_slices;
-    slices.with_labels(&meta.namespace, &named.into_iter().collect())
+    slices.mentioning(&Mention::Service(Key::of(&service.metadata)))
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! What objects are looked up by besides their owners, their labels and their node: what they name in their specification.
 
-use super::{LabelSelector, Labels, ObjectMeta, PersistentVolume, PersistentVolumeClaim, Pod};
+use super::{
+    EndpointSlice, LabelSelector, Labels, ObjectMeta, PersistentVolume, PersistentVolumeClaim, Pod,
+    SERVICE_NAME,
+};
 use crate::cache::Key;
 use serde_json::Value;
 
@@ -20,6 +23,8 @@ pub enum Mention {
     DeviceClaim(Key),
     /// A ResourceClaimTemplate: by pods that want a claim of it.
     DeviceTemplate(Key),
+    /// A Service: by its EndpointSlices, in a label.
+    Service(Key),
     /// A pair of labels: by those of the namespace whose selector has it as its first. So each of them is found once among
     /// all pairs of a pod.
     Selected {
@@ -86,6 +91,13 @@ pub(super) fn of_volume(volume: &PersistentVolume) -> Vec<Mention> {
         mentions.push(Mention::LostClaim);
     }
     mentions
+}
+
+pub(super) fn of_slice(slice: &EndpointSlice) -> Vec<Mention> {
+    let meta = &slice.metadata;
+    let service = meta.labels.get(SERVICE_NAME);
+    let service = service.map(|name| Mention::Service(Key::new(&meta.namespace, name)));
+    service.into_iter().collect()
 }
 
 /// Of who selects by these pairs, and nothing where there is none.
@@ -180,6 +192,18 @@ mod tests {
             of::<PersistentVolume>(taken),
             [Mention::Claim(Key::new("a", "c"))]
         );
+    }
+
+    #[test]
+    fn slices_name_their_service() {
+        let slice = |labels: Value| {
+            of::<EndpointSlice>(
+                json!({"metadata": {"name": "s-1", "namespace": "a", "labels": labels}}),
+            )
+        };
+        assert!(slice(json!({"app": "web"})).is_empty());
+        let service = [Mention::Service(Key::new("a", "s"))];
+        assert_eq!(slice(json!({SERVICE_NAME: "s"})), service);
     }
 
     #[test]

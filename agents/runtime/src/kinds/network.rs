@@ -138,5 +138,12 @@ fields! {
 kind!(Service, SERVICES, mentions: |one| mention::of_pairs(&one.metadata, &one.spec.selector));
 kind!(ServiceCidr, SERVICE_CIDRS);
 kind!(IpAddress, IP_ADDRESSES);
-kind!(EndpointSlice, ENDPOINT_SLICES);
+kind!(
+    EndpointSlice,
+    ENDPOINT_SLICES,
+    mentions: mention::of_slice
+);
 kind!(Endpoints, ENDPOINTS);
+
+/// The label of an EndpointSlice that names its service.
+pub const SERVICE_NAME: &str = "kubernetes.io/service-name";
