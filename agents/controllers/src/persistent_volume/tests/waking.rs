@@ -20,6 +20,10 @@ impl Dice {
     }
 }
 
+fn name(dice: &mut Dice, kind: &str) -> String {
+    format!("{kind}{}", dice.below(6))
+}
+
 fn claim(name: &str, gibibytes: u64, more: &str) -> PersistentVolumeClaim {
     object(&format!(
         "{{metadata: {{name: {name}, namespace: a, uid: {name}}}, spec: {{storageClassName: slow, resources: {{requests: {{storage: {gibibytes}Gi}}}}{more}}}}}"
@@ -88,7 +92,6 @@ impl Cluster {
 
     fn act(&self, dice: &mut Dice) {
         let caches = &self.world.caches;
-        let name = |dice: &mut Dice, kind: &str| format!("{kind}{}", dice.below(6));
         match dice.below(5) {
             0 => {
                 let name = name(dice, "c");
