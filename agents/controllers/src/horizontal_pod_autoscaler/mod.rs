@@ -15,7 +15,7 @@ use crate::manager::{Body, Controller, TaskContext};
 use crate::queue_names::queue_of;
 use agent_runtime::client::PatchType;
 use agent_runtime::events::reference;
-use agent_runtime::kinds::{HorizontalPodAutoscaler, LabelSelector, Pod};
+use agent_runtime::kinds::{HorizontalPodAutoscaler, LabelSelector, Labels, Pod};
 use agent_runtime::resource_ref::HORIZONTAL_POD_AUTOSCALERS;
 use agent_runtime::timestamp::Moment;
 use agent_runtime::worker::{self, Next};
@@ -73,11 +73,13 @@ impl Known {
     fn rivals(&self, key: &Key, selector: &LabelSelector, pods: &[Arc<Pod>]) -> Vec<String> {
         let mut known = self.lock();
         known.entry(key.clone()).or_default().selector = Some(selector.clone());
+        // Pods of one template have the same labels, and need not be asked one by one.
+        let mut different: Vec<&Labels> = pods.iter().map(|pod| &pod.metadata.labels).collect();
+        different.sort_unstable();
+        different.dedup();
         let selects = |kept: &Kept| {
             let selector = kept.selector.as_ref();
-            let selects =
-                |pod: &Arc<Pod>| selector.is_some_and(|one| one.matches(&pod.metadata.labels));
-            pods.iter().any(selects)
+            selector.is_some_and(|one| different.iter().any(|labels| one.matches(labels)))
         };
         let rivals = known.iter();
         let rivals =
