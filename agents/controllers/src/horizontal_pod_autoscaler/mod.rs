@@ -292,3 +292,28 @@ async fn change(
     tracing::info!(autoscaler = %key, ?replicas, before = scale.wanted, "rescaled");
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::object;
+
+    #[test]
+    fn autoscalers_whose_targets_select_the_same_pods_are_rivals() {
+        let known = Known::default();
+        let look = |namespace: &str, name: &str, app: &str, pods: &[&str]| {
+            let selector: LabelSelector = object(&format!("{{matchLabels: {{app: {app}}}}}"));
+            let pod = |labels: &&str| -> Arc<Pod> {
+                Arc::new(object(&format!("{{metadata: {{labels: {{{labels}}}}}}}")))
+            };
+            let pods: Vec<Arc<Pod>> = pods.iter().map(pod).collect();
+            known.rivals(&Key::new(namespace, name), &selector, &pods)
+        };
+        let web = ["app: web", "app: web", "app: web, tier: x"];
+        assert_eq!(look("a", "one", "web", &web), ["a/one"]);
+        assert_eq!(look("b", "other", "web", &web), ["b/other"]);
+        assert_eq!(look("a", "db", "db", &["app: db"]), ["a/db"]);
+        assert_eq!(look("a", "two", "web", &web), ["a/one", "a/two"]);
+        assert!(look("a", "two", "web", &[]).is_empty());
+    }
+}
