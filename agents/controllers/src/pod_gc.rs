@@ -47,33 +47,40 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
 async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Instant>, now: Moment) {
     let pods = context.caches.pods.list();
     let nodes = context.caches.nodes.list();
-    let mut ops = surplus(&pods, TERMINATED_MAX);
-    ops.extend(never_scheduled(&pods));
-    ops.extend(out_of_service(&pods, &nodes, now.wall));
-    let nodes: BTreeSet<String> = nodes
-        .iter()
-        .map(|node| node.metadata.name.clone())
-        .collect();
-    for node in long_missing(&pods, &nodes, missing, now.steady) {
+    let mut gone = BTreeSet::new();
+    for node in long_missing(&pods, &names(&nodes), missing, now.steady) {
         // The cache may lag: the node itself is asked for before its pods are removed.
-        if context
-            .client
-            .get_metadata(&NODES, "", &node)
-            .await
-            .is_err_and(|error| error.is_not_found())
-        {
-            ops.extend(
-                pods.iter()
-                    .filter(|pod| pod.spec.node_name == node)
-                    .map(|pod| orphaned(pod, now.wall)),
-            );
+        let found = context.client.get_metadata(&NODES, "", &node).await;
+        if found.is_err_and(|error| error.is_not_found()) {
+            gone.insert(node);
         }
     }
-    let plan = Plan::of(vec![Op::Parallel(ops)]);
+    let plan = decide(&pods, &nodes, &gone, TERMINATED_MAX, now.wall);
     let outcome = execute(&context.client, &context.recorder, plan).await;
     if let Some(error) = outcome.error {
         tracing::debug!(error = %error.message, "a pod could not be removed, trying again");
     }
+}
+
+fn names(nodes: &[Arc<Node>]) -> BTreeSet<String> {
+    let names = nodes.iter().map(|node| node.metadata.name.clone());
+    names.collect()
+}
+
+/// What a round removes: `gone` are the nodes that are certainly not there, `threshold` ended pods may stay.
+fn decide(
+    pods: &[Arc<Pod>],
+    nodes: &[Arc<Node>],
+    gone: &BTreeSet<String>,
+    threshold: usize,
+    now: Micros,
+) -> Plan {
+    let mut ops = surplus(pods, threshold);
+    ops.extend(never_scheduled(pods));
+    ops.extend(out_of_service(pods, nodes, now));
+    let orphans = pods.iter().filter(|pod| gone.contains(&pod.spec.node_name));
+    ops.extend(orphans.map(|pod| orphaned(pod, now)));
+    Plan::of(vec![Op::Parallel(ops)])
 }
 
 /// The oldest ended pods above the threshold, evicted ones before all others.
@@ -185,6 +192,8 @@ fn force_delete(pod: &Pod) -> Op {
     }
 }
 
+#[cfg(test)]
+mod convergence;
 #[cfg(test)]
 mod tests {
     use super::*;

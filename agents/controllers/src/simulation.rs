@@ -43,6 +43,8 @@ pub(crate) struct Simulation {
     pub(crate) events: Vec<String>,
     /// How many writes a leader can still do that is cut off.
     left: Option<u64>,
+    /// What was removed since somebody cleared this, as it was at last.
+    pub(crate) removed: Vec<Value>,
 }
 
 impl Simulation {
@@ -56,6 +58,7 @@ impl Simulation {
             seconds: 0,
             events: Vec::new(),
             left: None,
+            removed: Vec::new(),
         };
         documents(text)
             .into_iter()
@@ -125,6 +128,17 @@ impl Simulation {
         self.step(key, reconcile);
         self.left = None;
         self.sightings = Arc::default();
+    }
+
+    /// Does what somebody decided who is no plain reconcile, or so many writes of it.
+    pub(crate) fn carry_out(&mut self, plan: Plan, writes: Option<u64>) {
+        self.left = writes;
+        for op in plan.ops {
+            if self.perform(op).is_err() {
+                break;
+            }
+        }
+        self.left = None;
     }
 
     /// Nothing reaches the cluster any more of who is cut off.
@@ -234,14 +248,15 @@ impl Simulation {
                 ..
             } => {
                 let uid = params.uid.unwrap_or_default();
-                self.delete(&resource.kind, &name, &uid);
+                let at_once = params.grace_seconds == Some(0);
+                self.delete(&resource.kind, &name, &uid, at_once);
             }
         }
         Ok(())
     }
 
-    /// Pods that run go later, and so does what finalizers hold; everything else at once.
-    fn delete(&mut self, kind: &str, name: &str, uid: &str) {
+    /// Pods that run go later unless they have to go at once, and so does what finalizers hold; everything else goes.
+    fn delete(&mut self, kind: &str, name: &str, uid: &str, at_once: bool) {
         let Some(object) = self.get(kind, name) else {
             return;
         };
@@ -250,7 +265,11 @@ impl Simulation {
         }
         let finalizers = object["metadata"]["finalizers"].as_array();
         let is_held = finalizers.is_some_and(|finalizers| !finalizers.is_empty());
-        if is_held || (kind == "Pod" && object["status"]["phase"] == "Running") {
+        let takes_time = kind == "Pod" && object["status"]["phase"] == "Running" && !at_once;
+        if is_held || takes_time {
+            if !object["metadata"]["deletionTimestamp"].is_null() {
+                return;
+            }
             let mark = json!({"metadata": {"deletionTimestamp": "2026-01-01T10:00:00Z"}});
             self.patch(kind, name, &mark);
         } else {
@@ -264,7 +283,8 @@ impl Simulation {
             .keys()
             .find(|(k, key)| k == kind && *key.name == *name);
         if let Some((kind, key)) = found.cloned() {
-            self.objects.remove(&(kind.clone(), key.clone()));
+            let last = self.objects.remove(&(kind.clone(), key.clone()));
+            self.removed.extend(last);
             match kind.as_str() {
                 "Pod" => self.caches.pods.remove(&key),
                 "Node" => self.caches.nodes.remove(&key),
