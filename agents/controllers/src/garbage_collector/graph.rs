@@ -88,6 +88,11 @@ impl Node {
         self.deleting && self.orphan
     }
 
+    /// Whether a reference from a namespace names nothing, whatever has its uid.
+    fn is_elsewhere(&self, namespace: &str) -> bool {
+        !self.namespace.is_empty() && self.namespace != namespace
+    }
+
     fn blocks(&self, owner: &str) -> bool {
         self.owners
             .iter()
@@ -134,6 +139,12 @@ impl Graph {
                 .unwrap_or_default(),
         };
         let mut work = self.relink(before.as_ref(), &node);
+        if before.as_ref().is_some_and(Node::is_virtual) {
+            // Only now it is known where it is, and who named it from elsewhere.
+            let dependents = node.dependents.iter().filter_map(|d| self.nodes.get(d));
+            let strangers = dependents.filter(|d| node.is_elsewhere(&d.namespace));
+            work.extend(strangers.map(|d| Work::Examine(d.uid.to_string())));
+        }
         let was_waiting = before.as_ref().is_some_and(Node::waits_for_dependents);
         if node.waits_for_dependents() && !was_waiting {
             let dependents = node.dependents.iter();
@@ -192,9 +203,7 @@ impl Graph {
                 continue;
             };
             owner.dependents.insert(node.uid.clone());
-            let elsewhere = !owner.namespace.is_empty() && owner.namespace != node.namespace;
-            if elsewhere {
-                // A reference across namespaces names nothing, whatever has that uid.
+            if owner.is_elsewhere(&node.namespace) {
                 work.push(Work::Examine(node.uid.to_string()));
             }
             if owner.waits_for_dependents() {
@@ -210,7 +219,34 @@ impl Graph {
         work
     }
 
-    /// An object was deleted, or an owner that was only named does not exist.
+    /// An owner that was only named is not in the namespace where it was looked for: those there named nothing. Others may have
+    /// named it from another namespace, and there it is looked for next.
+    pub(super) fn absent(&mut self, uid: &str, namespace: &str) -> Vec<Work> {
+        let nodes = &self.nodes;
+        let is_still_sought = |node: &&Node| node.is_virtual() && node.namespace == namespace;
+        let Some(node) = nodes.get(uid).filter(is_still_sought) else {
+            return Vec::new();
+        };
+        let of = |uid: &Arc<str>| nodes.get(uid).map_or("", |d| d.namespace.as_str());
+        let dependents = node.dependents.iter().cloned();
+        let (deceived, others): (BTreeSet<_>, BTreeSet<_>) =
+            dependents.partition(|dependent| of(dependent) == namespace);
+        let Some(next) = others.first().map(|other| of(other).to_owned()) else {
+            return self.remove(uid);
+        };
+        let mut work: Vec<Work> = deceived
+            .iter()
+            .map(|dependent| Work::Examine(dependent.to_string()))
+            .collect();
+        work.push(Work::Verify(uid.to_owned()));
+        if let Some(node) = self.nodes.get_mut(uid) {
+            node.namespace = next;
+            node.dependents = others;
+        }
+        work
+    }
+
+    /// An object was deleted, or does not exist.
     pub(super) fn remove(&mut self, uid: &str) -> Vec<Work> {
         let Some(node) = self.nodes.remove(uid) else {
             return Vec::new();
@@ -382,6 +418,36 @@ mod tests {
         assert!(!graph.get("rs").unwrap().is_virtual());
         assert_eq!(texts(graph.remove("rs")), ["examine p"]);
         assert!(graph.remove("nobody").is_empty());
+    }
+
+    #[test]
+    fn an_owner_is_looked_for_wherever_it_was_named() {
+        let mut graph = Graph::default();
+        let mut stranger = meta("q", "rs", &[]);
+        stranger.namespace = "z".into();
+        graph.observe(&PODS, &stranger);
+        graph.observe(&PODS, &meta("p", "rs", &[]));
+        assert!(graph.absent("rs", "a").is_empty(), "not asked for there");
+        assert_eq!(texts(graph.absent("rs", "z")), ["verify rs", "examine q"]);
+        assert_eq!(graph.get("rs").unwrap().namespace, "a");
+        // Whoever named it rightly is told of when it goes.
+        graph.observe(&REPLICA_SETS, &meta("rs", "", &[]));
+        assert!(graph.absent("rs", "a").is_empty(), "it was seen meanwhile");
+        assert_eq!(texts(graph.remove("rs")), ["examine p"]);
+        graph.observe(&PODS, &meta("o", "rt", &[]));
+        assert_eq!(texts(graph.absent("rt", "a")), ["examine o"]);
+        assert!(graph.get("rt").is_none());
+    }
+
+    #[test]
+    fn who_named_an_owner_of_another_namespace_is_examined_once_it_is_seen() {
+        let mut graph = Graph::default();
+        let mut stranger = meta("q", "rs", &[]);
+        stranger.namespace = "z".into();
+        graph.observe(&PODS, &stranger);
+        graph.observe(&PODS, &meta("p", "rs", &[]));
+        let seen = graph.observe(&REPLICA_SETS, &meta("rs", "", &[]));
+        assert_eq!(texts(seen), ["examine q"]);
     }
 
     #[test]

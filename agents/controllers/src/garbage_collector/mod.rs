@@ -200,7 +200,10 @@ impl Collector {
             .filter(|meta| *meta.uid == *node.uid);
         let Some(meta) = live else {
             // Never seen, or seen no more: its dependents are looked at as after a deletion.
-            let work = self.graph().remove(&node.uid);
+            let work = match node.is_virtual() {
+                true => self.graph().absent(&node.uid, &node.namespace),
+                false => self.graph().remove(&node.uid),
+            };
             work.into_iter().for_each(|work| self.queue.add(work));
             return Ok(());
         };
