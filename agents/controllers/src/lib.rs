@@ -6,6 +6,8 @@
 //! (namespace deletion, garbage collection) or a state of their own (node lifecycle): they are tasks with a pure core.
 
 mod account_secret;
+#[cfg(test)]
+mod api;
 mod bootstrap_signer;
 mod certificate_approval;
 mod certificate_cleaner;

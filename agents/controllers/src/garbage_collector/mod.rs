@@ -4,6 +4,8 @@
 //! is deleted, the object and the owners that seem absent are read live, past all caches. An owner of a kind that cannot
 //! be resolved blocks the decision instead of counting as absent.
 
+#[cfg(test)]
+mod convergence;
 mod decision;
 mod graph;
 
