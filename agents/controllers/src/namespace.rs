@@ -99,6 +99,8 @@ async fn sync(context: &TaskContext, name: &str) -> Result<Option<Duration>, Api
         // Somebody else's finalizer holds it, or nothing does.
         return Ok(None);
     }
+    // A successor of the same name has to be left alone by whoever is late.
+    let uid = &namespace.metadata.uid;
     if namespace.status.phase != "Terminating" {
         client
             .patch_status(
@@ -106,7 +108,7 @@ async fn sync(context: &TaskContext, name: &str) -> Result<Option<Duration>, Api
                 "",
                 name,
                 PatchType::Merge,
-                &json!({"status": {"phase": "Terminating"}}),
+                &json!({"metadata": {"uid": uid}, "status": {"phase": "Terminating"}}),
             )
             .await?;
     }
@@ -120,7 +122,7 @@ async fn sync(context: &TaskContext, name: &str) -> Result<Option<Duration>, Api
                 "",
                 name,
                 PatchType::Merge,
-                &json!({"status": {"conditions": conditions}}),
+                &json!({"metadata": {"uid": uid}, "status": {"conditions": conditions}}),
             )
             .await?;
     }
@@ -128,24 +130,17 @@ async fn sync(context: &TaskContext, name: &str) -> Result<Option<Duration>, Api
         let deleted = namespace.metadata.deletion_timestamp.as_deref();
         return Ok(Some(again(deleted, now)));
     }
-    finalize(context, name, &namespace.metadata.uid).await?;
+    finalize(context, name, uid).await?;
     Ok(None)
 }
 
 async fn finalize(context: &TaskContext, name: &str, uid: &str) -> Result<(), ApiError> {
     let client = &context.client;
-    let mut object = client.get(&NAMESPACES, "", name).await?;
-    let rest: Vec<Value> = object
-        .pointer("/spec/finalizers")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten()
-        .filter(|f| f.as_str() != Some(FINALIZER))
-        .cloned()
-        .collect();
-    object["spec"]["finalizers"] = rest.into();
+    let Some(freed) = freed(client.get(&NAMESPACES, "", name).await?, uid) else {
+        return Ok(());
+    };
     client
-        .update_sub(&NAMESPACES, "", name, "finalize", &object)
+        .update_sub(&NAMESPACES, "", name, "finalize", &freed)
         .await?;
     // The server removes a namespace whose last finalizer went; a server that does not is told to.
     match client
@@ -155,6 +150,22 @@ async fn finalize(context: &TaskContext, name: &str, uid: &str) -> Result<(), Ap
         Err(error) if !error.is_not_found() && !error.is_conflict() => Err(error),
         _ => Ok(()),
     }
+}
+
+/// The namespace without this controller's finalizer; none where it is not this incarnation, or is to stay.
+fn freed(mut namespace: Value, uid: &str) -> Option<Value> {
+    let metadata = &namespace["metadata"];
+    if metadata["uid"] != uid || metadata["deletionTimestamp"].is_null() {
+        return None;
+    }
+    let finalizers = namespace["spec"]["finalizers"].as_array();
+    let rest = finalizers
+        .into_iter()
+        .flatten()
+        .filter(|one| one.as_str() != Some(FINALIZER));
+    let rest: Value = rest.cloned().collect();
+    namespace["spec"]["finalizers"] = rest;
+    Some(namespace)
 }
 
 /// What a pass found out.
@@ -172,9 +183,12 @@ struct Content {
 
 impl Content {
     fn is_clean(&self) -> bool {
-        self.discovery_failures.is_empty()
-            && self.delete_failures.is_empty()
-            && self.remaining.is_empty()
+        self.discovery_failures.is_empty() && self.is_emptied()
+    }
+
+    /// Whether nothing is left of what was looked at.
+    fn is_emptied(&self) -> bool {
+        self.delete_failures.is_empty() && self.remaining.is_empty()
     }
 }
 
@@ -190,13 +204,17 @@ async fn empty(context: &TaskContext, namespace: &str) -> Result<Content, ApiErr
         .filter(|s| s.resource.namespaced && s.can(&["list", "delete"]))
         .collect();
     deletable.sort_by_key(|served| served.resource != PODS);
+    // Pods first: what they use stays until it is known that they are gone.
+    let pods_are_known = deletable.first().is_some_and(|s| s.resource == PODS);
+    if !pods_are_known && !content.discovery_failures.is_empty() {
+        return Ok(content);
+    }
     for served in deletable {
-        if served.resource != PODS && content.remaining.contains_key("pods") {
-            // Pods first: what they use stays until they are gone.
-            break;
-        }
         if let Err(error) = empty_one(context, namespace, &served, &mut content).await {
             content.delete_failures.push(error.message);
+        }
+        if served.resource == PODS && !content.is_emptied() {
+            break;
         }
     }
     Ok(content)
@@ -374,6 +392,16 @@ mod tests {
             [2, 2, 2, 10, 30]
         );
         assert_eq!(again(None, 7), AGAIN_FIRST);
+    }
+
+    #[test]
+    fn only_the_namespace_that_goes_loses_its_finalizer() {
+        let namespace = |uid: &str, deleted: Value| json!({"metadata": {"name": "a", "uid": uid, "deletionTimestamp": deleted}, "spec": {"finalizers": ["x/y", FINALIZER]}});
+        let going = || json!("2026-01-01T00:00:00Z");
+        let rest = freed(namespace("u", going()), "u").unwrap();
+        assert_eq!(rest["spec"]["finalizers"], json!(["x/y"]));
+        assert_eq!(freed(namespace("v", going()), "u"), None, "a successor");
+        assert_eq!(freed(namespace("u", Value::Null), "u"), None);
     }
 
     #[test]
