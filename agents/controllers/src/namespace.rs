@@ -375,6 +375,8 @@ fn conditions(old: &[Condition], content: &Content, now: Micros) -> Vec<Conditio
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
 
