@@ -6,6 +6,8 @@
 
 mod behavior;
 mod calculator;
+#[cfg(test)]
+mod convergence;
 mod metrics;
 mod reckoning;
 mod selector;

@@ -207,11 +207,11 @@ impl Run {
             && since + QUARANTINE.as_secs() <= self.cluster.seconds;
         let mut off = self.nodes.iter().filter(|node| is_off(node));
         let is_lost = going && (node.is_empty() || off.any(|off| off.metadata.name == *node));
-        is_orphan || is_lost || (pod.is_finished() && self.precious_than(pod) >= THRESHOLD)
+        is_orphan || is_lost || (pod.is_finished() && self.preferred_to(pod) >= THRESHOLD)
     }
 
     /// How many ended pods stay rather than this one.
-    fn precious_than(&self, pod: &Pod) -> usize {
+    fn preferred_to(&self, pod: &Pod) -> usize {
         let rank = |pod: &Pod| {
             let is_evicted = pod.status.reason == "Evicted";
             (
