@@ -389,12 +389,12 @@ impl Run {
     }
 }
 
-/// The dependents that name an object of their own namespace.
+/// The dependents that name an object of their own namespace. One that owns itself does not wait for itself.
 fn dependents<'a>(objects: &'a Objects, of: &'a Value) -> impl Iterator<Item = &'a Value> {
-    let uid = text(of, "uid").to_owned();
-    let all = objects.values();
-    all.filter(move |one| {
-        text(one, "namespace") == text(of, "namespace") && owners(one).contains(&uid)
+    let (uid, namespace) = (text(of, "uid"), text(of, "namespace"));
+    let others = objects.values().filter(move |one| text(one, "uid") != uid);
+    others.filter(move |one| {
+        text(one, "namespace") == namespace && owners(one).iter().any(|owner| owner == uid)
     })
 }
 
