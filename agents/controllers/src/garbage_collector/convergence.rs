@@ -2,6 +2,8 @@
 //! an owner keeps, owners that wait go after those they wait for, orphans live on, and in the end nothing is left that has lost
 //! its owners, nothing waits in vain, and nothing is written.
 
+mod users;
+
 use super::graph::Work;
 use super::{Collector, FOREGROUND, ORPHAN};
 use crate::api::{Api, News, Serves, finalizers, is_deleting, runtime};
@@ -17,8 +19,6 @@ use std::sync::{Arc, Mutex, RwLock};
 
 /// A finalizer of somebody else.
 const FOREIGN: &str = "example.com/keep";
-/// Owners are chosen among so many of the last objects that were made.
-const RECENT: usize = 7;
 
 /// Nobody is asked for them here.
 const VERBS: &[&str] = &[];
@@ -102,107 +102,6 @@ impl Run {
     fn up_to(&mut self, count: usize) -> usize {
         let sides = u64::try_from(count).unwrap();
         usize::try_from(self.dice.roll(sides)).unwrap()
-    }
-
-    /// A reference to something that there is, or was, or never was.
-    fn reference(&mut self) -> Value {
-        let recent = self.made.len().min(RECENT);
-        let back = self.up_to(recent + 1);
-        let mut reference = match back {
-            0 => json!({"apiVersion": "v1", "kind": "Pod", "name": "ghost", "uid": "ghost"}),
-            back => self.made[self.made.len() - back].clone(),
-        };
-        reference["blockOwnerDeletion"] = (self.dice.roll(2) == 0).into();
-        reference
-    }
-
-    /// Somebody makes an object, perhaps under the name of one that is gone.
-    fn make(&mut self) {
-        let kind = kinds()[self.up_to(3)].clone();
-        let name = format!("o{}", self.dice.roll(4));
-        let namespace = ["z", "a"][usize::from(self.dice.roll(6) > 0)];
-        if self.api.get(&kind.plural, namespace, &name).is_some() {
-            return;
-        }
-        let uid = format!("u{}", self.made.len());
-        let mut references: Vec<Value> = Vec::new();
-        for _ in 0..self.dice.roll(3) {
-            let reference = self.reference();
-            if references.iter().all(|one| one["uid"] != reference["uid"]) {
-                references.push(reference);
-            }
-        }
-        let held = if self.dice.roll(5) == 0 {
-            json!([FOREIGN])
-        } else {
-            json!([])
-        };
-        let (version, kind_name) = (kind.api_version(), &*kind.kind);
-        self.made
-            .push(json!({"apiVersion": version, "kind": kind_name, "name": name, "uid": uid}));
-        let metadata = json!({"name": name, "namespace": namespace, "uid": uid, "finalizers": held, "ownerReferences": references});
-        self.api.put(
-            &kind.plural,
-            json!({"apiVersion": version, "kind": kind_name, "metadata": metadata}),
-        );
-    }
-
-    /// Any object that there is, and its plural.
-    fn any(&mut self) -> Option<(String, Value)> {
-        let mut all = Vec::new();
-        for kind in kinds() {
-            let plural = kind.plural.to_string();
-            all.extend(
-                self.api
-                    .all(&plural)
-                    .into_iter()
-                    .map(|one| (plural.clone(), one)),
-            );
-        }
-        if all.is_empty() {
-            return None;
-        }
-        let at = self.up_to(all.len());
-        Some(all.swap_remove(at))
-    }
-
-    fn delete(&mut self, plural: &str, object: &Value) {
-        let propagation = ["Background", "Foreground", "Orphan"][self.up_to(3)];
-        let uid = text(object, "uid").to_owned();
-        self.hear();
-        self.orphans.retain(|(_, owner)| *owner != uid);
-        let all_is_known = self.news.values().all(VecDeque::is_empty);
-        if propagation == "Orphan" && !is_deleting(object) && all_is_known {
-            for (dependent, one) in self.objects() {
-                let is_beside = text(&one, "namespace") == text(object, "namespace");
-                if is_beside && !is_deleting(&one) && owners(&one).contains(&uid) {
-                    self.orphans.insert((dependent, uid.clone()));
-                }
-            }
-        }
-        let (namespace, name) = (text(object, "namespace"), text(object, "name"));
-        self.api.delete(plural, namespace, name, propagation);
-    }
-
-    fn patch(&mut self, plural: &str, object: &Value, metadata: &Value) {
-        let (namespace, name) = (text(object, "namespace"), text(object, "name"));
-        let patch = json!({"metadata": metadata});
-        self.api.patch(plural, namespace, name, &patch);
-    }
-
-    /// Somebody gives an object one more owner, perhaps one that it owns.
-    fn adopt(&mut self, plural: &str, object: &Value) {
-        let reference = self.reference();
-        let owner = reference["uid"].as_str().unwrap().to_owned();
-        if owners(object).contains(&owner) {
-            return;
-        }
-        self.orphans
-            .remove(&(text(object, "uid").to_owned(), owner));
-        let all = object["metadata"]["ownerReferences"].as_array();
-        let mut all = all.cloned().unwrap_or_default();
-        all.push(reference);
-        self.patch(plural, object, &json!({"ownerReferences": all}));
     }
 
     /// Takes down what happened.
@@ -306,10 +205,16 @@ impl Run {
     async fn disturb(&mut self, seed: u64) {
         self.dice = Dice(seed);
         let one = self.any();
-        match (self.dice.roll(20), one) {
+        match (self.dice.roll(22), one) {
             (0..=4, _) => self.make(),
-            (5 | 6, Some((plural, object))) => self.delete(&plural, &object),
-            (7, Some((plural, object))) => self.adopt(&plural, &object),
+            (5 | 6, Some((plural, object))) => {
+                let propagation = ["Background", "Foreground", "Orphan"][self.up_to(3)];
+                self.delete(&plural, &object, propagation);
+            }
+            (7, Some((plural, object))) => {
+                let reference = self.reference();
+                self.adopt(&plural, &object, reference);
+            }
             (8, Some((plural, object))) => {
                 self.patch(&plural, &object, &json!({"ownerReferences": null}));
             }
@@ -324,7 +229,11 @@ impl Run {
                 for _ in 0..=self.dice.roll(3) {
                     self.tell(&kind);
                 }
+                if self.dice.roll(3) == 0 {
+                    self.tell_all();
+                }
             }
+            (20 | 21, _) => self.entangle(),
             (13, _) => {
                 self.api.cut_off(Some(self.dice.roll(2)));
                 self.step().await;
@@ -431,7 +340,7 @@ fn collector(api: &Api) -> Collector {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
     #[test]
     fn what_has_lost_its_owners_goes_and_nothing_else(turns in prop::collection::vec(any::<u64>(), 1..80)) {
         runtime().block_on(async move {
