@@ -1,5 +1,6 @@
-//! A stand-in for the API server, for tests of controllers that ask in the middle of what they do. It says what it serves, deletes as the
-//! API does, and does not answer writes any more from a point on. It knows no schema and checks nothing else.
+//! A stand-in for the API server, for tests of controllers that ask in the middle of what they do. It says what it
+//! serves, deletes as the API does, and does not answer writes any more from a point on. It knows no schema and checks
+//! nothing else.
 
 use crate::manager::TaskContext;
 use crate::testing::world;

@@ -1,6 +1,6 @@
-//! Whatever users do to owners and dependents, in whatever order it is heard of and wherever leaders are cut off: nothing goes that
-//! an owner keeps, owners that wait go after those they wait for, orphans live on, and in the end nothing is left that has lost
-//! its owners, nothing waits in vain, and nothing is written.
+//! Whatever users do to owners and dependents, in whatever order it is heard of and wherever leaders are cut off:
+//! nothing goes that an owner keeps, owners that wait go after those they wait for, orphans live on, and in the end
+//! nothing is left that has lost its owners, nothing waits in vain, and nothing is written.
 
 mod users;
 

@@ -1,6 +1,6 @@
-//! Whatever the load, the pods, the bounds and the users do, and wherever leaders are cut off: a target is never out of its bounds after
-//! a look, nothing is done upon figures that are absent, and once the load stays the same the target gets the size that the
-//! formula gives, the status says so, and nothing is written.
+//! Whatever the load, the pods, the bounds and the users do, and wherever leaders are cut off: a target is never out of
+//! its bounds after a look, nothing is done upon figures that are absent, and once the load stays the same the target
+//! gets the size that the formula gives, the status says so, and nothing is written.
 
 use super::{Known, look};
 use crate::api::{Api, Serves, runtime};

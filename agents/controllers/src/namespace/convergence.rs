@@ -1,6 +1,6 @@
-//! Whatever is in a namespace, whatever cannot be deleted or found for a while and wherever leaders are cut off: pods go first,
-//! finalizers are respected, the conditions say what is left, a namespace goes when it is empty and not before, its neighbour stays as it
-//! is, and then nothing is written.
+//! Whatever is in a namespace, whatever cannot be deleted or found for a while and wherever leaders are cut off: pods
+//! go first, finalizers are respected, the conditions say what is left, a namespace goes when it is empty and not
+//! before, its neighbour stays as it is, and then nothing is written.
 
 use super::{FINALIZER, finalize, sync};
 use crate::api::{Api, Serves, finalizers, is_deleting, runtime};

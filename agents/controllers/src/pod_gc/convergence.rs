@@ -1,5 +1,6 @@
-//! Whatever becomes of pods and nodes, however late the caches are and wherever leaders are cut off: no pod goes that nobody
-//! would miss it for, none goes before it has ended, and in the end all have gone that should, and nothing is written.
+//! Whatever becomes of pods and nodes, however late the caches are and wherever leaders are cut off: no pod goes that
+//! nobody would miss it for, none goes before it has ended, and in the end all have gone that should, and nothing is
+//! written.
 
 use super::{OUT_OF_SERVICE, PERIOD, QUARANTINE, decide, long_missing, names};
 use crate::simulation::{Dice, Simulation};
