@@ -309,9 +309,13 @@ impl Snapshot {
         self.nominated.remove(uid);
         self.with_affinity.remove(uid);
         let slot = self.slot_of_pod.remove(uid)?;
-        let info = self.change(slot);
+        let info = &mut self.slots[slot as usize];
         let pod = info.remove(uid);
         let empty = info.is_empty();
+        match &pod {
+            Some(pod) => self.journal.note_pod(slot, &pod.labels),
+            None => self.journal.note(slot),
+        }
         if let (Some(usage), Some(pod)) = (&mut self.usage, &pod) {
             usage.remove(pod);
         }
@@ -334,7 +338,8 @@ impl Snapshot {
         }
         let slot = self.slot_for(node);
         self.slot_of_pod.insert(pod.uid.clone(), slot);
-        self.change(slot).add(pod);
+        self.journal.note_pod(slot, &pod.labels);
+        self.slots[slot as usize].add(pod);
     }
 }
 

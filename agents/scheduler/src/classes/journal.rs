@@ -1,14 +1,23 @@
 //! Which nodes have changed since when, so that whoever keeps something about all nodes looks again at few.
 
+use crate::selector::Labels;
 use host::HashSet;
 
 /// So many changes are remembered; who has missed more looks at every node again.
 const CHANGES_MAX: usize = 1 << 16;
 
+/// What has changed, and where.
+#[derive(Debug, Clone)]
+struct Change {
+    slot: u32,
+    /// Of the pod that came or went, if that is all.
+    pod: Option<Labels>,
+}
+
 /// The slots of nodes in the order of their changes. A position in it is a number that only grows.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Journal {
-    changes: Vec<u32>,
+    changes: Vec<Change>,
     /// How many changes are forgotten.
     forgotten: u64,
 }
@@ -16,11 +25,21 @@ pub(crate) struct Journal {
 impl Journal {
     /// Something about the node in this slot has changed.
     pub(crate) fn note(&mut self, slot: u32) {
+        self.push(Change { slot, pod: None });
+    }
+
+    /// A pod with these labels has come to the node in this slot, or left it, and nothing else has changed.
+    pub(crate) fn note_pod(&mut self, slot: u32, labels: &Labels) {
+        let pod = Some(labels.clone());
+        self.push(Change { slot, pod });
+    }
+
+    fn push(&mut self, change: Change) {
         if self.changes.len() == CHANGES_MAX {
             self.changes.drain(..CHANGES_MAX / 2);
             self.forgotten += CHANGES_MAX as u64 / 2;
         }
-        self.changes.push(slot);
+        self.changes.push(change);
     }
 
     /// The position after the last change.
@@ -28,24 +47,20 @@ impl Journal {
         self.forgotten + self.changes.len() as u64
     }
 
-    /// The slots that have changed since that position, each once; all of them if that is not known any more.
-    fn since(&self, position: u64, slots: usize) -> Vec<u32> {
-        let all = || (0..slots as u32).collect();
-        let Some(known) = position.checked_sub(self.forgotten) else {
-            return all();
-        };
-        let changes = &self.changes[known as usize..];
-        match changes {
-            [] | [_] => changes.to_vec(),
-            // To look at each once is less than to find out which these are.
-            many if many.len() > slots => all(),
-            many => {
-                let mut seen = HashSet::default();
-                let first = |slot: &u32| seen.insert(*slot);
-                many.iter().copied().filter(first).collect()
-            }
-        }
+    /// The changes since that position; `None` if that is not known any more.
+    fn since(&self, position: u64) -> Option<&[Change]> {
+        let known = position.checked_sub(self.forgotten)?;
+        Some(&self.changes[known as usize..])
     }
+}
+
+/// Each slot once.
+fn distinct<'a>(changes: impl Iterator<Item = &'a Change>) -> Vec<u32> {
+    let mut seen = HashSet::default();
+    changes
+        .map(|change| change.slot)
+        .filter(|slot| seen.insert(*slot))
+        .collect()
 }
 
 /// How far somebody has read.
@@ -56,13 +71,35 @@ pub(super) struct Reader {
 }
 
 impl Reader {
-    /// The slots at which to look again now.
+    /// The slots at which to look again now, each once: all of them if it is not known which have changed.
     pub(super) fn changed(&mut self, journal: &Journal, slots: usize) -> Vec<u32> {
-        let position = self.position.replace(journal.end());
-        match position {
-            Some(position) => journal.since(position, slots),
-            None => (0..slots as u32).collect(),
+        match self.read(journal) {
+            Some([change]) => vec![change.slot],
+            // To look at each once is less than to find out which these are.
+            Some(changes) if changes.len() <= slots => distinct(changes.iter()),
+            _ => (0..slots as u32).collect(),
         }
+    }
+
+    /// The same for one who counts only pods whose labels are `wanted`: where others came and went is nothing to look at. With
+    /// a hundred owners whose pods come in turns, that is all but one of a hundred changes.
+    pub(super) fn changed_by(
+        &mut self,
+        journal: &Journal,
+        slots: usize,
+        wanted: impl Fn(&Labels) -> bool,
+    ) -> Vec<u32> {
+        let Some(changes) = self.read(journal) else {
+            return (0..slots as u32).collect();
+        };
+        let matters = |change: &&Change| change.pod.as_ref().is_none_or(&wanted);
+        distinct(changes.iter().filter(matters))
+    }
+
+    /// What was noted since the last time; `None` the first time, and when that is forgotten.
+    fn read<'a>(&mut self, journal: &'a Journal) -> Option<&'a [Change]> {
+        let position = self.position.replace(journal.end())?;
+        journal.since(position)
     }
 
     /// Next time every slot is to be looked at.
@@ -97,5 +134,27 @@ mod tests {
         journal.note(1);
         assert_eq!(late.changed(&journal, 3), [0, 1, 2]);
         assert_eq!(reader.changed(&journal, 3), [1]);
+    }
+    #[test]
+    fn one_who_counts_some_pods_does_not_look_where_others_came() {
+        let labels = |app: &str| Labels::from_iter([("app".to_owned(), app.to_owned())]);
+        let mine = |labels: &Labels| labels.get("app").is_some_and(|app| app == "mine");
+        let mut journal = Journal::default();
+        let (mut some, mut every) = (Reader::default(), Reader::default());
+        assert_eq!(some.changed_by(&journal, 3, mine), [0, 1, 2]);
+        every.changed(&journal, 3);
+        journal.note_pod(2, &labels("others"));
+        journal.note_pod(1, &labels("mine"));
+        journal.note_pod(1, &labels("mine"));
+        assert_eq!(some.changed_by(&journal, 3, mine), [1]);
+        assert_eq!(every.changed(&journal, 3), [2, 1]);
+        journal.note(2);
+        journal.note_pod(0, &labels("others"));
+        assert_eq!(some.changed_by(&journal, 3, mine), [2], "the node itself");
+        assert!(some.changed_by(&journal, 3, mine).is_empty());
+        for _ in 0..=CHANGES_MAX {
+            journal.note_pod(0, &labels("others"));
+        }
+        assert_eq!(some.changed_by(&journal, 3, mine), [0, 1, 2], "forgotten");
     }
 }

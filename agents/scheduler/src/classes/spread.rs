@@ -4,6 +4,7 @@ use super::journal::Reader;
 use super::places::{NOWHERE, Numbered};
 use crate::object::{Pod, SpreadConstraint};
 use crate::plugins::pod_topology_spread::{HOSTNAME, counts, matching, part, spread_scale};
+use crate::selector::{LabelSelector, Labels};
 use crate::snapshot::Snapshot;
 use host::HashMap;
 
@@ -13,6 +14,8 @@ use host::HashMap;
 pub(super) struct Spread {
     pod: Pod,
     constraints: Vec<SpreadConstraint>,
+    /// What they count, each once: the default ones all count the same pods.
+    selectors: Vec<LabelSelector>,
     /// Whether nodes count only if they have the labels of all constraints.
     all_labels_required: bool,
     reader: Reader,
@@ -77,9 +80,16 @@ impl Spread {
         constraints: &[SpreadConstraint],
         all_labels_required: bool,
     ) -> Spread {
+        let mut selectors: Vec<LabelSelector> = Vec::new();
+        for selector in constraints.iter().filter_map(|c| c.selector.as_ref()) {
+            if !selectors.contains(selector) {
+                selectors.push(selector.clone());
+            }
+        }
         Spread {
             pod: pod.clone(),
             constraints: constraints.to_vec(),
+            selectors,
             all_labels_required,
             reader: Reader::default(),
             takes_part: Vec::new(),
@@ -114,7 +124,8 @@ impl Spread {
             self.columns = self.constraints.iter().map(|_| Column::default()).collect();
             self.reader.forget();
         }
-        let changed = self.reader.changed(snapshot.journal(), slots);
+        let counted = |labels: &Labels| self.selectors.iter().any(|s| s.matches(labels));
+        let changed = self.reader.changed_by(snapshot.journal(), slots, counted);
         self.takes_part.resize(slots, false);
         self.columns
             .iter_mut()
