@@ -13,6 +13,7 @@ mod writes;
 pub use config::{ClientConfig, Identity};
 pub use params::{DeleteParams, ListParams, PatchType, Propagation, WatchParams};
 pub(crate) use send::read_all;
+pub use writes::Stored;
 
 use crate::error::ApiError;
 use crate::transport::{Remote, Transport};

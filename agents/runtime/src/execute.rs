@@ -1,7 +1,7 @@
 //! Performs plans.
 
 use crate::cache::Key;
-use crate::client::Client;
+use crate::client::{Client, Stored};
 use crate::error::ApiError;
 use crate::events::EventRecorder;
 use crate::hub::Written;
@@ -11,7 +11,7 @@ use futures::future::{BoxFuture, FutureExt, join_all};
 use serde_json::Value;
 
 /// Independent operations at a time.
-const PARALLEL_MAX: usize = 64;
+const PARALLEL_MAX: usize = 16;
 
 /// What became of a plan.
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ fn perform<'a>(
                 body,
             } => {
                 let stored = create(client, &resource, &namespace, &body).await?;
-                written.push(Written::Version(resource, revision(&stored)));
+                written.push(Written::Version(resource, stored.revision()));
             }
             Op::Patch { .. } => {
                 patch(client, op, written).await?;
@@ -224,28 +224,18 @@ async fn patch(
     else {
         return Ok(None);
     };
-    let answer = match subresource {
-        Some(sub) => {
-            client
-                .patch_sub(&resource, &namespace, &name, sub, form, &body)
-                .await
-        }
-        None => {
-            client
-                .patch(&resource, &namespace, &name, form, &body)
-                .await
-        }
-    };
+    let answer = client
+        .patch_stored(&resource, (&namespace, &name), subresource, form, &body)
+        .await;
     let stored = match answer {
         Ok(stored) => stored,
         Err(error) if error.is_not_found() => return Ok(None),
         Err(error) => return Err(error),
     };
-    let version = revision(&stored);
     if subresource.is_none_or(|s| s == "status") {
-        written.push(Written::Version(resource, version));
+        written.push(Written::Version(resource, stored.revision()));
     }
-    Ok(Some(version.to_string()))
+    Ok(Some(stored.revision().to_string()))
 }
 
 /// Whether a delete was refused because its object is gone and another one has the name.
@@ -271,8 +261,8 @@ async fn create(
     resource: &ResourceRef,
     namespace: &str,
     body: &Value,
-) -> Result<Value, ApiError> {
-    let error = match client.create(resource, namespace, body).await {
+) -> Result<Stored, ApiError> {
+    let error = match client.create_stored(resource, namespace, body).await {
         Err(error) if may_be_stored(&error) => error,
         other => return other,
     };
@@ -284,7 +274,9 @@ async fn create(
         return Err(error);
     }
     match client.get(resource, namespace, name).await {
-        Ok(stored) if controller_uid(&stored) == controller_uid(body) => Ok(stored),
+        Ok(stored) if controller_uid(&stored) == controller_uid(body) => {
+            serde_json::from_value(stored).map_err(|_| error)
+        }
         _ => Err(error),
     }
 }

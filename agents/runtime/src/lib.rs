@@ -36,7 +36,7 @@ pub use cache::{Cache, Change, Key};
 pub use cidr::{Cidr, NodeRanges};
 pub use client::{
     Body, BoxError, Client, ClientConfig, DeleteParams, Identity, InProcessService, ListParams,
-    PatchType, Propagation, WatchParams,
+    PatchType, Propagation, Stored, WatchParams,
 };
 pub use context::{AgentContext, ControllerOptions, Signing, SigningPair};
 pub use elector::{Elector, ElectorConfig};

@@ -7,6 +7,7 @@ use crate::transport::Failure;
 use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -22,25 +23,25 @@ impl Client {
         self.json(Method::GET, path, accept, "", Bytes::new()).await
     }
 
-    pub(super) async fn write(
+    pub(super) async fn write<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         content_type: &str,
         body: &Value,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<T, ApiError> {
         self.json(method, path, ACCEPT, content_type, encode(body))
             .await
     }
 
-    async fn json(
+    async fn json<T: DeserializeOwned>(
         &self,
         method: Method,
         path: &str,
         accept: &str,
         content_type: &str,
         body: Bytes,
-    ) -> Result<Value, ApiError> {
+    ) -> Result<T, ApiError> {
         let bytes = self.bytes(method, path, accept, content_type, body).await?;
         serde_json::from_slice(&bytes)
             .map_err(|e| ApiError::malformed(format!("answer of {path}: {e}")))
