@@ -241,6 +241,11 @@ impl Life {
         self.sent = Some((self.sending, version));
     }
 
+    /// The version that the last status made of the pod; 0 before there was one.
+    pub(super) fn made(&self) -> u64 {
+        self.sent.map_or(0, |(_, version)| version)
+    }
+
     /// The API has not taken the last write of this version, or has nothing more to do for it: there is none until there is
     /// another version.
     pub(super) fn rest(&mut self) {

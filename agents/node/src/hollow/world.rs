@@ -61,6 +61,12 @@ impl Entry {
         newer.unwrap_or(&self.life.pod)
     }
 
+    /// Whether its own last write has not been shown yet. Until then nothing new can be said of it, and the answer to the write
+    /// need not be read for more than its version.
+    pub(super) fn awaits(&self) -> bool {
+        !self.removed && self.newest().version < self.life.made()
+    }
+
     /// Whether it is open if the node takes it: nothing of it has begun.
     pub(super) fn is_new(&self) -> bool {
         let pod = self.newest();

@@ -14,8 +14,8 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 
 /// How a write ended.
 pub(super) enum Answer {
-    /// The pod as it is now.
-    Pod(Box<Slim>),
+    /// The API has taken the pod's status, and the pod has this version, which the watch will show.
+    Taken(u64),
     Node(Box<Told>),
     /// The pod's claims on devices let it begin.
     Clear,
@@ -53,14 +53,13 @@ pub(super) async fn status(
     patch: &Value,
 ) -> Answer {
     let kind = PatchType::Strategic;
+    let status = Some("status");
     match client
-        .patch_status(&PODS, namespace, name, kind, patch)
+        .patch_stored(&PODS, (namespace, name), status, kind, patch)
         .await
     {
-        Ok(object) => match Slim::of(object).filter(|pod| pod.uid == uid) {
-            Some(pod) => Answer::Pod(Box::new(pod)),
-            None => Answer::Missing,
-        },
+        Ok(stored) if stored.uid() == uid => Answer::Taken(stored.revision()),
+        Ok(_) => Answer::Missing,
         Err(error) if error.is_invalid() => {
             tracing::error!(namespace, name, error = %error.message, "the API refuses a pod's status");
             Answer::Refused

@@ -50,13 +50,7 @@ impl Engine {
                     entry.failures = 0;
                     match answer {
                         Answer::Clear => entry.life.clear(),
-                        Answer::Pod(pod) => {
-                            entry.life.taken(pod.version);
-                            let newest = entry.seen.as_ref().map_or(0, |seen| seen.version);
-                            if pod.version > newest {
-                                entry.seen = Some(pod);
-                            }
-                        }
+                        Answer::Taken(version) => entry.life.taken(version),
                         // Gone, refused, or deleted: only another version brings more to do.
                         _ => entry.life.rest(),
                     }

@@ -45,6 +45,11 @@ impl Engine {
         let (now, elapsed) = (self.clock.now(), self.clock.elapsed());
         let world = self.world.clone();
         let mut guard = lock(&world);
+        if let Some(entry) = guard.pods.get_mut(&uid).filter(|entry| entry.awaits()) {
+            // What is seen brings it back.
+            entry.queued = false;
+            return;
+        }
         let decision = guard.decision(&uid, &self.template);
         let resize = guard.resize(&uid, &self.template);
         let World { places, pods } = &mut *guard;
