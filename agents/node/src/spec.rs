@@ -14,7 +14,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 pub(crate) use self::container::{
-    Container, EnvFrom, EnvSource, FieldRef, KeyRef, ResourceFieldRef, Resources, VolumeMount,
+    Container, EnvFrom, EnvSource, EnvVar, FieldRef, KeyRef, ResourceFieldRef, Resources,
+    VolumeMount,
 };
 pub(crate) use self::handler::{GrpcHandler, Handler, HttpHandler, Probe};
 pub(crate) use self::volume::{

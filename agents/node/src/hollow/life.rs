@@ -5,6 +5,7 @@
 //! the same hands ([`crate::pod::status`]); only that the orders are carried out on [`Run`]s instead of containers ([`orders`]).
 //! Architecture invariant: no I/O, no clock, no chance.
 
+mod obstacles;
 mod orders;
 mod pulls;
 mod resizing;
@@ -17,10 +18,11 @@ use agent_runtime::EventType;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use pulls::Pull;
+use obstacles::Obstacle;
 use resizing::Course;
 
 use super::addresses::Addresses;
+use super::images::Images;
 use super::runs::{self, Run, Sandbox};
 use super::slim::Slim;
 use super::stages::Stage;
@@ -95,6 +97,7 @@ pub(super) struct Place<'a> {
     pub(super) node_name: &'a str,
     pub(super) host_ip: &'a str,
     pub(super) addresses: &'a mut Addresses,
+    pub(super) images: &'a mut Images,
     pub(super) stage: &'a Stage,
     /// How many times longer everything takes.
     pub(super) slow: u32,
@@ -125,8 +128,8 @@ pub(super) struct Life {
     /// The container and run whose back-off was told last.
     announced: Option<(Box<str>, u32)>,
     address_missed: bool,
-    /// Containers that were to begin and whose image cannot be pulled.
-    pulls: BTreeMap<Box<str>, Pull>,
+    /// What is in the way of containers that were to begin.
+    obstacles: BTreeMap<Box<str>, Obstacle>,
     /// The claims on devices let the pod begin.
     is_cleared: bool,
     /// Why they did not, as it was told last.
@@ -151,7 +154,7 @@ impl Life {
             sent: None,
             announced: None,
             address_missed: false,
-            pulls: BTreeMap::new(),
+            obstacles: BTreeMap::new(),
             is_cleared: false,
             unclear: Box::default(),
             course: None,
@@ -324,6 +327,9 @@ impl Life {
             Some(ip) if !sandbox.stopped => place.addresses.claim(place.node, ip),
             _ => true,
         });
+        for run in &runs {
+            place.images.keep(&run.image);
+        }
         self.runs = runs;
         // Runs know their sandbox by its number, and the first one is all that a record tells of.
         self.adopt_resize(pod);

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::addresses::{self, Addresses};
+use super::images::Images;
 use crate::clock;
 use crate::node::{self, Capacity, Conditions, Health, Machine, Transitions};
 use crate::pod::admission::site::Site;
@@ -155,6 +156,7 @@ pub(super) struct Node {
     pub(super) number: u32,
     pub(super) name: String,
     pub(super) addresses: Addresses,
+    pub(super) images: Images,
     /// From the command line.
     given: Behaviour,
     /// From the annotation.
@@ -185,6 +187,7 @@ impl Node {
             name,
             given,
             addresses: Addresses::default(),
+            images: Images::default(),
             asked: None,
             pressure: None,
             pressure_told: [None; 2],

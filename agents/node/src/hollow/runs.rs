@@ -34,7 +34,7 @@ pub(super) struct Sandbox {
 pub(super) struct Run {
     pub(super) container: Box<str>,
     pub(super) attempt: u32,
-    image: Box<str>,
+    pub(super) image: Box<str>,
     hash: Box<str>,
     sandbox: u32,
     /// Until then it is being started.

@@ -2,6 +2,7 @@
 
 mod interleavings;
 mod lives;
+mod obstacles;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -11,6 +12,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 
 use super::addresses::Addresses;
+use super::images::Images;
 use super::life::{Event, Life, Place, Write};
 use super::slim::Slim;
 use super::stages::Stages;
@@ -38,6 +40,7 @@ struct Kept {
 struct Sim {
     stages: Stages,
     addresses: Addresses,
+    images: Images,
     slow: u32,
     now: OffsetDateTime,
     version: u64,
@@ -52,6 +55,7 @@ impl Sim {
         Sim {
             stages: Stages::read(STAGES).unwrap(),
             addresses: Addresses::default(),
+            images: Images::default(),
             slow: 1,
             now: OffsetDateTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000),
             version: 0,
@@ -118,6 +122,7 @@ impl Sim {
                 node_name: "hollow-00001",
                 host_ip: "10.0.0.1",
                 addresses: &mut self.addresses,
+                images: &mut self.images,
                 stage: self.stages.get(self.stages.choose(&object)),
                 slow: self.slow,
             };
@@ -238,6 +243,7 @@ impl Sim {
     /// The process ends and begins again: all that it knows is what is on record.
     fn restart(&mut self) {
         self.addresses = Addresses::default();
+        self.images = Images::default();
         for number in 0..self.pods.len() {
             self.pods[number].life = None;
             self.pods[number].wake = None;

@@ -252,7 +252,12 @@ fn user(pod: &Pod, container: &Container, image: &Image) -> String {
     }
 }
 
-fn verify_non_root(pod: &Pod, container: &Container, image: &Image) -> Result<(), String> {
+/// Refuses what would run as root where the pod forbids that; the error goes into `CreateContainerConfigError`.
+pub(crate) fn verify_non_root(
+    pod: &Pod,
+    container: &Container,
+    image: &Image,
+) -> Result<(), String> {
     let security = &container.security_context;
     let pod_security = &pod.spec.security_context;
     if !security

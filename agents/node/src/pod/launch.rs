@@ -1,7 +1,7 @@
 //! Starting one container: image, environment, mounts, creation, start, postStart hook; with the events and the waiting
 //! reasons that a user sees on the way.
 
-mod image_name;
+pub(crate) mod image_name;
 mod login;
 mod message;
 mod own_files;
@@ -28,7 +28,7 @@ use crate::spec::{Container, Pod, Role};
 use crate::volumes::{self, Pinned};
 
 /// How long a failed start is left alone before the next try.
-const HOLD: time::Duration = time::Duration::seconds(10);
+pub(crate) const HOLD: time::Duration = time::Duration::seconds(10);
 /// How long `ErrImagePull` stays visible before it becomes `ImagePullBackOff`.
 pub(crate) const PULL_HOLD: time::Duration = time::Duration::seconds(3);
 /// Bound of a postStart hook, which Kubernetes leaves open.

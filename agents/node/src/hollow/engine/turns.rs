@@ -74,6 +74,7 @@ impl Engine {
             },
             stage: self.config.stages.get(entry.stage),
             addresses: &mut place.node.addresses,
+            images: &mut place.node.images,
         };
         if entry.removed {
             entry.life.step(Event::Removed, &mut there, now);

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use super::{Life, Note, Place, ROUNDS_MAX, Step};
 use crate::hollow::runs::{self, Run, Sandbox};
 use crate::pod::plan::{self, Action, StopReason};
-use crate::runtime::hollow::{is_missing, seconds};
+use crate::runtime::hollow::seconds;
 use crate::spec::{Pod, Role};
 
 /// Before another try to get an address.
@@ -93,7 +93,7 @@ impl Life {
         &mut self,
         pod: &Pod,
         (name, attempt, replaces): (&str, u32, Option<OffsetDateTime>),
-        place: &Place<'_>,
+        place: &mut Place<'_>,
         now: OffsetDateTime,
         step: &mut Step,
     ) -> bool {
@@ -105,11 +105,9 @@ impl Life {
             return false;
         }
         let sandbox = sandbox.attempt;
-        if is_missing(&found.1.image) {
-            self.pull(found, now, step);
+        if self.is_kept(pod, found, place, now, step) {
             return false;
         }
-        self.pulls.remove(name);
         if let Some(failed_at) = replaces {
             self.backoffs.next(name, failed_at, now);
         }

@@ -1,15 +1,13 @@
 //! Images that cannot be pulled: tried again and again as on a real node, after pauses that grow to five minutes.
 
-use std::collections::BTreeMap;
-
-use agent_runtime::EventType;
 use time::OffsetDateTime;
 
-use super::{Life, Note, Step};
+use super::obstacles::{Obstacle, note};
+use super::{Life, Step};
 use crate::pod::launch::PULL_HOLD;
 use crate::pod::plan::Waiting;
 use crate::runtime::hollow::{is_missing, not_found};
-use crate::spec::{Container, Pod, Role};
+use crate::spec::{Container, Role};
 
 /// What a container waits for.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +16,27 @@ pub(super) struct Pull {
     failed_at: OffsetDateTime,
     /// It is told of the pause and not of the failure any more.
     pauses: bool,
+}
+
+impl Pull {
+    /// What is told of it, unless the container has got another image that can be pulled.
+    pub(super) fn told(&self, image: &str) -> Option<Waiting> {
+        if !is_missing(image) {
+            return None;
+        }
+        let text = not_found(image);
+        let (reason, message) = match self.pauses {
+            false => ("ErrImagePull", text),
+            true => (
+                "ImagePullBackOff",
+                format!("Back-off pulling image {image:?}: ErrImagePull: {text}"),
+            ),
+        };
+        Some(Waiting {
+            reason: reason.to_owned(),
+            message,
+        })
+    }
 }
 
 /// The back-off's key: no container has a name like that.
@@ -29,7 +48,8 @@ impl Life {
     /// Tries to pull an image that nobody has, unless it was tried a short time ago.
     pub(super) fn pull(&mut self, of: (Role, &Container), now: OffsetDateTime, step: &mut Step) {
         let image = of.1.image.as_str();
-        let tries = self.pulls.values().filter(|pull| *pull.image == *image);
+        let tries = self.obstacles.values().filter_map(Obstacle::pull);
+        let tries = tries.filter(|pull| *pull.image == *image);
         let last = tries.map(|pull| pull.failed_at).max();
         let waiting =
             last.and_then(|at| Some((at, self.backoffs.waiting(&key(image), at, now)?.0)));
@@ -45,7 +65,8 @@ impl Life {
             ]);
             return;
         };
-        let mine = self.pulls.get(of.1.name.as_str());
+        let mine = self.obstacles.get(of.1.name.as_str());
+        let mine = mine.and_then(Obstacle::pull);
         let mine = mine.filter(|pull| *pull.image == *image && pull.failed_at == failed_at);
         let shown_until = failed_at + PULL_HOLD;
         match mine {
@@ -68,38 +89,7 @@ impl Life {
             failed_at,
             pauses,
         };
-        self.pulls.insert(of.1.name.as_str().into(), pull);
-    }
-
-    /// Adds why containers wait whose image cannot be pulled.
-    pub(super) fn wait_for_images(&self, pod: &Pod, waiting: &mut BTreeMap<String, Waiting>) {
-        for (name, pull) in &self.pulls {
-            let image = pod.container(name).map(|(_, container)| &container.image);
-            let Some(image) = image.filter(|image| is_missing(image)) else {
-                continue;
-            };
-            let text = not_found(image);
-            let (reason, message) = match pull.pauses {
-                false => ("ErrImagePull", text),
-                true => (
-                    "ImagePullBackOff",
-                    format!("Back-off pulling image {image:?}: ErrImagePull: {text}"),
-                ),
-            };
-            let reason = reason.to_owned();
-            waiting.insert(name.to_string(), Waiting { reason, message });
-        }
-    }
-}
-
-fn note((role, container): (Role, &Container), reason: &'static str, text: String) -> Note {
-    Note {
-        container: Some((role, container.name.clone())),
-        kind: match reason {
-            "Failed" => EventType::Warning,
-            _ => EventType::Normal,
-        },
-        reason,
-        text,
+        let name = of.1.name.as_str().into();
+        self.obstacles.insert(name, Obstacle::Pull(pull));
     }
 }

@@ -35,7 +35,7 @@ impl Life {
         };
         self.tell(pod, &plan.waiting, now, step);
         if lives {
-            self.wait_for_images(pod, &mut plan.waiting);
+            self.wait_for_obstacles(pod, &mut plan.waiting);
         }
         let (probes, ready_at) = self.probes(pod, place, now);
         if let Some(at) = ready_at {

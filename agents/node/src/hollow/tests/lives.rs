@@ -343,6 +343,7 @@ fn a_status_that_comes_back_otherwise_is_not_sent_for_ever() {
         node_name: "hollow-00001",
         host_ip: "10.0.0.1",
         addresses: &mut sim.addresses,
+        images: &mut sim.images,
         stage: stages.get(usize::MAX),
         slow: 1,
     };
@@ -368,11 +369,13 @@ fn a_pod_that_the_node_does_not_take_fails_and_nothing_of_it_runs() {
         message: "Pod was rejected: why".to_owned(),
     });
     let (stages, mut addresses) = (Stages::default(), Addresses::default());
+    let mut images = Images::default();
     let mut place = Place {
         node: 1,
         node_name: "hollow-00001",
         host_ip: "10.0.0.1",
         addresses: &mut addresses,
+        images: &mut images,
         stage: stages.get(0),
         slow: 1,
     };

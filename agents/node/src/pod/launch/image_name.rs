@@ -1,7 +1,9 @@
 //! What the name of an image says.
 
+use crate::spec::Container;
+
 /// Whether the text can be an image reference: `[host[:port]/]path[:tag][@digest]` in the allowed characters.
-pub(super) fn is_image_name(image: &str) -> bool {
+pub(crate) fn is_image_name(image: &str) -> bool {
     let (name, digest) = image
         .split_once('@')
         .map_or((image, None), |(name, digest)| (name, Some(digest)));
@@ -43,7 +45,28 @@ pub(super) fn is_image_name(image: &str) -> bool {
     name.len() <= 255 && tag_ok && digest_ok && parts.iter().all(part_ok)
 }
 
-pub(super) fn has_latest_tag(image: &str) -> bool {
+/// When an image is pulled: as the container says, else always for what may change under its name.
+pub(crate) fn pull_policy(container: &Container) -> &str {
+    match container.image_pull_policy.as_str() {
+        "" if has_latest_tag(&container.image) => "Always",
+        "" => "IfNotPresent",
+        policy => policy,
+    }
+}
+
+/// What a kubelet says of a text that is no image reference.
+pub(crate) fn misnamed(image: &str) -> String {
+    format!(
+        "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format"
+    )
+}
+
+/// What a kubelet says of an image that is not there and must not be pulled.
+pub(crate) fn never_pulled(image: &str) -> String {
+    format!("Container image {image:?} is not present with pull policy of Never")
+}
+
+fn has_latest_tag(image: &str) -> bool {
     if image.contains('@') {
         return false;
     }
@@ -96,5 +119,21 @@ mod tests {
             has_latest_tag("nginx") && has_latest_tag("r:5000/nginx") && has_latest_tag("a:latest")
         );
         assert!(!has_latest_tag("a:1") && !has_latest_tag(&digest));
+    }
+
+    #[test]
+    fn images_that_may_change_are_pulled_always_unless_the_container_says_otherwise() {
+        for (image, said, policy) in [
+            ("nginx", "", "Always"),
+            ("nginx:1", "", "IfNotPresent"),
+            ("nginx", "Never", "Never"),
+        ] {
+            let container = Container {
+                image: image.to_owned(),
+                image_pull_policy: said.to_owned(),
+                ..Container::default()
+            };
+            assert_eq!(pull_policy(&container), policy, "{image} {said}");
+        }
     }
 }

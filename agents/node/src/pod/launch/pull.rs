@@ -6,7 +6,7 @@ use std::time::Instant;
 use agent_runtime::EventType;
 use serde_json::Value;
 
-use super::image_name::{has_latest_tag, is_image_name};
+use super::image_name::{self, is_image_name, pull_policy};
 use super::login::login;
 use super::{Failure, HOLD, Obstacle, PULL_HOLD};
 use crate::clock;
@@ -34,12 +34,7 @@ impl Worker {
         }
         let runtime = self.agent.runtime.clone();
         let present = runtime.image(image).await?;
-        let policy = match container.image_pull_policy.as_str() {
-            "" if has_latest_tag(image) => "Always",
-            "" => "IfNotPresent",
-            policy => policy,
-        };
-        match (policy, present) {
+        match (pull_policy(container), present) {
             ("Never", None) => return Err(self.never_pulled(who, image)),
             ("Never" | "IfNotPresent", Some(present)) => {
                 let text = format!(
@@ -58,16 +53,14 @@ impl Worker {
     }
 
     fn misnamed(&self, who: Who<'_>, image: &str) -> Failure {
-        let message = format!(
-            "Failed to apply default image tag {image:?}: couldn't parse image name {image:?}: invalid reference format"
-        );
+        let message = image_name::misnamed(image);
         self.event(who, EventType::Warning, "InspectFailed", message.clone());
         self.image_error(who, "InvalidImageName");
         obstacle("InvalidImageName", message, HOLD)
     }
 
     fn never_pulled(&self, who: Who<'_>, image: &str) -> Failure {
-        let message = format!("Container image {image:?} is not present with pull policy of Never");
+        let message = image_name::never_pulled(image);
         self.event(
             who,
             EventType::Warning,
