@@ -22,6 +22,7 @@ use obstacles::Obstacle;
 use resizing::Course;
 
 use super::addresses::Addresses;
+use super::health;
 use super::images::Images;
 use super::runs::{self, Run, Sandbox};
 use super::slim::Slim;
@@ -125,8 +126,6 @@ pub(super) struct Life {
     /// words is not sent for ever.
     sending: u64,
     sent: Option<(u64, u64)>,
-    /// The container and run whose back-off was told last.
-    announced: Option<(Box<str>, u32)>,
     address_missed: bool,
     /// What is in the way of containers that were to begin.
     obstacles: BTreeMap<Box<str>, Obstacle>,
@@ -152,7 +151,6 @@ impl Life {
             rests: None,
             sending: 0,
             sent: None,
-            announced: None,
             address_missed: false,
             obstacles: BTreeMap::new(),
             is_cleared: false,
@@ -380,6 +378,7 @@ impl Life {
         if self.waits_for_claims(pod) {
             return false;
         }
+        self.complain(pod, place, now, step);
         for _ in 0..ROUNDS_MAX {
             let plan = self.plan(pod, place, now);
             if let Some(at) = plan.wake_at {
@@ -421,7 +420,7 @@ impl Life {
         let mut next = None;
         let mut results = BTreeMap::new();
         for run in self.running(now) {
-            let (result, at) = runs::readiness(pod, run, place.pace(), now);
+            let (result, at) = health::results(pod, run, place.pace(), now);
             next = next.into_iter().chain(at).min();
             results.insert(run.id(pod, place.node_name), result);
         }

@@ -12,6 +12,7 @@ mod addresses;
 mod delay;
 mod engine;
 mod follow;
+mod health;
 mod images;
 mod kubelet;
 mod life;

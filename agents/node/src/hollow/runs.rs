@@ -8,17 +8,19 @@ use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::health;
 use super::stages::Stage;
 use crate::clock;
 use crate::pod::container::{LABEL_HASH, LABEL_SANDBOX, definition_hash, identity};
 use crate::pod::plan::Observation;
-use crate::pod::probe::{Kind, Results, passes_after};
 use crate::runtime::hollow::{identifier, program, seconds};
 use crate::runtime::{Exit, Observed, SANDBOX, State};
 use crate::spec::{Container, Pod, Resources, Role};
 
 /// The scheme of container ids.
 pub(super) const SCHEME: &str = "hollow";
+/// No hook takes longer.
+const HOOK_MAX: Duration = Duration::from_secs(600);
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sandbox {
@@ -44,6 +46,10 @@ pub(super) struct Run {
     pub(super) stopping: bool,
     /// Its start has been told in an event.
     pub(super) told: bool,
+    /// That the next one waits for the end of a back-off has been told in an event.
+    pub(super) waits_told: bool,
+    /// Of which of its probes an event has told that they failed: a bit each.
+    pub(super) failures_told: u8,
 }
 
 impl Run {
@@ -94,7 +100,11 @@ pub(super) fn begin(
     now: OffsetDateTime,
 ) -> Run {
     let what = (&pod.metadata.uid, &container.name, attempt);
-    let begins = now + slowed(stage.start.sample((what, "start")), slow);
+    let hook = container.lifecycle.post_start.as_ref();
+    // It counts as running when what it does first of all is done.
+    let hook = hook.map_or(Duration::ZERO, |hook| health::hook(hook, stage).0);
+    let start = stage.start.sample((what, "start"));
+    let begins = now + slowed(start.saturating_add(hook.min(HOOK_MAX)), slow);
     Run {
         container: container.name.as_str().into(),
         attempt,
@@ -105,6 +115,8 @@ pub(super) fn begin(
         ends: end(pod, role, container, attempt, (stage, slow), begins),
         stopping: false,
         told: false,
+        waits_told: false,
+        failures_told: 0,
     }
 }
 
@@ -198,35 +210,6 @@ pub(super) fn observe(
     Observation::new(all)
 }
 
-/// What probes have found of a run: they succeed, after the time that the stage says or else that they say themselves. And
-/// when they find more.
-pub(super) fn readiness(
-    pod: &Pod,
-    run: &Run,
-    (stage, slow): (&Stage, u32),
-    now: OffsetDateTime,
-) -> (Results, Option<OffsetDateTime>) {
-    let what = (&pod.metadata.uid, &run.container, run.attempt);
-    let said = stage.ready.map(|ready| ready.sample((what, "ready")));
-    let container = pod.container(&run.container);
-    let passed_at = |kind: Kind| {
-        let after = match (said, kind) {
-            (Some(after), Kind::Readiness) => after,
-            (Some(_), _) => Duration::ZERO,
-            (None, _) => container.map_or(Duration::ZERO, |(_, one)| passes_after(one, kind)),
-        };
-        run.begins + slowed(after, slow)
-    };
-    let (started_at, ready_at) = (passed_at(Kind::Startup), passed_at(Kind::Readiness));
-    let results = Results {
-        startup: (started_at <= now).then_some(true),
-        liveness: Some(true),
-        readiness: (ready_at <= now).then_some(true),
-    };
-    let later = [started_at, ready_at].into_iter().filter(|at| *at > now);
-    (results, later.min())
-}
-
 /// The sandbox and the runs that a former process has left on record, so that a restart of this one changes nothing.
 pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>, Vec<Run>) {
     let text = |value: &Value, path: &str| {
@@ -270,6 +253,8 @@ pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>,
                 ends,
                 stopping: false,
                 told: true,
+                waits_told: false,
+                failures_told: 0,
             });
         };
         let last = exit(&status["lastState"]["terminated"]);

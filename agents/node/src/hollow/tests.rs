@@ -1,5 +1,6 @@
 //! Lives of simulated pods, told to a stand-in of the API that keeps what is written.
 
+mod health;
 mod interleavings;
 mod lives;
 mod obstacles;
@@ -24,6 +25,9 @@ stages:
   - {name: flaky, select: {labels: {stage: flaky}}, fail: {rate: 0.5, after: 1s}, run: 3s}
   - {name: stubborn, select: {labels: {stage: stubborn}}, delete: 1h}
   - {name: ending, select: {labels: {stage: ending}}, run: {duration: 4s, jitter: 2s}}
+  - {name: sick, select: {labels: {stage: sick}}, probes: {liveness: {after: 10s}}}
+  - {name: blinking, select: {labels: {stage: blinking}}, probes: {readiness: {after: 10s, for: 20s}}}
+  - {name: stillborn, select: {labels: {stage: stillborn}}, probes: {startup: {}}}
   - {name: slow, select: {labels: {stage: slow}}, start: {p50: 2s, p99: 20s}, init: 3s}
 ";
 
@@ -288,4 +292,14 @@ fn secs(seconds: u64) -> Duration {
 
 fn one(policy: &str, command: &[&str]) -> Value {
     json!({"restartPolicy": policy, "containers": [{"name": "c", "image": "i", "command": command}]})
+}
+
+/// A container with a probe of each kind, asked every second; two answers that are bad count.
+fn probed(policy: &str) -> Value {
+    let probe = json!({"httpGet": {"port": 80}, "periodSeconds": 1, "failureThreshold": 2});
+    let mut spec = one(policy, &[]);
+    for kind in ["startupProbe", "livenessProbe", "readinessProbe"] {
+        spec["containers"][0][kind] = probe.clone();
+    }
+    spec
 }

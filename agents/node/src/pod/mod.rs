@@ -15,6 +15,6 @@ mod prepare;
 pub(crate) mod probe;
 pub(crate) mod resize;
 pub(crate) mod status;
-mod stop;
+pub(crate) mod stop;
 mod terminate;
 pub(crate) mod worker;

@@ -113,7 +113,8 @@ impl Thresholds {
     }
 }
 
-fn failures(probe: &Probe) -> i64 {
+/// So many bad answers in a row count.
+pub(crate) fn failures(probe: &Probe) -> i64 {
     if probe.failure_threshold > 0 {
         probe.failure_threshold
     } else {
@@ -138,7 +139,7 @@ fn seconds(value: i64, default: u64) -> Duration {
     )
 }
 
-fn initial_delay(probe: &Probe) -> Duration {
+pub(crate) fn initial_delay(probe: &Probe) -> Duration {
     Duration::from_secs(u64::try_from(probe.initial_delay_seconds).unwrap_or(0))
 }
 

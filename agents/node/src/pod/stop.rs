@@ -10,10 +10,10 @@ use super::plan::{self, StopReason};
 use super::probe::Kind;
 use super::worker::Worker;
 use crate::runtime::RuntimeError;
-use crate::spec::Role;
+use crate::spec::{Pod, Role};
 
 /// What a container gets to end itself even when the grace period is used up or zero: as much as a kubelet gives.
-const GRACE_MIN: Duration = Duration::from_secs(2);
+pub(crate) const GRACE_MIN: Duration = Duration::from_secs(2);
 
 /// What a container that a probe has killed usually ends with: anything but success.
 const KILLED: i64 = 137;
@@ -21,20 +21,7 @@ const KILLED: i64 = 137;
 impl Worker {
     /// How long a container may take to stop for this reason.
     pub(super) fn grace(&self, container: &str, reason: StopReason) -> Duration {
-        let container = self
-            .pod
-            .container(container)
-            .map(|(_, container)| container);
-        let probe = match reason {
-            StopReason::Probe(kind @ (Kind::Startup | Kind::Liveness)) => {
-                container.and_then(|c| kind.of(c))
-            }
-            _ => None,
-        };
-        let seconds = probe
-            .and_then(|probe| probe.termination_grace_period_seconds)
-            .unwrap_or(self.pod.grace_seconds());
-        Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+        grace(&self.pod, container, reason)
     }
 
     /// Stops a container by the deadline at the latest. Gives its id when its preStop hook has been run.
@@ -49,10 +36,7 @@ impl Worker {
         let role = found.map_or(Role::App, |(role, _)| role);
         let again = self.pre_stopped.contains(id);
         if !again {
-            let restarts = found.is_some_and(|(role, container)| {
-                plan::should_restart(&self.pod, role, container, KILLED)
-            });
-            let text = farewell(name, reason, restarts);
+            let text = farewell_of(&self.pod, name, reason);
             self.event(Some((role, name)), EventType::Normal, "Killing", text);
         }
         let hook = found
@@ -96,7 +80,29 @@ impl Worker {
     }
 }
 
-/// The text of a `Killing` event.
+/// How long a container may take to stop for this reason.
+pub(crate) fn grace(pod: &Pod, container: &str, reason: StopReason) -> Duration {
+    let container = pod.container(container).map(|(_, container)| container);
+    let probe = match reason {
+        StopReason::Probe(kind @ (Kind::Startup | Kind::Liveness)) => {
+            container.and_then(|c| kind.of(c))
+        }
+        _ => None,
+    };
+    let seconds = probe
+        .and_then(|probe| probe.termination_grace_period_seconds)
+        .unwrap_or(pod.grace_seconds());
+    Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
+}
+
+/// The text of a `Killing` event of a container of this pod.
+pub(crate) fn farewell_of(pod: &Pod, name: &str, reason: StopReason) -> String {
+    let restarts = pod
+        .container(name)
+        .is_some_and(|(role, container)| plan::should_restart(pod, role, container, KILLED));
+    farewell(name, reason, restarts)
+}
+
 fn farewell(name: &str, reason: StopReason, restarts: bool) -> String {
     match reason {
         StopReason::DefinitionChanged => {

@@ -6,8 +6,10 @@ use agent_runtime::EventType;
 use time::OffsetDateTime;
 
 use super::{Life, Note, Place, ROUNDS_MAX, Step};
+use crate::hollow::health;
 use crate::hollow::runs::{self, Run, Sandbox};
 use crate::pod::plan::{self, Action, StopReason};
+use crate::pod::stop;
 use crate::runtime::hollow::seconds;
 use crate::spec::{Pod, Role};
 
@@ -19,6 +21,7 @@ const CHANGE_MIN: Duration = Duration::from_millis(500);
 /// A container that ends itself when it is told to.
 const TERMINATED: i64 = 143;
 const KILLED: i64 = 137;
+const SANDBOX_CHANGED: &str = "Pod sandbox changed, it will be killed and re-created.";
 
 impl Life {
     /// True where the next plan will see something else.
@@ -32,6 +35,14 @@ impl Life {
     ) -> bool {
         match action {
             Action::RunSandbox { attempt } => {
+                if attempt > 0 {
+                    step.notes.push(Note {
+                        container: None,
+                        kind: EventType::Normal,
+                        reason: "SandboxChanged",
+                        text: SANDBOX_CHANGED.to_owned(),
+                    });
+                }
                 self.release(place);
                 let ip = match pod.spec.host_network {
                     true => None,
@@ -57,14 +68,7 @@ impl Life {
                 attempt,
                 replaces,
             } => self.start(pod, (&container, attempt, replaces), place, now, step),
-            Action::Stop { id, reason, .. } => {
-                let least = match reason {
-                    StopReason::DefinitionChanged => CHANGE_MIN,
-                    _ => Duration::ZERO,
-                };
-                let pause = self.pause(&id, pod, place).max(least);
-                self.stop(&id, pod, pause, place, now, step)
-            }
+            Action::Stop { id, reason, .. } => self.stop(&id, reason, pod, place, now, step),
             Action::StopSandbox { .. } => {
                 self.release(place);
                 true
@@ -119,43 +123,54 @@ impl Life {
         changed
     }
 
-    /// How long it takes to stop a container.
-    fn pause(&self, id: &str, pod: &Pod, place: &Place<'_>) -> Duration {
-        let pause = place.stage.delete.sample((&pod.metadata.uid, id, "delete"));
-        pause.saturating_mul(place.slow)
-    }
-
-    /// True where it has ended already.
+    /// Tells a container to end, first of all by its hook. True where it has ended already.
     fn stop(
         &mut self,
         id: &str,
+        reason: StopReason,
         pod: &Pod,
-        pause: Duration,
         place: &Place<'_>,
         now: OffsetDateTime,
         step: &mut Step,
     ) -> bool {
-        let grace = Duration::from_secs(u64::try_from(pod.grace_seconds()).unwrap_or(0));
-        let code = if pause > grace { KILLED } else { TERMINATED };
-        let at = now + seconds(pause.min(grace));
         let node = place.node_name;
         let Some(run) = self.runs.iter_mut().find(|run| run.id(pod, node) == id) else {
             return false;
         };
+        let grace = stop::grace(pod, &run.container, reason);
+        let pause = place.stage.delete.sample((&pod.metadata.uid, id, "delete"));
+        let least = match reason {
+            StopReason::DefinitionChanged => CHANGE_MIN,
+            _ => Duration::ZERO,
+        };
+        let pause = pause.saturating_mul(place.slow).max(least);
+        let found = pod.container(&run.container);
+        let hook = found.and_then(|(_, container)| container.lifecycle.pre_stop.as_ref());
+        let hook = hook.filter(|_| !grace.is_zero());
+        let hook = hook.map(|hook| health::hook(hook, place.stage));
+        let (takes, code, hook_ends_well) = ending(pause, hook, place.slow, grace);
+        let at = now + seconds(takes);
         if run.ends.is_none_or(|(end, _)| at < end) {
             // A second order counts only where it shortens the first: the grace period has been cut.
             run.ends = Some((at, code));
         }
         if !std::mem::replace(&mut run.stopping, true) {
-            let role = pod
-                .container(&run.container)
-                .map_or(Role::App, |(role, _)| role);
-            step.notes.push(Note {
-                container: Some((role, run.container.to_string())),
-                kind: EventType::Normal,
-                reason: "Killing",
-                text: format!("Stopping container {}", run.container),
-            });
+            let role = found.map_or(Role::App, |(role, _)| role);
+            let name = &run.container;
+            let mut tell = |kind, reason, text| {
+                step.notes.push(Note {
+                    container: Some((role, name.to_string())),
+                    kind,
+                    reason,
+                    text,
+                });
+            };
+            let text = stop::farewell_of(pod, name, reason);
+            tell(EventType::Normal, "Killing", text);
+            if !hook_ends_well {
+                let text = "PreStopHook failed".to_owned();
+                tell(EventType::Warning, "FailedPreStopHook", text);
+            }
         }
         at <= now
     }
@@ -184,5 +199,56 @@ impl Life {
             }
         }
         false
+    }
+}
+
+/// How long a container takes to end that takes `pause` when it is told to, after a hook which takes its time and succeeds or not;
+/// with which code it ends; and whether the hook came to a good end.
+fn ending(
+    pause: Duration,
+    hook: Option<(Duration, bool)>,
+    slow: u32,
+    grace: Duration,
+) -> (Duration, i64, bool) {
+    let (hooked, left, is_good) = match hook {
+        None => (Duration::ZERO, grace, true),
+        Some((takes, is_good)) => {
+            let takes = takes.saturating_mul(slow);
+            let hooked = takes.min(grace);
+            let left = (grace - hooked).max(stop::GRACE_MIN);
+            (hooked, left, is_good && takes <= grace)
+        }
+    };
+    let code = if pause > left { KILLED } else { TERMINATED };
+    (hooked.saturating_add(pause.min(left)), code, is_good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_ends_after_its_hook_and_within_its_grace_period() {
+        let millis = Duration::from_millis;
+        // What the container takes, its hook, and its grace period; when it ends, how, and how the hook did.
+        for (pause, hook, grace, expected) in [
+            (200, None, 30_000, (200, TERMINATED, true)),
+            (60_000, None, 30_000, (30_000, KILLED, true)),
+            (200, None, 0, (0, KILLED, true)),
+            (200, Some((5_000, true)), 30_000, (5_200, TERMINATED, true)),
+            (200, Some((0, false)), 30_000, (200, TERMINATED, false)),
+            (
+                200,
+                Some((60_000, true)),
+                30_000,
+                (30_200, TERMINATED, false),
+            ),
+            (9_000, Some((29_000, true)), 30_000, (31_000, KILLED, true)),
+        ] {
+            let hook = hook.map(|(takes, is_good)| (millis(takes), is_good));
+            let (takes, code, is_good) = ending(millis(pause), hook, 1, millis(grace));
+            let found = (u64::try_from(takes.as_millis()).unwrap(), code, is_good);
+            assert_eq!(found, expected, "{pause} {hook:?} {grace}");
+        }
     }
 }

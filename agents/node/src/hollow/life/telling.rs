@@ -8,8 +8,10 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{Life, Note, Place, Step, Write};
+use crate::hollow::health;
 use crate::hollow::runs::SCHEME;
 use crate::pod::plan::{self, Waiting};
+use crate::pod::probe::Kind;
 use crate::pod::status::{self, Inputs};
 use crate::spec::{Pod, Role};
 
@@ -115,15 +117,13 @@ impl Life {
             });
         }
         for name in waiting.keys() {
-            let attempts = self.runs.iter().filter(|run| *run.container == **name);
-            let Some(attempt) = attempts.map(|run| run.attempt).max() else {
+            let runs = self.runs.iter_mut().filter(|run| *run.container == **name);
+            let Some(run) = runs.max_by_key(|run| run.attempt) else {
                 continue;
             };
-            let about = (Box::from(name.as_str()), attempt);
-            if self.announced.as_ref() == Some(&about) {
+            if std::mem::replace(&mut run.waits_told, true) {
                 continue;
             }
-            self.announced = Some(about);
             let text = format!(
                 "Back-off restarting failed container {name} in pod {}",
                 pod.display()
@@ -134,6 +134,45 @@ impl Life {
                 reason: "BackOff",
                 text,
             });
+        }
+    }
+}
+
+impl Life {
+    /// Notes for probes that have failed, once for each run.
+    pub(super) fn complain(
+        &mut self,
+        pod: &Pod,
+        place: &Place<'_>,
+        now: OffsetDateTime,
+        step: &mut Step,
+    ) {
+        let ip = self.address().map(|ip| ip.to_string());
+        let ip = ip.as_deref().unwrap_or(place.host_ip);
+        let runs = self.runs.iter_mut();
+        for run in runs.filter(|run| run.is_running(now) && !run.stopping) {
+            let (results, _) = health::results(pod, run, place.pace(), now);
+            let failed = Kind::ALL
+                .into_iter()
+                .filter(|kind| results.get(*kind) == Some(false));
+            for kind in failed {
+                let bit = 1 << kind as u8;
+                let found = pod.container(&run.container);
+                let probe = found.and_then(|(_, container)| kind.of(container));
+                let (Some((role, container)), Some(probe)) = (found, probe) else {
+                    continue;
+                };
+                if run.failures_told & bit != 0 {
+                    continue;
+                }
+                run.failures_told |= bit;
+                step.notes.push(Note {
+                    container: Some((role, container.name.clone())),
+                    kind: EventType::Warning,
+                    reason: "Unhealthy",
+                    text: health::complaint(kind, (container, probe), place.stage, ip),
+                });
+            }
         }
     }
 }

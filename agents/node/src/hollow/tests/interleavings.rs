@@ -14,13 +14,22 @@ enum Op {
     Slow(u32),
 }
 
-const KINDS: [&str; 7] = [
-    "", "unready", "crashing", "flaky", "stubborn", "ending", "slow",
+const KINDS: [&str; 10] = [
+    "",
+    "unready",
+    "crashing",
+    "flaky",
+    "stubborn",
+    "ending",
+    "slow",
+    "sick",
+    "blinking",
+    "stillborn",
 ];
 
 fn op() -> impl Strategy<Value = Op> {
     prop_oneof![
-        3 => (0..KINDS.len(), 0..3_usize, 0..4_usize).prop_map(|(stage, policy, form)| Op::Bind(stage, policy, form)),
+        3 => (0..KINDS.len(), 0..3_usize, 0..5_usize).prop_map(|(stage, policy, form)| Op::Bind(stage, policy, form)),
         4 => (0..40_000_u64).prop_map(Op::Advance),
         2 => (0..8_usize, 0..30_i64).prop_map(|(pod, grace)| Op::Delete(pod, grace)),
         1 => (0..8_usize).prop_map(Op::Force),
@@ -36,6 +45,7 @@ fn spec(policy: usize, form: usize) -> Value {
         0 => one(policy, &[]),
         1 => one(policy, &["sh", "-c", "sleep 3; exit 1"]),
         2 => one(policy, &["sleep", "7"]),
+        3 => probed(policy),
         _ => {
             json!({"restartPolicy": policy, "initContainers": [{"name": "i", "image": "x"}, {"name": "s", "image": "x", "restartPolicy": "Always"}],
                     "containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "x", "command": ["sleep", "2"]}]})
