@@ -8,6 +8,7 @@ mod answers;
 mod found;
 mod query;
 mod refusal;
+mod running;
 mod streams;
 
 use std::net::SocketAddr;
@@ -29,6 +30,7 @@ pub(crate) use self::answers::{Answers, exposed, router, routes};
 pub(crate) use self::found::container_status;
 pub(crate) use self::query::{exec_request, is_true, parse_query};
 pub(crate) use self::refusal::{Refusal, bad, internal, missing};
+pub(crate) use self::running::running_pods;
 pub(crate) use self::streams::NO_WEBSOCKET;
 use crate::guard::{Guard, asker};
 use crate::{Error, ServerIdentity};

@@ -184,6 +184,22 @@ impl Beat {
         self.start.saturating_add(self.period.saturating_mul(turns))
     }
 
+    /// How often it has been asked by then: with good answers, and with bad ones.
+    fn counts(&self, bad: Option<Window>, until: Duration) -> [u64; 2] {
+        let period = self.period.as_nanos().max(1);
+        // Before a time, or up to it.
+        let before = |time: Duration| match time.checked_sub(self.start) {
+            Some(left) => left.as_nanos().div_ceil(period),
+            None => 0,
+        };
+        let all = before(until.saturating_add(Duration::from_nanos(1)));
+        let bad = bad.map_or(0, |(from, to)| {
+            let last = to.map_or(all, |to| before(to).min(all));
+            last.saturating_sub(before(from))
+        });
+        [all - bad, bad].map(|count| u64::try_from(count).unwrap_or(u64::MAX))
+    }
+
     fn course(&self, bad: Option<Window>) -> Course {
         let steady = Course {
             passes: Some(self.start.saturating_add(self.good)),
@@ -255,10 +271,30 @@ impl Course {
     }
 }
 
+/// When a probe of a run is asked that may begin at `gate`. What the stage says of readiness goes before what the probe says.
+fn beat(
+    pod: &Pod,
+    run: &Run,
+    (kind, probe): (Kind, &Probe),
+    stage: &Stage,
+    gate: Duration,
+) -> Beat {
+    let beat = Beat::of(probe, gate);
+    let what = (&pod.metadata.uid, &run.container, run.attempt);
+    let start = match (stage.ready, kind) {
+        (None, _) | (_, Kind::Liveness) => return beat,
+        (Some(_), Kind::Startup) => gate,
+        (Some(ready), Kind::Readiness) => ready.sample((what, "ready")).max(gate),
+    };
+    Beat {
+        start,
+        good: Duration::ZERO,
+        ..beat
+    }
+}
+
 /// The courses of a run's probes, in the order of [`Kind::ALL`].
 fn courses(pod: &Pod, run: &Run, container: &Container, stage: &Stage) -> [Course; 3] {
-    let what = (&pod.metadata.uid, &run.container, run.attempt);
-    let ready = stage.ready.map(|ready| ready.sample((what, "ready")));
     let of = |kind: Kind, gate: Duration| {
         let Some(probe) = kind.of(container) else {
             return Course {
@@ -266,14 +302,7 @@ fn courses(pod: &Pod, run: &Run, container: &Container, stage: &Stage) -> [Cours
                 ..Course::default()
             };
         };
-        let mut beat = Beat::of(probe, gate);
-        if let Some(ready) = ready {
-            beat.good = Duration::ZERO;
-            beat.start = match kind {
-                Kind::Readiness => ready.max(gate),
-                Kind::Startup | Kind::Liveness => gate,
-            };
-        }
+        let beat = beat(pod, run, (kind, probe), stage, gate);
         beat.course(window(pod, run, (kind, probe), stage))
     };
     let startup = of(Kind::Startup, Duration::ZERO).once();
@@ -313,6 +342,37 @@ pub(super) fn results(
     };
     let next = [startup.1, liveness.1, readiness.1];
     (results, next.into_iter().flatten().min())
+}
+
+/// How often the probes of a run that goes on have had good answers, and bad ones.
+pub(super) fn counts(
+    pod: &Pod,
+    run: &Run,
+    (stage, slow): (&Stage, u32),
+    now: OffsetDateTime,
+) -> Vec<(Kind, [u64; 2])> {
+    let Some((_, container)) = pod.container(&run.container) else {
+        return Vec::new();
+    };
+    let age = Duration::try_from(now - run.begins).unwrap_or_default() / slow.max(1);
+    let [startup, ..] = courses(pod, run, container, stage);
+    let mut all = Vec::new();
+    for kind in Kind::ALL {
+        // A startup probe is asked until it has a result, and the others when that is a good one.
+        let (gate, until) = match kind {
+            Kind::Startup => (Some(Duration::ZERO), startup.passes.or(startup.fails)),
+            Kind::Liveness | Kind::Readiness => (startup.passes, None),
+        };
+        let (Some(probe), Some(gate)) = (kind.of(container), gate.filter(|gate| *gate <= age))
+        else {
+            continue;
+        };
+        let bad = window(pod, run, (kind, probe), stage);
+        let until = until.map_or(age, |until| until.min(age));
+        let beat = beat(pod, run, (kind, probe), stage, gate);
+        all.push((kind, beat.counts(bad, until)));
+    }
+    all
 }
 
 /// What is told of a probe that has failed, as a real node tells it.

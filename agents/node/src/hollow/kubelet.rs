@@ -2,6 +2,7 @@
 //! cluster; what is asked of a node says of which (`?node=`), or has come through an API server's proxy of that node, which says so
 //! in a header.
 
+mod of_node;
 mod sessions;
 
 use std::sync::{Arc, Mutex};
@@ -10,24 +11,25 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, RawQuery, Request, State};
-use axum::http::{Uri, header};
+use axum::http::{StatusCode, Uri, header};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{StreamExt, stream};
-use serde_json::{Value, json};
+use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio_util::sync::CancellationToken;
 
+use of_node::{healthz, metrics_probes, pods, pods_that_run};
 use sessions::{attach, attach_by_uid, exec, exec_by_uid};
 
 use super::engine::{Clock, lock};
 use super::nodes::Names;
+use super::stages::{Stage, Stages};
 use super::world::World;
-use crate::pod::container::identity;
 use crate::pod::plan::Observation;
 use crate::runtime::hollow::{NOTICE, program};
 use crate::runtime::{LogChunk, Observed, Output, Result as RuntimeResult, State as RunState};
@@ -36,8 +38,7 @@ use crate::server::{
     routes,
 };
 use crate::spec::Pod;
-use crate::stats::load::{Load, of_node};
-use crate::stats::{Measured, Snapshot, Used, cadvisor, exposition, own, pod_starts, summary};
+use crate::stats::{cadvisor, exposition, own, pod_starts, summary};
 use crate::{configz, logs, metrics};
 
 /// A followed log looks whether its container still runs.
@@ -50,6 +51,9 @@ struct Kubelet {
     world: Arc<Mutex<World>>,
     clock: Clock,
     names: Names,
+    stages: Arc<Stages>,
+    /// How many times longer everything takes on a slow node.
+    slow_factor: u32,
     size: Size,
     /// What all of them answer about their settings.
     settings: Arc<Value>,
@@ -68,6 +72,7 @@ pub(super) fn router(
     world: Arc<Mutex<World>>,
     clock: Clock,
     names: Names,
+    (stages, slow_factor): (Stages, u32),
     size: Size,
     about: Value,
     stop: CancellationToken,
@@ -76,17 +81,22 @@ pub(super) fn router(
         world,
         clock,
         names,
+        stages: Arc::new(stages),
+        slow_factor,
         size,
         settings: Arc::new(about),
         stop,
     };
     let simulated = || async { internal(NOTICE.to_owned()) };
     let answers = Answers {
+        healthz: get(healthz),
         pods: get(pods),
+        running_pods: get(pods_that_run),
         stats_summary: get(stats_summary),
         metrics: get(own_metrics),
         metrics_resource: get(metrics_resource),
         metrics_cadvisor: get(metrics_cadvisor),
+        metrics_probes: get(metrics_probes),
         container_logs: get(container_logs),
         exec: [any(exec), any(exec_by_uid)],
         attach: [any(attach), any(attach_by_uid)],
@@ -142,6 +152,7 @@ struct Found {
     pod: Pod,
     observed: Observation,
     node: String,
+    stage: Stage,
 }
 
 impl Kubelet {
@@ -156,11 +167,13 @@ impl Kubelet {
             return Err(missing(text));
         }
         let node = self.names.of(entry.node);
+        powered(&world, entry.node, &node)?;
         Ok(Found {
             observed: entry.life.observation(&pod, &node, now),
             object: entry.life.pod.object(),
             pod,
             node,
+            stage: self.stages.get(entry.stage).clone(),
         })
     }
 
@@ -172,63 +185,22 @@ impl Kubelet {
             return Err(bad(text));
         };
         let number = self.names.number(name);
-        number.ok_or_else(|| missing(format!("node {name:?} is not one of the hollow nodes here")))
+        let unknown = || missing(format!("node {name:?} is not one of the hollow nodes here"));
+        let number = number.ok_or_else(unknown)?;
+        powered(&lock(&self.world), number, name)?;
+        Ok(number)
     }
+}
 
-    /// The pods of a node.
-    fn objects(&self, number: u32) -> Vec<Arc<Value>> {
-        let mut world = lock(&self.world);
-        let uids = match world.place(number) {
-            Some(place) => place.pods.clone(),
-            None => return Vec::new(),
-        };
-        let pods = uids.iter().filter_map(|uid| world.pods.get(uid));
-        pods.map(|entry| Arc::new(entry.life.pod.object()))
-            .collect()
+/// Refuses for a node that is as without power.
+fn powered(world: &World, number: u32, name: &str) -> Result<(), Refusal> {
+    let place = usize::try_from(number).ok();
+    let place = place.and_then(|number| world.places.get(number));
+    if !place.is_some_and(|place| place.node.is_silent()) {
+        return Ok(());
     }
-
-    /// What the containers of a node pretend to use now.
-    fn snapshot(&self, number: u32) -> (Snapshot, Vec<Arc<Value>>) {
-        let now = self.clock.now();
-        let node_name = self.names.of(number);
-        let objects = self.objects(number);
-        let mut used = Vec::new();
-        for object in &objects {
-            let Ok(pod) = Pod::decode(object) else {
-                continue;
-            };
-            let world = lock(&self.world);
-            let Some(entry) = world.pods.get(pod.metadata.uid.as_str()) else {
-                continue;
-            };
-            for run in entry.life.running(now) {
-                let load = Load::of(Some(object), &pod.metadata.uid, &run.container);
-                let time = Duration::try_from(now - run.begins).unwrap_or_default();
-                used.push(Used {
-                    id: run.id(&pod, &node_name),
-                    identity: identity(&pod, &run.container, run.attempt),
-                    started_at: run.begins,
-                    at: now,
-                    cpu_nanos: load.spent(time),
-                    memory: load.memory(),
-                    network: None,
-                    rate: Some(load.rate()),
-                });
-            }
-        }
-        let measured = |used: Used| Measured {
-            rate: used.rate,
-            used,
-        };
-        let snapshot = Snapshot {
-            node_name,
-            memory_bytes: self.size.memory_bytes,
-            booted_at: None,
-            node: Some(measured(of_node(&used, now))),
-            containers: used.into_iter().map(measured).collect(),
-        };
-        (snapshot, objects)
-    }
+    let text = format!("node {name:?} is silent, and answers nothing");
+    Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, text))
 }
 
 async fn progress(State(kubelet): State<Kubelet>) -> Response {
@@ -241,17 +213,6 @@ async fn settings(
 ) -> Result<Response, Refusal> {
     kubelet.asked(&parse_query(query.as_deref()))?;
     Ok(axum::Json(&*kubelet.settings).into_response())
-}
-
-async fn pods(
-    State(kubelet): State<Kubelet>,
-    RawQuery(query): RawQuery,
-) -> Result<Response, Refusal> {
-    let number = kubelet.asked(&parse_query(query.as_deref()))?;
-    let items = kubelet.objects(number);
-    let items: Vec<&Value> = items.iter().map(|object| &**object).collect();
-    let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items});
-    Ok(axum::Json(list).into_response())
 }
 
 async fn stats_summary(
@@ -391,33 +352,4 @@ fn until_it_ends(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_comes_through_the_proxy_of_a_node_is_asked_of_it() {
-        for (uri, forwarded, expected) in [
-            (
-                "/configz",
-                "/api/v1/nodes/n1/proxy/configz",
-                Some("/configz?node=n1"),
-            ),
-            (
-                "/metrics?a=b",
-                "/api/v1/nodes/n1:10350/proxy/metrics",
-                Some("/metrics?a=b&node=n1"),
-            ),
-            (
-                "/pods",
-                "/api/v1/nodes/https:n1:10350/proxy/pods",
-                Some("/pods?node=n1"),
-            ),
-            ("/pods?node=n2", "/api/v1/nodes/n1/proxy/pods", None),
-            ("/pods", "/api/v1/namespaces/d/pods/p/proxy/pods", None),
-        ] {
-            let found = naming(&uri.parse().unwrap(), forwarded);
-            let found = found.map(|uri| uri.to_string());
-            assert_eq!(found.as_deref(), expected, "{forwarded}");
-        }
-    }
-}
+mod tests;

@@ -236,6 +236,7 @@ pub async fn run(
         world.clone(),
         clock,
         names.clone(),
+        (nodes.stages.clone(), nodes.slow_factor),
         size,
         settings,
         cancel.clone(),

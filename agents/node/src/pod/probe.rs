@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use super::handler::{self, Outcome, Target};
 use crate::runtime::Runtime;
 use crate::spec::{Container, Probe};
+use crate::stats::{Answer, Counter};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -181,6 +182,7 @@ pub(crate) struct Prober {
     /// How long the container had been running when the task was made.
     pub(crate) age: Duration,
     pub(crate) reports: mpsc::Sender<Report>,
+    pub(crate) counter: Counter,
 }
 
 impl Prober {
@@ -188,6 +190,7 @@ impl Prober {
     pub(crate) async fn pretend(self) {
         let after = passes_after(&self.container, self.kind);
         tokio::time::sleep(after.saturating_sub(self.age)).await;
+        self.counter.add(Answer::Good);
         // A worker that has gone needs no answer.
         let _ = self.report(Some(true), None).await;
     }
@@ -211,6 +214,11 @@ impl Prober {
                 timeout(&probe),
             )
             .await;
+            self.counter.add(match &outcome {
+                Outcome::Success => Answer::Good,
+                Outcome::Failure(_) => Answer::Bad,
+                Outcome::Unknown(_) => Answer::None,
+            });
             let (success, failure) = match outcome {
                 Outcome::Success => (true, None),
                 Outcome::Failure(text) => (

@@ -14,17 +14,21 @@ use serde_json::{Value, json};
 use super::found::{container_status, find};
 use super::query::{is_true, parse_query};
 use super::refusal::{Refusal, bad, internal};
+use super::running::running_pods;
 use super::streams::{attach, exec, port_forward};
 use crate::agent::Agent;
 use crate::{clock, logs, metrics, stats};
 
 /// What answers the requests of a node's API. What takes a pod by its name also takes it with its uid.
 pub(crate) struct Answers<S> {
+    pub(crate) healthz: MethodRouter<S>,
     pub(crate) pods: MethodRouter<S>,
+    pub(crate) running_pods: MethodRouter<S>,
     pub(crate) stats_summary: MethodRouter<S>,
     pub(crate) metrics: MethodRouter<S>,
     pub(crate) metrics_resource: MethodRouter<S>,
     pub(crate) metrics_cadvisor: MethodRouter<S>,
+    pub(crate) metrics_probes: MethodRouter<S>,
     pub(crate) container_logs: MethodRouter<S>,
     pub(crate) exec: [MethodRouter<S>; 2],
     pub(crate) attach: [MethodRouter<S>; 2],
@@ -37,12 +41,15 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(answers: Answers<S>) -> R
     let [forward, forward_by_uid] = answers.port_forward;
     let (logs, usage) = (answers.container_logs, answers.metrics_resource);
     Router::new()
-        .route("/healthz", get(|| async { "ok" }))
+        .route("/healthz", answers.healthz)
         .route("/pods", answers.pods)
+        .route("/runningpods/", answers.running_pods.clone())
+        .route("/runningpods", answers.running_pods)
         .route("/stats/summary", answers.stats_summary)
         .route("/metrics", answers.metrics)
         .route("/metrics/resource", usage)
         .route("/metrics/cadvisor", answers.metrics_cadvisor)
+        .route("/metrics/probes", answers.metrics_probes)
         .route("/containerLogs/{namespace}/{pod}/{container}", logs)
         .route("/exec/{namespace}/{pod}/{container}", exec)
         .route("/exec/{namespace}/{pod}/{uid}/{container}", exec_by_uid)
@@ -54,11 +61,14 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>(answers: Answers<S>) -> R
 
 pub(crate) fn router(agent: Arc<Agent>) -> Router {
     let answers = Answers {
+        healthz: get(|| async { "ok" }),
         pods: get(pods),
+        running_pods: get(pods_that_run),
         stats_summary: get(stats_summary),
         metrics: get(own_metrics),
         metrics_resource: get(metrics_resource),
         metrics_cadvisor: get(metrics_cadvisor),
+        metrics_probes: get(metrics_probes),
         container_logs: get(container_logs),
         exec: [any(exec), any(exec)],
         attach: [any(attach), any(attach)],
@@ -75,6 +85,12 @@ async fn pods(State(agent): State<Arc<Agent>>) -> Response {
         .collect();
     axum::Json(json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
         .into_response()
+}
+
+async fn pods_that_run(State(agent): State<Arc<Agent>>) -> Result<Response, Refusal> {
+    let all = agent.runtime.list(None).await;
+    let all = all.map_err(|error| internal(error.to_string()))?;
+    Ok(axum::Json(running_pods(&all)).into_response())
 }
 
 async fn stats_summary(
@@ -109,6 +125,10 @@ async fn metrics_cadvisor(State(agent): State<Arc<Agent>>) -> Response {
     let pods = agent.pod_objects();
     let cpu_count = Some(agent.capacity.cpu_count);
     exposed(stats::cadvisor(snapshot.as_ref().ok(), &pods, cpu_count))
+}
+
+async fn metrics_probes(State(agent): State<Arc<Agent>>) -> Response {
+    exposed(agent.stats.probes.exposed())
 }
 
 /// Text for Prometheus.

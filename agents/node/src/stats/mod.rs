@@ -9,6 +9,7 @@ pub(crate) mod load;
 mod machine;
 mod own;
 pub(crate) mod pressure;
+mod probed;
 mod summary;
 mod usage;
 pub(crate) mod volumes;
@@ -27,6 +28,7 @@ use crate::runtime::RuntimeError;
 pub(crate) use cadvisor::cadvisor;
 pub(crate) use exposition::exposition;
 pub(crate) use own::own;
+pub(crate) use probed::{Answer, Counter, Probed, Probes, probed};
 pub(crate) use summary::summary;
 use usage::Series;
 pub(crate) use usage::{Measured, Memory, Network, Rate, Used};
@@ -41,6 +43,7 @@ const STALE: Duration = Duration::from_secs(60);
 pub(crate) struct Stats {
     state: Mutex<State>,
     pub(crate) volumes: volumes::Volumes,
+    pub(crate) probes: Arc<Probes>,
 }
 
 #[derive(Default)]

@@ -49,6 +49,24 @@ fn bad_answers_count_as_often_as_asked_for_and_good_ones_end_that() {
 }
 
 #[test]
+fn answers_are_counted_up_to_now() {
+    let probe = probe(json!({"initialDelaySeconds": 5, "periodSeconds": 10}));
+    let beat = Beat::of(&probe, Duration::ZERO);
+    for (bad, until, expected) in [
+        (None, 4, [0, 0]),
+        (None, 5, [1, 0]),
+        (None, 30, [3, 0]),
+        (Some((0, None)), 30, [0, 3]),
+        (Some((15, Some(25))), 30, [2, 1]),
+        (Some((6, Some(36))), 30, [1, 2]),
+        (Some((60, None)), 30, [3, 0]),
+    ] {
+        let bad = bad.map(|(from, to): (u64, Option<u64>)| (secs(from), to.map(secs)));
+        assert_eq!(beat.counts(bad, secs(until)), expected, "{bad:?} {until}");
+    }
+}
+
+#[test]
 fn a_startup_probe_has_one_result() {
     let [passes, fails, recovers] = [1, 2, 3].map(|at| Some(secs(at)));
     let course = |passes, fails, recovers| Course {

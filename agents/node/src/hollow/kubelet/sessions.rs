@@ -8,7 +8,7 @@ use futures::{StreamExt, stream};
 use tokio_util::sync::CancellationToken;
 
 use super::{Found, Kubelet, lines, until_it_ends};
-use crate::runtime::hollow::pretend;
+use crate::runtime::hollow::{Otherwise, pretend, pretend_or};
 use crate::runtime::{ExecRequest, Observed, Output, Result as RuntimeResult, Session};
 use crate::server::{NO_WEBSOCKET, Refusal, bad, exec_request, missing, parse_query};
 use crate::streaming;
@@ -68,8 +68,13 @@ pub(super) async fn exec(
     if request.command.is_empty() {
         return Err(bad("you must specify at least 1 command"));
     }
-    running(&kubelet, (&namespace, &name, &container), None)?;
-    begin(upgrade, pretend(&request), kubelet.stop)
+    let (found, _) = running(&kubelet, (&namespace, &name, &container), None)?;
+    let otherwise = found.stage.exec.as_ref().map(|exec| Otherwise {
+        code: exec.exit_code,
+        message: &exec.message,
+        is_always: !found.stage.program,
+    });
+    begin(upgrade, pretend_or(&request, otherwise), kubelet.stop)
 }
 
 pub(super) async fn exec_by_uid(

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::Worker;
 use crate::clock;
+use crate::pod::container::identity;
 use crate::pod::handler::Target;
 use crate::pod::probe::{Kind, Prober, Report, Results, passes_after};
 use crate::runtime::State;
@@ -66,7 +67,10 @@ impl Worker {
             };
             let age = age.try_into().unwrap_or_default();
             let is_hollow = self.agent.is_hollow();
+            let (probes, pod) = (&self.agent.stats.probes, &self.pod);
             self.probers.entry(key.clone()).or_insert_with(|| {
+                let who = identity(pod, &container.name, 0);
+                let counter = probes.begin(&key.0, who, key.1.title());
                 let prober = Prober {
                     runtime,
                     kind: key.1,
@@ -74,6 +78,7 @@ impl Worker {
                     target,
                     age,
                     reports,
+                    counter,
                 };
                 match is_hollow {
                     true => Owned::spawn(prober.pretend()),

@@ -7,15 +7,41 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 
 use super::NOTICE;
-use super::program::program;
+use super::program::{Program, program};
 use crate::runtime::{ExecRequest, Output, Result, Session, SessionControl};
 
-/// A session in which a command is simulated, and says so.
+/// How a command ends that is not understood.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Otherwise<'a> {
+    pub(crate) code: i64,
+    /// What it says on its standard error.
+    pub(crate) message: &'a str,
+    /// No command is understood.
+    pub(crate) is_always: bool,
+}
+
+/// A session in which a command is simulated, and says so; one that is not understood ends well.
 pub(crate) fn pretend(request: &ExecRequest) -> Session {
-    let simulated = program(&request.command, &[]);
+    pretend_or(request, None)
+}
+
+/// The same, but that what is not understood may end otherwise.
+pub(crate) fn pretend_or(request: &ExecRequest, otherwise: Option<Otherwise<'_>>) -> Session {
+    let mut simulated = program(&request.command, &[]);
+    let otherwise = otherwise.filter(|other| other.is_always || simulated.end.is_none());
+    if let Some(other) = otherwise {
+        simulated = Program {
+            lines: Vec::new(),
+            end: Some((Duration::ZERO, other.code)),
+        };
+    }
     // A terminal goes down and back.
     let end = if request.tty { "\r\n" } else { "\n" };
     let mut output = vec![Output::Stderr(Bytes::from(format!("{NOTICE}{end}")))];
+    let message = otherwise.map_or("", |other| other.message);
+    if !message.is_empty() {
+        output.push(Output::Stderr(Bytes::from(format!("{message}{end}"))));
+    }
     let lines = simulated.lines.iter();
     output.extend(lines.map(|(_, line)| Output::Stdout(Bytes::from(format!("{line}{end}")))));
     let output: Vec<Result<Output>> = output
@@ -97,5 +123,28 @@ mod tests {
             output(true, true, false).await,
             [(1, notice("\r\n")), (1, hi)]
         );
+    }
+    #[tokio::test]
+    async fn what_is_not_understood_ends_as_it_is_told_to() {
+        for (command, is_always, code, said) in [
+            ("id", false, 126, true),
+            ("true", false, 0, false),
+            ("true", true, 126, true),
+        ] {
+            let request = ExecRequest {
+                command: vec![command.to_owned()],
+                stderr: true,
+                ..ExecRequest::default()
+            };
+            let otherwise = Otherwise {
+                code: 126,
+                message: "gone",
+                is_always,
+            };
+            let session = pretend_or(&request, Some(otherwise));
+            assert_eq!(session.control.exit_code().await.unwrap(), code);
+            let output: Vec<_> = session.output.collect().await;
+            assert_eq!(output.len() == 2, said, "{command}: {output:?}");
+        }
     }
 }
