@@ -135,6 +135,8 @@ pub(super) struct Life {
     unclear: Box<str>,
     /// What has become of other amounts that it asks for.
     course: Option<Box<Course>>,
+    /// Since when it is being ended because it was deleted.
+    leaves: Option<Box<OffsetDateTime>>,
 }
 
 impl Life {
@@ -156,6 +158,7 @@ impl Life {
             is_cleared: false,
             unclear: Box::default(),
             course: None,
+            leaves: None,
         }
     }
 

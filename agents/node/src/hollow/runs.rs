@@ -21,6 +21,8 @@ use crate::spec::{Container, Pod, Resources, Role};
 pub(super) const SCHEME: &str = "hollow";
 /// No hook takes longer.
 const HOOK_MAX: Duration = Duration::from_secs(600);
+/// How a container ends whose `postStart` fails, and that is killed for it.
+const HOOK_FAILED: i64 = 137;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Sandbox {
@@ -102,9 +104,13 @@ pub(super) fn begin(
     let what = (&pod.metadata.uid, &container.name, attempt);
     let hook = container.lifecycle.post_start.as_ref();
     // It counts as running when what it does first of all is done.
-    let hook = hook.map_or(Duration::ZERO, |hook| health::hook(hook, stage).0);
+    let (hook, is_good) = hook.map_or((Duration::ZERO, true), |hook| health::hook(hook, stage));
     let start = stage.start.sample((what, "start"));
     let begins = now + slowed(start.saturating_add(hook.min(HOOK_MAX)), slow);
+    let ends = match is_good {
+        true => end(pod, role, container, attempt, (stage, slow), begins),
+        false => Some((begins, HOOK_FAILED)),
+    };
     Run {
         container: container.name.as_str().into(),
         attempt,
@@ -112,7 +118,7 @@ pub(super) fn begin(
         hash: definition_hash(container).into(),
         sandbox,
         begins,
-        ends: end(pod, role, container, attempt, (stage, slow), begins),
+        ends,
         stopping: false,
         told: false,
         waits_told: false,

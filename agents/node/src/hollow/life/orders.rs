@@ -137,7 +137,11 @@ impl Life {
         let Some(run) = self.runs.iter_mut().find(|run| run.id(pod, node) == id) else {
             return false;
         };
-        let grace = stop::grace(pod, &run.container, reason);
+        let mut grace = stop::grace(pod, &run.container, reason);
+        if let Some(began) = self.leaves.as_deref() {
+            // Sidecars, which go last, share the time of the others.
+            grace = rest(grace, Duration::try_from(now - *began).unwrap_or_default());
+        }
         let pause = place.stage.delete.sample((&pod.metadata.uid, id, "delete"));
         let least = match reason {
             StopReason::DefinitionChanged => CHANGE_MIN,
@@ -184,6 +188,9 @@ impl Life {
         step: &mut Step,
     ) -> bool {
         self.runs.retain(|run| run.begins <= now);
+        if pod.metadata.deletion_timestamp.is_some() {
+            self.leaves.get_or_insert_with(|| Box::new(now));
+        }
         for _ in 0..ROUNDS_MAX {
             let observed = self.observation(pod, place.node_name, now);
             let Some(group) = plan::termination(pod, &observed).into_iter().next() else {
@@ -199,6 +206,14 @@ impl Life {
             }
         }
         false
+    }
+}
+
+/// What is left of a grace period that began so long ago.
+fn rest(grace: Duration, since: Duration) -> Duration {
+    match since.is_zero() {
+        true => grace,
+        false => grace.saturating_sub(since).max(stop::GRACE_MIN.min(grace)),
     }
 }
 
@@ -226,6 +241,14 @@ fn ending(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_is_told_to_end_later_has_what_the_others_have_left() {
+        for (grace, since, left) in [(30, 0, 30), (30, 10, 20), (30, 29, 2), (1, 5, 1), (0, 5, 0)] {
+            let found = rest(Duration::from_secs(grace), Duration::from_secs(since));
+            assert_eq!(found.as_secs(), left, "{grace} {since}");
+        }
+    }
 
     #[test]
     fn a_container_ends_after_its_hook_and_within_its_grace_period() {

@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::{Life, Note, Place, Step, Write};
 use crate::hollow::health;
 use crate::hollow::runs::SCHEME;
+use crate::hollow::stages::Stage;
 use crate::pod::plan::{self, Waiting};
 use crate::pod::probe::Kind;
 use crate::pod::status::{self, Inputs};
@@ -35,7 +36,7 @@ impl Life {
             true => self.plan(pod, place, now),
             false => plan::Plan::default(),
         };
-        self.tell(pod, &plan.waiting, now, step);
+        self.tell(pod, &plan.waiting, place.stage, now, step);
         if lives {
             self.wait_for_obstacles(pod, &mut plan.waiting);
         }
@@ -99,6 +100,7 @@ impl Life {
         &mut self,
         pod: &Pod,
         waiting: &BTreeMap<String, Waiting>,
+        stage: &Stage,
         now: OffsetDateTime,
         step: &mut Step,
     ) {
@@ -109,12 +111,23 @@ impl Life {
             .filter(|run| run.begins <= now && !run.told)
         {
             run.told = true;
-            step.notes.push(Note {
-                container: Some((role(&run.container), run.container.to_string())),
-                kind: EventType::Normal,
-                reason: "Started",
-                text: "Container started".to_owned(),
-            });
+            let name = &run.container;
+            let mut tell = |kind, reason, text: &str| {
+                step.notes.push(Note {
+                    container: Some((role(name), name.to_string())),
+                    kind,
+                    reason,
+                    text: text.to_owned(),
+                });
+            };
+            tell(EventType::Normal, "Started", "Container started");
+            let found = pod.container(name);
+            let hook = found.and_then(|(_, container)| container.lifecycle.post_start.as_ref());
+            if hook.is_some_and(|hook| !health::hook(hook, stage).1) {
+                let failed = "FailedPostStartHook";
+                tell(EventType::Warning, failed, "PostStartHook failed");
+                tell(EventType::Normal, "Killing", failed);
+            }
         }
         for name in waiting.keys() {
             let runs = self.runs.iter_mut().filter(|run| *run.container == **name);

@@ -93,3 +93,32 @@ fn a_container_runs_when_its_first_hook_is_done() {
     sim.advance(secs(3));
     assert_eq!(sim.status(pod)["phase"], "Running");
 }
+
+#[test]
+fn a_container_whose_first_hook_fails_is_killed_and_tried_again() {
+    let mut sim = Sim::new();
+    let mut spec = one("Always", &[]);
+    spec["containers"][0]["lifecycle"] = json!({"postStart": {"exec": {"command": ["false"]}}});
+    let pod = sim.bind("", spec);
+    sim.advance(secs(5));
+    let state = container(&sim, pod);
+    assert_eq!(state["state"]["waiting"]["reason"], "CrashLoopBackOff");
+    assert_eq!(state["lastState"]["terminated"]["exitCode"], 137);
+    let told = ["Started", "FailedPostStartHook", "Killing"];
+    assert_eq!(sim.pods[pod].notes[..3], told);
+}
+
+#[test]
+fn sidecars_share_the_grace_period_of_the_others() {
+    let mut sim = Sim::new();
+    let mut spec = one("Always", &[]);
+    spec["initContainers"] = json!([{"name": "s", "image": "x", "restartPolicy": "Always"}]);
+    let pod = sim.bind("stubborn", spec);
+    sim.advance(secs(3));
+    sim.delete(pod, 10);
+    sim.advance(secs(11));
+    let state = |list: &str| &sim.status(pod)[list][0]["state"];
+    assert!(state("initContainerStatuses")["running"].is_object());
+    sim.advance(secs(2));
+    assert!(sim.pods[pod].object.is_none(), "it had two seconds");
+}
