@@ -29,10 +29,11 @@ use sessions::{attach, attach_by_uid, exec, exec_by_uid};
 use super::engine::{Clock, lock};
 use super::nodes::Names;
 use super::stages::{Stage, Stages};
+use super::words;
 use super::world::World;
 use crate::pod::plan::Observation;
-use crate::runtime::hollow::{NOTICE, program};
-use crate::runtime::{LogChunk, Observed, Output, Result as RuntimeResult, State as RunState};
+use crate::runtime::hollow::NOTICE;
+use crate::runtime::{LogChunk, Observed, Output, Result as RuntimeResult};
 use crate::server::{
     Answers, Refusal, bad, container_status, exposed, internal, is_true, missing, parse_query,
     routes,
@@ -43,8 +44,6 @@ use crate::{configz, logs, metrics};
 
 /// A followed log looks whether its container still runs.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Of what a container's command says, so much is in its log.
-const LINES_MAX: usize = 1000;
 
 #[derive(Clone)]
 struct Kubelet {
@@ -285,47 +284,14 @@ async fn container_logs(
     Ok((kind, Body::from_stream(body)).into_response())
 }
 
-/// What a container has said: that it is simulated, what it is, and what its command says.
+/// What a container has said.
 fn lines(found: &Found, container: &Observed, now: OffsetDateTime) -> Vec<LogChunk> {
-    let (began, ended) = match &container.state {
-        RunState::Running { started_at } => (*started_at, None),
-        RunState::Exited(exit) => (exit.started_at.unwrap_or(exit.finished_at), Some(exit)),
-        RunState::Created => return Vec::new(),
+    let said = words::said(&found.pod, &found.node, container, now);
+    let chunk = |(at, line): (OffsetDateTime, String)| LogChunk {
+        output: Output::Stdout(Bytes::from(format!("{line}\n"))),
+        timestamp: at.format(&Rfc3339).unwrap_or_default(),
     };
-    let name = &container.identity.container;
-    let who = format!(
-        "container {name} of pod {}/{}, run {}, on node {}",
-        container.identity.pod_namespace,
-        container.identity.pod_name,
-        container.identity.attempt,
-        found.node
-    );
-    let mut all = vec![
-        (began, NOTICE.to_owned()),
-        (
-            began,
-            format!("{who}: started from image {}", container.image),
-        ),
-    ];
-    if let Some((_, spec)) = found.pod.container(name) {
-        let said = program(&spec.command, &spec.args).lines;
-        let said = said.into_iter().take(LINES_MAX);
-        all.extend(said.map(|(after, line)| (began + after, line)));
-    }
-    if let Some(exit) = ended {
-        all.push((
-            exit.finished_at,
-            format!("{who}: ended with code {}", exit.code),
-        ));
-    }
-    let end = ended.map_or(now, |exit| exit.finished_at);
-    all.retain(|(at, _)| *at <= end);
-    all.into_iter()
-        .map(|(at, line)| LogChunk {
-            output: Output::Stdout(Bytes::from(format!("{line}\n"))),
-            timestamp: at.format(&Rfc3339).unwrap_or_default(),
-        })
-        .collect()
+    said.into_iter().map(chunk).collect()
 }
 
 /// Says nothing, until the container does not run any more.

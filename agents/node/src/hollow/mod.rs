@@ -24,6 +24,7 @@ mod stages;
 mod tests;
 mod text;
 mod wheel;
+mod words;
 mod world;
 mod writes;
 

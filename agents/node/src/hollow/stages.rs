@@ -123,7 +123,7 @@ impl Stage {
             fail: None,
             // Who has just deleted a pod finds it leaving, as on a real node.
             delete: millis(200),
-            probes: [const { None }; 3],
+            probes: Default::default(),
             exec: None,
         }
     }

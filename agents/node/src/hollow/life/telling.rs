@@ -11,6 +11,7 @@ use super::{Life, Note, Place, Step, Write};
 use crate::hollow::health;
 use crate::hollow::runs::SCHEME;
 use crate::hollow::stages::Stage;
+use crate::hollow::words;
 use crate::pod::plan::{self, Waiting};
 use crate::pod::probe::Kind;
 use crate::pod::status::{self, Inputs};
@@ -62,7 +63,7 @@ impl Life {
             in_force: &in_force,
             probes: &probes,
             waiting: &plan.waiting,
-            messages: &BTreeMap::new(),
+            messages: &words::messages(pod, place.node_name, &observed),
             // What fails is told when nothing of it runs any more, as node agents do: it is told once.
             verdict: self.verdict.as_ref().filter(|_| over),
             over: over || settled,
@@ -169,7 +170,7 @@ impl Life {
                 .into_iter()
                 .filter(|kind| results.get(*kind) == Some(false));
             for kind in failed {
-                let bit = 1 << kind as u8;
+                let bit = 1_u8 << kind as u8;
                 let found = pod.container(&run.container);
                 let probe = found.and_then(|(_, container)| kind.of(container));
                 let (Some((role, container)), Some(probe)) = (found, probe) else {

@@ -539,3 +539,13 @@ fn what_was_asked_for_while_the_process_was_away_is_done_when_it_is_back() {
     assert_eq!(status(amounts)["restartCount"], 1);
     assert_eq!(status(amounts)["resources"]["limits"]["cpu"], "2");
 }
+
+#[test]
+fn what_a_container_leaves_is_in_its_status() {
+    let mut sim = Sim::new();
+    let script = "echo -n why > /dev/termination-log; exit 3";
+    let pod = sim.bind("", one("Never", &["sh", "-c", script]));
+    sim.advance(secs(3));
+    let state = &sim.status(pod)["containerStatuses"][0]["state"]["terminated"];
+    assert_eq!([&state["message"], &state["reason"]], ["why", "Error"]);
+}
