@@ -9,7 +9,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::health;
-use super::stages::Stage;
+use super::stages::{Fail, Stage};
 use crate::clock;
 use crate::pod::container::{LABEL_HASH, LABEL_SANDBOX, definition_hash, identity};
 use crate::pod::plan::Observation;
@@ -44,6 +44,8 @@ pub(super) struct Run {
     /// Until then it is being started.
     pub(super) begins: OffsetDateTime,
     pub(super) ends: Option<(OffsetDateTime, i64)>,
+    /// It ends because memory has run out.
+    pub(super) oom: bool,
     /// It ends because it was told to.
     pub(super) stopping: bool,
     /// Its start has been told in an event.
@@ -75,7 +77,7 @@ impl Run {
         match self.ends {
             Some((at, code)) if at <= now => State::Exited(Exit {
                 code,
-                oom_killed: false,
+                oom_killed: self.oom,
                 start_error: None,
                 started_at: Some(self.begins),
                 finished_at: at,
@@ -111,6 +113,7 @@ pub(super) fn begin(
         true => end(pod, role, container, attempt, (stage, slow), begins),
         false => Some((begins, HOOK_FAILED)),
     };
+    let fail = failure(pod, role, container, attempt, stage).filter(|_| is_good);
     Run {
         container: container.name.as_str().into(),
         attempt,
@@ -119,11 +122,32 @@ pub(super) fn begin(
         sandbox,
         begins,
         ends,
+        oom: fail.is_some_and(|fail| fail.oom),
         stopping: false,
         told: false,
         waits_told: false,
         failures_told: 0,
     }
+}
+
+/// The end that a container's command says.
+fn said(role: Role, container: &Container, stage: &Stage) -> Option<(Duration, i64)> {
+    let is_heard = stage.program && role != Role::Sidecar;
+    let said = || program(&container.command, &container.args).end;
+    is_heard.then(said).flatten()
+}
+
+/// The bad end that the stage has for a run whose command says nothing.
+fn failure<'a>(
+    pod: &Pod,
+    role: Role,
+    container: &Container,
+    attempt: u32,
+    stage: &'a Stage,
+) -> Option<&'a Fail> {
+    let fail = stage.fail.as_ref().filter(|_| role == Role::App)?;
+    let strikes = fail.strikes(&pod.metadata.uid, &container.name, attempt);
+    (strikes && said(role, container, stage).is_none()).then_some(fail)
 }
 
 /// When a run ends by itself, and with which code.
@@ -137,15 +161,10 @@ fn end(
 ) -> Option<(OffsetDateTime, i64)> {
     let what = (&pod.metadata.uid, &container.name, attempt);
     let after = |duration: Duration| begins + slowed(duration, slow);
-    let said = || program(&container.command, &container.args).end;
-    let said = stage.program.then(said).flatten();
-    if let (Some((duration, code)), true) = (said, role != Role::Sidecar) {
+    if let Some((duration, code)) = said(role, container, stage) {
         return Some((after(duration), code));
     }
-    let fail = stage.fail.as_ref().filter(|_| role == Role::App);
-    if let Some(fail) = fail
-        && fail.strikes(&pod.metadata.uid, &container.name, attempt)
-    {
+    if let Some(fail) = failure(pod, role, container, attempt, stage) {
         return Some((after(fail.after.sample((what, "fail"))), fail.exit_code));
     }
     match role {
@@ -244,11 +263,12 @@ pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>,
                 text(state, "/startedAt")?,
                 text(state, "/finishedAt")?,
                 code,
+                state["reason"] == "OOMKilled",
             ))
         };
         let was = as_recorded(container, &status);
         let hash = definition_hash(&was);
-        let mut left = |attempt: u32, begins, ends| {
+        let mut left = |attempt: u32, begins, ends, oom| {
             runs.push(Run {
                 container: name.into(),
                 attempt,
@@ -257,6 +277,7 @@ pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>,
                 sandbox: 0,
                 begins,
                 ends,
+                oom,
                 stopping: false,
                 told: true,
                 waits_told: false,
@@ -266,15 +287,16 @@ pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>,
         let last = exit(&status["lastState"]["terminated"]);
         if let Some(begins) = text(&status, "/state/running/startedAt") {
             let ends = end(pod, role, container, attempt, (stage, slow), begins);
-            left(attempt, begins, ends);
-        } else if let Some((begins, at, code)) = exit(&status["state"]["terminated"]) {
-            left(attempt, begins, Some((at, code)));
-        } else if let Some((begins, at, code)) = last {
-            left(attempt, begins, Some((at, code)));
+            let fail = failure(pod, role, container, attempt, stage);
+            left(attempt, begins, ends, fail.is_some_and(|fail| fail.oom));
+        } else if let Some((begins, at, code, oom)) = exit(&status["state"]["terminated"]) {
+            left(attempt, begins, Some((at, code)), oom);
+        } else if let Some((begins, at, code, oom)) = last {
+            left(attempt, begins, Some((at, code)), oom);
             continue;
         }
-        if let (Some((begins, at, code)), Some(before)) = (last, attempt.checked_sub(1)) {
-            left(before, begins, Some((at, code)));
+        if let (Some((begins, at, code, oom)), Some(before)) = (last, attempt.checked_sub(1)) {
+            left(before, begins, Some((at, code)), oom);
         }
     }
     let ip = pod.status["podIP"].as_str().and_then(|ip| ip.parse().ok());

@@ -24,7 +24,9 @@ const FIELDS: &[&str] = &[
     "exec",
 ];
 const SELECT_FIELDS: &[&str] = &["namespace", "labels", "annotations", "owner"];
-const FAIL_FIELDS: &[&str] = &["rate", "after", "exit-code"];
+const FAIL_FIELDS: &[&str] = &["rate", "after", "exit-code", "reason"];
+/// The only reason that may be given for a failure, and the code that goes with it.
+const OOM: (&str, i64) = ("OOMKilled", 137);
 
 /// All stages, in the order in which they are asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -63,6 +65,8 @@ pub(super) struct Fail {
     /// How long such a container runs before.
     pub(super) after: Delay,
     pub(super) exit_code: i64,
+    /// For want of memory.
+    pub(super) oom: bool,
 }
 
 impl Fail {
@@ -298,7 +302,12 @@ fn fail(value: &Value, path: &str) -> Result<Fail, String> {
     known(fields, FAIL_FIELDS, path)?;
     let number = share(fields.get("rate").unwrap_or(&Value::Null), path)?;
     let after = fields.get("after").map(Delay::read).transpose();
-    let code = exit_code(fields, 1, path)?;
+    let oom = match fields.get("reason") {
+        None => false,
+        Some(reason) if reason == OOM.0 => true,
+        Some(other) => return Err(format!("{path}.reason: `{other}` is not {}", OOM.0)),
+    };
+    let code = exit_code(fields, if oom { OOM.1 } else { 1 }, path)?;
     if code == 0 {
         return Err(format!("{path}.exit-code: 0 is no failure"));
     }
@@ -308,6 +317,7 @@ fn fail(value: &Value, path: &str) -> Result<Fail, String> {
             .map_err(|text| format!("{path}.after: {text}"))?
             .unwrap_or(millis(1000)),
         exit_code: code,
+        oom,
     })
 }
 

@@ -25,6 +25,7 @@ stages:
   - {name: flaky, select: {labels: {stage: flaky}}, fail: {rate: 0.5, after: 1s}, run: 3s}
   - {name: stubborn, select: {labels: {stage: stubborn}}, delete: 1h}
   - {name: ending, select: {labels: {stage: ending}}, run: {duration: 4s, jitter: 2s}}
+  - {name: hungry, select: {labels: {stage: hungry}}, fail: {rate: 1, after: 2s, reason: OOMKilled}}
   - {name: sick, select: {labels: {stage: sick}}, probes: {liveness: {after: 10s}}}
   - {name: blinking, select: {labels: {stage: blinking}}, probes: {readiness: {after: 10s, for: 20s}}}
   - {name: stillborn, select: {labels: {stage: stillborn}}, probes: {startup: {}}}

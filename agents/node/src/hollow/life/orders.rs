@@ -157,6 +157,7 @@ impl Life {
         if run.ends.is_none_or(|(end, _)| at < end) {
             // A second order counts only where it shortens the first: the grace period has been cut.
             run.ends = Some((at, code));
+            run.oom = false;
         }
         if !std::mem::replace(&mut run.stopping, true) {
             let role = found.map_or(Role::App, |(role, _)| role);

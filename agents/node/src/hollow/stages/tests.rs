@@ -68,6 +68,7 @@ fn rates_are_shares_of_runs_and_certain_at_their_ends() {
         rate,
         after: millis(0),
         exit_code: 1,
+        oom: false,
     };
     let strikes = |rate: f64| {
         let fail = fail(rate);
@@ -136,6 +137,10 @@ fn mistakes_are_told_with_their_place_and_what_may_stand_there() {
             "stages[0].fail.rate: `5` is not a share",
         ),
         (one("fail: {rate: 1, exit-code: 0}"), "0 is no failure"),
+        (
+            one("fail: {rate: 1, reason: Bored}"),
+            "stages[0].fail.reason: `\"Bored\"` is not OOMKilled",
+        ),
     ] {
         let error = Stages::read(&text).unwrap_err();
         assert!(error.contains(expected), "{text}: {error}");

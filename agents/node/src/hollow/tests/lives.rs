@@ -549,3 +549,24 @@ fn what_a_container_leaves_is_in_its_status() {
     let state = &sim.status(pod)["containerStatuses"][0]["state"]["terminated"];
     assert_eq!([&state["message"], &state["reason"]], ["why", "Error"]);
 }
+
+#[test]
+fn a_container_without_memory_says_so_also_after_a_restart_of_the_process() {
+    let mut sim = Sim::new();
+    let pod = sim.bind("hungry", one("Never", &[]));
+    sim.advance(secs(5));
+    let told = |sim: &Sim| sim.status(pod)["containerStatuses"][0]["state"]["terminated"].clone();
+    let before = told(&sim);
+    assert_eq!(
+        [&before["reason"], &before["exitCode"]],
+        [&json!("OOMKilled"), &json!(137)]
+    );
+    sim.restart();
+    sim.advance(secs(5));
+    assert_eq!(told(&sim), before);
+    let stopped = sim.bind("hungry", one("Never", &[]));
+    sim.advance(secs(1));
+    sim.delete(stopped, 1);
+    sim.advance(secs(3));
+    assert!(sim.pods[stopped].object.is_none());
+}
