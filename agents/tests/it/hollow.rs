@@ -6,7 +6,7 @@ use std::time::Duration;
 use agent_runtime::kinds::{Node, Pod};
 use agent_runtime::resource_ref::{DEPLOYMENTS, JOBS, NODES, PODS, ResourceRef};
 use agent_runtime::{DeleteParams, PatchType, Propagation};
-use agents::hollow::{HollowNodes, Watches};
+use agents::hollow::{HollowNodes, Stages, Watches};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -298,4 +298,64 @@ async fn pods_are_resized_as_far_as_there_is_room() {
     resize("anew", "600m").await;
     let anew = shown(&cluster, of("anew"), "one anew", |pod| has(pod, "600m")).await;
     assert_eq!(anew["status"]["containerStatuses"][0]["restartCount"], 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_that_cannot_begin_or_are_unwell_are_told_of() {
+    let (server, asker) = identities();
+    let mut nodes = HollowNodes::new(1);
+    nodes.server = Some((
+        ([127, 0, 0, 1], 0).into(),
+        watch::Sender::new(server).subscribe(),
+    ));
+    let stages = "stages: [{name: sick, select: {labels: {is: sick}}, probes: {liveness: {}}}]";
+    nodes.stages = Stages::read(stages).unwrap();
+    let cluster = Cluster::with_hollow(nodes, Some(&asker)).await;
+    let probe = json!({"httpGet": {"port": 80}, "periodSeconds": 1, "failureThreshold": 1});
+    let mount = json!([{"name": "v", "mountPath": "/v", "subPathExpr": "$(WHO)"}]);
+    for (name, container) in [
+        (
+            "never",
+            json!({"name": "c", "image": "x:1", "imagePullPolicy": "Never"}),
+        ),
+        ("misnamed", json!({"name": "c", "image": "No/Name"})),
+        (
+            "nameless",
+            json!({"name": "c", "image": "i", "volumeMounts": mount}),
+        ),
+        (
+            "sick",
+            json!({"name": "c", "image": "i", "livenessProbe": probe}),
+        ),
+    ] {
+        let body = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": "default", "labels": {"is": name}},
+            "spec": {"containers": [container], "volumes": [{"name": "v", "emptyDir": {}}]}});
+        cluster.create_pod(&body).await;
+    }
+    let pods = PODS;
+    for (name, reason) in [
+        ("never", "ErrImageNeverPull"),
+        ("misnamed", "InvalidImageName"),
+        ("nameless", "CreateContainerConfigError"),
+        ("sick", "CrashLoopBackOff"),
+    ] {
+        let waits = |pod: &Value| {
+            let state = &pod["status"]["containerStatuses"][0]["state"];
+            state["waiting"]["reason"] == reason
+        };
+        shown(&cluster, (&pods, "default", name), reason, waits).await;
+    }
+    for (path, part) in [
+        ("healthz", "ok"),
+        ("pods", "misnamed"),
+        ("runningpods/", "PodList"),
+        ("stats/summary", "hollow-00000"),
+        ("metrics/resource", "resource_scrape_error 0"),
+        ("metrics/probes", ""),
+    ] {
+        let path = format!("/api/v1/nodes/hollow-00000/proxy/{path}");
+        let (status, text) = cluster.text(&path).await;
+        assert!(status == 200 && text.contains(part), "{path}: {text}");
+    }
 }
