@@ -10,6 +10,7 @@ use time::OffsetDateTime;
 use super::pulls::Pull;
 use super::{Life, Note, Place, Step};
 use crate::hollow::images::Images;
+use crate::pod::backoff;
 use crate::pod::container::verify_non_root;
 use crate::pod::env::{self, Sources};
 use crate::pod::launch::HOLD;
@@ -28,14 +29,17 @@ pub(super) enum Obstacle {
     /// The next try to pull its image.
     Pull(Pull),
     /// Somebody who changes it, or its pod, or what the node has.
-    Stuck(Waiting),
+    Stuck {
+        told: Waiting,
+        since: OffsetDateTime,
+    },
 }
 
 impl Obstacle {
     pub(super) fn pull(&self) -> Option<&Pull> {
         match self {
             Obstacle::Pull(pull) => Some(pull),
-            Obstacle::Stuck(_) => None,
+            Obstacle::Stuck { .. } => None,
         }
     }
 }
@@ -133,19 +137,17 @@ impl Life {
     ) -> bool {
         let container = of.1;
         if let Some((reason, message)) = of_image(container, place.images) {
-            let event = match reason {
-                "InvalidImageName" => "InspectFailed",
-                _ => {
-                    // Another pod may pull it, which nobody tells this one.
-                    step.wake(now + HOLD);
-                    reason
-                }
-            };
+            let is_misnamed = reason == "InvalidImageName";
+            let event = if is_misnamed { "InspectFailed" } else { reason };
             let notes = [
                 note(of, event, message.clone()),
                 note(of, "Failed", format!("Error: {reason}")),
             ];
-            self.stick(of, reason, message, notes, step);
+            let since = self.stick(of, (reason, message), notes, now, step);
+            if !is_misnamed {
+                // Another pod may pull it, which nobody tells this one: it looks after pauses that grow.
+                step.wake(now + (now - since).clamp(HOLD, backoff::MAX));
+            }
             return true;
         }
         if is_missing(&container.image) {
@@ -161,7 +163,7 @@ impl Life {
         match error {
             Some(message) => {
                 let notes = [note(of, "Failed", format!("Error: {message}"))];
-                self.stick(of, CONFIG, message, notes, step);
+                self.stick(of, (CONFIG, message), notes, now, step);
                 true
             }
             None => {
@@ -175,26 +177,36 @@ impl Life {
     fn without_target(&self, container: &Container, now: OffsetDateTime) -> Option<String> {
         let target = container.target_container_name.as_str();
         let runs = || self.running(now).any(|run| *run.container == *target);
-        let is_missing = !target.is_empty() && !runs();
-        is_missing.then(|| format!("unable to find target container {target}"))
+        let is_lost = !target.is_empty() && !runs();
+        is_lost.then(|| format!("unable to find target container {target}"))
     }
 
+    /// Notes what a container waits for, and tells it where it is news. Since when that is so.
     fn stick(
         &mut self,
         (_, container): (Role, &Container),
-        reason: &str,
-        message: String,
+        (reason, message): (&str, String),
         notes: impl IntoIterator<Item = Note>,
+        now: OffsetDateTime,
         step: &mut Step,
-    ) {
-        let stuck = Obstacle::Stuck(Waiting {
+    ) -> OffsetDateTime {
+        let told = Waiting {
             reason: reason.to_owned(),
             message,
-        });
-        if self.obstacles.get(container.name.as_str()) != Some(&stuck) {
-            step.notes.extend(notes);
-            self.obstacles.insert(container.name.as_str().into(), stuck);
+        };
+        let name = container.name.as_str();
+        if let Some(Obstacle::Stuck {
+            told: before,
+            since,
+        }) = self.obstacles.get(name)
+            && *before == told
+        {
+            return *since;
         }
+        step.notes.extend(notes);
+        let stuck = Obstacle::Stuck { told, since: now };
+        self.obstacles.insert(name.into(), stuck);
+        now
     }
 
     /// Adds why containers wait that were to begin.
@@ -204,7 +216,7 @@ impl Life {
                 continue;
             };
             let told = match obstacle {
-                Obstacle::Stuck(told) => Some(told.clone()),
+                Obstacle::Stuck { told, .. } => Some(told.clone()),
                 Obstacle::Pull(pull) => pull.told(&container.image),
             };
             if let Some(told) = told {

@@ -39,8 +39,11 @@ fn what_must_not_be_pulled_waits_until_another_pod_has_pulled_it() {
         json!({"reason": "ErrImageNeverPull", "message": text})
     );
     assert_eq!(sim.pods[waits].notes, ["ErrImageNeverPull", "Failed"]);
+    let writes = sim.writes;
+    sim.advance(secs(9));
+    assert_eq!((sim.writes, sim.pods[waits].notes.len()), (writes, 2));
     sim.bind("", one("Always", &[]));
-    sim.advance(secs(12));
+    sim.advance(secs(3));
     assert_eq!(sim.status(waits)["phase"], "Running");
     sim.restart();
     let another = sim.bind("", with("imagePullPolicy", "Never".into()));
