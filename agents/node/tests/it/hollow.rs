@@ -65,6 +65,9 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
         assert_eq!(status, code, "{path}: {text}");
     }
     assert!(node.get("/pods").await.1.contains("\"web\""));
+    let (status, running) = node.get("/runningpods/").await;
+    assert!(status == 200 && running.contains("\"web\""), "{running}");
+    assert_eq!(node.get("/metrics/probes").await.0, 200);
     let (status, log) = node.get("/containerLogs/default/web/c").await;
     assert!(status == 200 && log.contains("simulated"), "{log}");
     let (status, summary) = node.get("/stats/summary?only_cpu_and_memory=true").await;
