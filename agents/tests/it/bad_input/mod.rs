@@ -7,6 +7,7 @@
 mod limits;
 mod nodes;
 mod ownership;
+mod placement;
 mod time;
 mod updates;
 
@@ -24,6 +25,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tokio::time::Instant;
@@ -54,6 +56,10 @@ struct Seen {
     name: String,
     /// Uids of those that controlled it.
     controllers: BTreeSet<String>,
+    /// Where it has been.
+    nodes: BTreeSet<String>,
+    /// Somebody wanted it to go.
+    left: bool,
 }
 
 /// The right time.
@@ -128,7 +134,7 @@ impl Terms {
     }
 }
 
-/// A process that runs the controllers when it is elected.
+/// A process that runs the controllers or the scheduler when it is elected.
 struct Leader {
     machine: Arc<Host>,
     off: CancellationToken,
@@ -155,6 +161,15 @@ async fn play(body: impl AsyncFnOnce(Scene)) {
 
 /// The same with so many hollow nodes and a scheduler.
 async fn play_on_nodes(count: u32, body: impl AsyncFnOnce(Scene)) {
+    let scheduled = async |scene: Scene| {
+        host::spawn(scheduler::run(scene.context.clone()));
+        body(scene).await;
+    };
+    play_with(Some(count), scheduled).await;
+}
+
+/// The same with so many hollow nodes, to which no pod goes before the scene starts a scheduler.
+async fn play_unscheduled(count: u32, body: impl AsyncFnOnce(Scene)) {
     play_with(Some(count), body).await;
 }
 
@@ -177,7 +192,6 @@ impl Scene {
             None => Cluster::without_controllers().await,
             Some(count) => {
                 let (cluster, context) = Cluster::bare().await;
-                host::spawn(scheduler::run(context.clone()));
                 let clients = vec![context.client.clone()];
                 let hollow = HollowNodes::new(count);
                 host::spawn(agents::hollow::run(hollow, clients, context.stop.clone()));
@@ -200,6 +214,9 @@ impl Scene {
                 seen.name = pod.metadata.name.clone();
                 let controller = pod.metadata.controller().map(|owner| owner.uid.clone());
                 seen.controllers.extend(controller);
+                let node = Some(pod.spec.node_name.clone());
+                seen.nodes.extend(node.filter(|node| !node.is_empty()));
+                seen.left |= pod.metadata.is_deleting();
             }
         });
         Self {
@@ -214,6 +231,19 @@ impl Scene {
 
     /// Starts a process that leads as soon as it can.
     fn lead(&self, name: &str, terms: Terms) -> Leader {
+        self.start(name, terms, controllers::run)
+    }
+
+    /// Starts a process that schedules as soon as it can.
+    fn schedule(&self, name: &str, terms: Terms) -> Leader {
+        self.start(name, terms, scheduler::run)
+    }
+
+    /// Starts a process that does this. What it asks for is known by its name.
+    fn start<F>(&self, name: &str, terms: Terms, run: impl FnOnce(AgentContext) -> F) -> Leader
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
         let seed = u64::from(name.as_bytes()[0]);
         let machine = self.clock.machine(seed, terms.clock_wrong_seconds);
         let leader = Leader {
@@ -227,7 +257,7 @@ impl Scene {
             client: self.client_of(name, terms, &leader),
             ..self.context.clone()
         };
-        tokio::spawn(machine.run(controllers::run(context)));
+        tokio::spawn(machine.run(run(context)));
         leader
     }
 
