@@ -1,14 +1,15 @@
 //! Nodes that come back, and pods that fail as fast as they are made.
 
-use super::{Line, QUIET, Terms, play, play_on_nodes, uid, workload};
+use super::{Line, QUIET, Terms, play, play_on_nodes, template, uid, workload};
 use crate::cluster::FAILING;
 use agent_runtime::Cache;
 use agent_runtime::kinds::{Node, Pod};
 use agent_runtime::resource_ref::{
-    JOBS, NODES, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS,
+    JOBS, NODES, PODS, REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS,
 };
 use serde_json::json;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 #[tokio::test(start_paused = true)]
 async fn a_node_that_returns_after_its_pods_were_replaced_ends_the_old_ones() {
@@ -44,7 +45,7 @@ async fn a_node_that_returns_after_its_pods_were_replaced_ends_the_old_ones() {
         scene.lead("second", Terms::default());
         let elsewhere = |pods: &Cache<Pod>| {
             let pods = pods.owned_by(&uids[0]);
-            let runs = |pod: &&std::sync::Arc<Pod>| pod.spec.node_name != node && pod.is_ready();
+            let runs = |pod: &&Arc<Pod>| pod.spec.node_name != node && pod.is_ready();
             (pods.iter().filter(runs).count() == 9).then_some(())
         };
         scene.until("nine elsewhere", &scene.cluster.pods, elsewhere).await;
@@ -68,6 +69,58 @@ async fn a_node_that_returns_after_its_pods_were_replaced_ends_the_old_ones() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pods_of_a_node_that_is_no_more_fail_and_are_replaced_once() {
+    const REPLICAS: usize = 5;
+    const GONE: &str = "gone";
+    // In the middle of the adoption, of what is said of the pods, and of their removal.
+    for off_after in [2, REPLICAS + 1, REPLICAS + 4] {
+        play(async |scene| {
+            let failed: Arc<Mutex<BTreeSet<String>>> = Arc::default();
+            let failing = failed.clone();
+            scene.cluster.pods.subscribe(move |change| {
+                let is_told = |pod: &&Arc<Pod>| {
+                    let told = pod.condition("DisruptionTarget");
+                    told.is_some_and(|told| told.reason == "DeletionByPodGC") && pod.is_finished()
+                };
+                if let Some(pod) = change.new.as_ref().filter(is_told) {
+                    failing.lock().unwrap().insert(pod.metadata.uid.clone());
+                }
+            });
+            let labels = json!({"app": "a"});
+            for number in 0..REPLICAS {
+                let mut pod = template(&labels, "i");
+                pod["apiVersion"] = "v1".into();
+                pod["kind"] = "Pod".into();
+                pod["metadata"]["name"] = format!("old-{number}").into();
+                pod["metadata"]["namespace"] = "default".into();
+                pod["spec"]["nodeName"] = GONE.into();
+                scene.create(&PODS, pod).await;
+            }
+            let replicas = i64::try_from(REPLICAS).unwrap();
+            let body = workload("ReplicaSet", "a", replicas, &labels, "i");
+            let set = uid(&scene.create(&REPLICA_SETS, body).await);
+            let first = scene.lead("first", Terms::off_after("pods", off_after));
+            first.is_off().await;
+            scene.lead("second", Terms::default());
+            let none_is_there = |pods: &Cache<Pod>| pods.on_node(GONE).is_empty().then_some(());
+            scene
+                .until("the old ones to go", &scene.cluster.pods, none_is_there)
+                .await;
+            scene.settled(&[(&set, REPLICAS)]).await;
+            scene.rests().await;
+            assert_eq!(scene.cluster.pods.len(), REPLICAS);
+            assert_eq!(scene.ever().len(), 2 * REPLICAS);
+            assert_eq!(
+                failed.lock().unwrap().len(),
+                REPLICAS,
+                "none goes without a word"
+            );
+        })
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn pods_that_fail_as_fast_as_they_are_made_are_made_ever_more_slowly() {
     const REPLICAS: usize = 100;
     play(async |scene| {
@@ -75,7 +128,7 @@ async fn pods_that_fail_as_fast_as_they_are_made_are_made_ever_more_slowly() {
         let labels = |app: &str| json!({"app": app});
         scene.create(&REPLICA_SETS, workload("ReplicaSet", "a", replicas, &labels("a"), FAILING)).await;
         scene.create(&STATEFUL_SETS, workload("StatefulSet", "b", 5, &labels("b"), FAILING)).await;
-        let template = super::template(&labels("c"), FAILING);
+        let template = template(&labels("c"), FAILING);
         let body = json!({"apiVersion": "v1", "kind": "ReplicationController", "metadata": {"name": "c", "namespace": "default"},
             "spec": {"replicas": 5, "selector": labels("c"), "template": template}});
         scene.create(&REPLICATION_CONTROLLERS, body).await;
