@@ -2,6 +2,7 @@
 
 mod account_secrets;
 mod admission;
+mod aggregated_roles;
 mod apply;
 mod audit;
 mod authentication;
