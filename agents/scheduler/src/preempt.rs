@@ -303,17 +303,32 @@ mod tests {
             ],
             vec![pod("a1", 1, "4", "a"), pod("b1", 5, "4", "b")],
         );
-        let budget = Budget::compile(&json!({
-            "metadata": {"namespace": "default"}, "spec": {"selector": {"matchLabels": {"name": "a1"}}},
-            "status": {"disruptionsAllowed": 0},
-        }));
+        let budget = |selector: serde_json::Value| {
+            Budget::compile(&json!({
+                "metadata": {"namespace": "default"}, "spec": {"selector": selector},
+                "status": {"disruptionsAllowed": 0},
+            }))
+        };
         assert_eq!(
             victims(&plan(&pod("p", 10, "2", ""), &cluster, &[]).1),
             ("a", vec!["a1"])
         );
         assert_eq!(
-            victims(&plan(&pod("p", 10, "2", ""), &cluster, &[budget]).1),
+            victims(
+                &plan(
+                    &pod("p", 10, "2", ""),
+                    &cluster,
+                    &[budget(json!({"matchLabels": {"name": "a1"}}))]
+                )
+                .1
+            ),
             ("b", vec!["b1"])
+        );
+        let of_all = budget(json!({}));
+        assert_eq!(
+            victims(&plan(&pod("p", 10, "2", ""), &cluster, &[of_all]).1),
+            ("a", vec!["a1"]),
+            "a budget of all pods is one of none"
         );
     }
 

@@ -42,12 +42,15 @@ impl Budget {
         }
     }
 
+    /// Unlike evictions through the API, preemption takes a budget of all pods for one of none, and knows of none for pods
+    /// without labels: so does Kubernetes.
     fn covers(&self, pod: &Pod) -> bool {
         self.namespace == pod.namespace
+            && !pod.labels.is_empty()
             && self
                 .selector
                 .as_ref()
-                .is_some_and(|s| s.matches(&pod.labels))
+                .is_some_and(|s| !s.is_empty() && s.matches(&pod.labels))
     }
 }
 

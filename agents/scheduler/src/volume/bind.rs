@@ -253,7 +253,10 @@ pub fn mode_not_set(class: &str) -> Hopeless {
 fn candidates<'a>(claim: &Claim, volumes: &'a Volumes) -> Candidates<'a> {
     let request = claim.request.unwrap_or(0);
     let large_enough = volumes.of_class(&claim.class).filter(|volume| {
-        volume.capacity >= request && volume.block == claim.block && !volume.deleting
+        volume.capacity >= request
+            && volume.block == claim.block
+            && volume.attributes == claim.attributes
+            && !volume.deleting
     });
     let (promised, others): (Vec<_>, Vec<_>) =
         large_enough.partition(|volume| volume.belongs_to(claim));
@@ -412,6 +415,13 @@ mod tests {
         }));
         assert!(!suits(|_, volume| volume["spec"]["claimRef"] =
             json!({"namespace": "default", "name": "other"})));
+        assert!(!suits(
+            |claim, _| claim["spec"]["volumeAttributesClassName"] = json!("gold")
+        ));
+        assert!(suits(|claim, volume| {
+            claim["spec"]["volumeAttributesClassName"] = json!("gold");
+            volume["spec"]["volumeAttributesClassName"] = json!("gold");
+        }));
         // A volume that was promised needs not be available.
         assert!(suits(|_, volume| {
             volume["spec"]["claimRef"] = json!({"namespace": "default", "name": "p"});

@@ -162,6 +162,8 @@ pub struct Claim {
     pub modes: BTreeSet<String>,
     /// Whether a raw device is wanted instead of a file system.
     pub block: bool,
+    /// `spec.volumeAttributesClassName`, empty for none.
+    pub attributes: String,
     /// Which volumes will do.
     selector: Selector,
     /// Bytes; `None` when it does not say.
@@ -202,6 +204,7 @@ impl Claim {
             deleting: deleting(object),
             modes: modes(object),
             block: text(object, "/spec/volumeMode") == "Block",
+            attributes: text(object, "/spec/volumeAttributesClassName"),
             selector,
             request: storage(object.pointer("/spec/resources/requests/storage")),
             selected_node: annotations.get(SELECTED_NODE).cloned(),
@@ -254,6 +257,8 @@ pub struct Volume {
     pub modes: BTreeSet<String>,
     /// Whether it is a raw device instead of a file system.
     pub block: bool,
+    /// `spec.volumeAttributesClassName`, empty for none.
+    pub attributes: String,
     /// Nobody has it, and it can be had.
     pub available: bool,
     /// Whether deletion was asked for.
@@ -287,6 +292,7 @@ impl Volume {
             capacity: storage(object.pointer("/spec/capacity/storage")).unwrap_or(0),
             modes: modes(object),
             block: text(object, "/spec/volumeMode") == "Block",
+            attributes: text(object, "/spec/volumeAttributesClassName"),
             available: text(object, "/status/phase") == "Available",
             deleting: deleting(object),
             claim: claim.map(|claim| ClaimRef {
