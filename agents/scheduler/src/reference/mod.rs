@@ -1,11 +1,12 @@
 //! The scheduler once more, slow and obvious, for tests: it keeps nothing, counts everything again for every node, and reads
 //! the API objects as they stand instead of what was compiled from them. It shares no code with the real one, so that a
 //! mistake has to be made twice to stay hidden. `property` compares both, plugin by plugin and number by number;
-//! `sequence` compares decisions while the cluster changes between them.
+//! `sequence` compares decisions while the cluster changes between them, `preemption` who has to make room.
 
 mod affinity;
 mod nodes;
 mod opted;
+mod preemption;
 mod pressure;
 mod property;
 mod resources;
@@ -47,7 +48,7 @@ fn filter(name: &str, cluster: &Cluster, pod: &Value, node: &Value) -> Vec<Strin
         "NodeAffinity" => nodes::affinity(pod, node),
         "NodePorts" => nodes::ports(cluster, pod, node),
         "NodeResourcesFit" => resources::fit(cluster, pod, node),
-        "VolumeRestrictions" => volumes::restrictions(cluster, pod),
+        "VolumeRestrictions" => volumes::restrictions(cluster, pod, node),
         "NodeVolumeLimits" => volumes::limits(cluster, pod, node),
         "VolumeBinding" => volumes::binding(cluster, pod, node),
         "VolumeZone" => volumes::zone(cluster, pod, node),

@@ -119,10 +119,17 @@ pub(super) fn preferences(pod: &Value, node: &Value) -> i64 {
     matching.map(|p| p["weight"].as_i64().unwrap()).sum()
 }
 
+/// An init container that runs on beside the others.
+pub(super) fn is_sidecar(container: &Value) -> bool {
+    container["restartPolicy"] == "Always"
+}
+
 /// Address, protocol and number of every port that a pod takes on its node.
 fn host_ports(pod: &Value) -> Vec<(String, String, u64)> {
     let mut ports = Vec::new();
-    for container in list(&pod["spec"]["containers"]) {
+    let sidecars = list(&pod["spec"]["initContainers"]).iter();
+    let sidecars = sidecars.filter(|container| is_sidecar(container));
+    for container in list(&pod["spec"]["containers"]).iter().chain(sidecars) {
         for port in list(&container["ports"]) {
             let or = |field: &str, default: &str| {
                 let text = words(&port[field]);
@@ -154,6 +161,15 @@ pub(super) fn ports(cluster: &Cluster, pod: &Value, node: &Value) -> Vec<String>
     )
 }
 
+/// The name by which nodes know an image.
+pub(super) fn tagged(image: &str) -> String {
+    if image.contains(':') {
+        image.to_owned()
+    } else {
+        format!("{image}:latest")
+    }
+}
+
 /// Bytes of the pod's images on the node, each by how many of the nodes have it, between 23 and 1000 MiB a container.
 pub(super) fn images(cluster: &Cluster, pod: &Value, node: &Value) -> i64 {
     let init = list(&pod["spec"]["initContainers"]).iter();
@@ -165,12 +181,12 @@ pub(super) fn images(cluster: &Cluster, pod: &Value, node: &Value) -> i64 {
     };
     let mut sum = 0;
     for container in &containers {
-        let image = words(&container["image"]);
-        if let Some(size) = size_on(node, image) {
+        let image = tagged(words(&container["image"]));
+        if let Some(size) = size_on(node, &image) {
             let with: BTreeSet<&str> = cluster
                 .nodes
                 .iter()
-                .filter(|node| size_on(node, image).is_some())
+                .filter(|node| size_on(node, &image).is_some())
                 .map(|node| words(&node["metadata"]["name"]))
                 .collect();
             let spread = with.len() as f64 / cluster.nodes.len() as f64;

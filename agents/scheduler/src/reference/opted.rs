@@ -1,5 +1,6 @@
 //! What works only where a configuration asks for it: DataLocality, and the other strategies of NodeResourcesFit.
 
+use super::nodes::tagged;
 use super::property::{Dice, cluster, name, picture, pod};
 use super::resources::{amount, asked, asked_for_score};
 use super::volumes::{SELECTED, claim_names, find, reaches, size};
@@ -109,7 +110,7 @@ fn holds_data(cluster: &Cluster, pod: &Value, claim: &Value, node: &Value) -> bo
 fn data_locality(cluster: &Cluster, pod: &Value) -> Option<(Vec<i64>, Vec<i64>)> {
     let init = list(&pod["spec"]["initContainers"]).iter();
     let containers = init.chain(list(&pod["spec"]["containers"]));
-    let images: BTreeSet<&str> = containers.map(|c| words(&c["image"])).collect();
+    let images: BTreeSet<String> = containers.map(|c| tagged(words(&c["image"]))).collect();
     let claims: BTreeSet<&str> = claim_names(pod).into_iter().collect();
     let claims: Vec<(&Value, i64)> = claims
         .into_iter()
@@ -149,7 +150,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
     #[test]
-    fn what_a_configuration_asks_for_agrees_with_the_slow_one(row in prop::collection::vec(any::<u32>(), 0..900)) {
+    fn what_a_configuration_asks_for_agrees_with_the_slow_one(row in prop::collection::vec(any::<u32>(), 0..1200)) {
         let mut dice = Dice::new(row);
         let cluster = cluster(&mut dice);
         let pod = pod(&mut dice, "new");

@@ -1,6 +1,6 @@
 //! The pressure on nodes, with the arguments that the tests give.
 
-use super::{Cluster, words};
+use super::{Cluster, list, words};
 use agent_runtime::timestamp;
 use serde_json::Value;
 
@@ -43,9 +43,25 @@ fn weights(pod: &Value) -> Vec<i64> {
     NAMES.iter().map(of).collect()
 }
 
+/// Whether each term, those that say nothing left out, asks for a node by its name, as daemons do.
+fn names_its_nodes(pod: &Value) -> bool {
+    let required =
+        &pod["spec"]["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    let fields = |term: &&Value| !list(&term["matchFields"]).is_empty();
+    let expressions = |term: &&Value| !list(&term["matchExpressions"]).is_empty();
+    let terms = list(&required["nodeSelectorTerms"]).iter();
+    let terms: Vec<&Value> = terms.filter(|t| fields(t) || expressions(t)).collect();
+    let names = |term: &&Value| {
+        let mut fields = list(&term["matchFields"]).iter();
+        fields.any(|field| field["operator"] == "In")
+    };
+    !terms.is_empty() && terms.iter().all(names)
+}
+
 pub(super) fn filter(cluster: &Cluster, pod: &Value, node: &Value) -> Vec<String> {
     let critical = pod["spec"]["priority"].as_i64() >= Some(2_000_000_000);
-    let Some(figures) = figures(cluster, node).filter(|_| !critical) else {
+    let exempt = critical || names_its_nodes(pod);
+    let Some(figures) = figures(cluster, node).filter(|_| !exempt) else {
         return Vec::new();
     };
     let weights = weights(pod);

@@ -1,5 +1,6 @@
 //! Amounts: what is asked for, what is there, what is used.
 
+use super::nodes::is_sidecar;
 use super::{Cluster, list, words};
 use serde_json::Value;
 
@@ -29,15 +30,30 @@ pub(super) fn amount(amounts: &Value, resource: &str) -> i64 {
     }
 }
 
-/// Containers together, or the largest init container if that is more.
+/// The most that runs at once: the containers and all sidecars, or an init container and the sidecars before it; or else what
+/// the pod says of itself as a whole. In any case its overhead as well.
 pub(super) fn asked(pod: &Value, resource: &str, default: i64) -> i64 {
+    let spec = &pod["spec"];
+    let overhead = amount(&spec["overhead"], resource);
+    let whole = &spec["resources"]["requests"];
+    if whole.get(resource).is_some() {
+        return amount(whole, resource) + overhead;
+    }
     let of = |container: &Value| match container["resources"]["requests"].get(resource) {
         Some(_) => amount(&container["resources"]["requests"], resource),
         None => default,
     };
-    let containers: i64 = list(&pod["spec"]["containers"]).iter().map(of).sum();
-    let init = list(&pod["spec"]["initContainers"]).iter().map(of).max();
-    containers.max(init.unwrap_or(0))
+    let init = list(&spec["initContainers"]);
+    let sidecars = |init: &[Value]| -> i64 {
+        let sidecars = init.iter().filter(|container| is_sidecar(container));
+        sidecars.map(of).sum()
+    };
+    let containers: i64 = list(&spec["containers"]).iter().map(of).sum();
+    let mut most = containers + sidecars(init);
+    for (at, step) in init.iter().enumerate() {
+        most = most.max(sidecars(&init[..at]) + of(step));
+    }
+    most + overhead
 }
 
 /// As [`asked`]; a container that says nothing counts a little.

@@ -234,13 +234,28 @@ fn outcome(decide: Decide, pod: &Pod, snapshot: &Snapshot, profile: &Profile) ->
     }
 }
 
-/// The best nodes by the reference.
-fn best(cluster: &Cluster, pod: &Value, profile: &Profile) -> BTreeSet<String> {
+/// The best nodes by the reference. Where room is kept for another pod, the node has to do with it and without it.
+fn best(
+    cluster: &Cluster,
+    pod: &Value,
+    profile: &Profile,
+    kept_for: Option<(&Value, &str)>,
+) -> BTreeSet<String> {
+    let crowded = kept_for.map(|(other, node)| {
+        let mut other = other.clone();
+        other["spec"]["nodeName"] = json!(node);
+        let mut crowded = cluster.clone();
+        crowded.pods.push(other);
+        (crowded, node)
+    });
+    let passes_in = |cluster: &Cluster, node: &Value| {
+        let mut filters = profile.filters.iter();
+        filters.all(|f| filter(f.name, cluster, pod, node).is_empty())
+    };
     let passes = |node: &&Value| {
-        profile
-            .filters
-            .iter()
-            .all(|f| filter(f.name, cluster, pod, node).is_empty())
+        let is_kept =
+            |(crowded, on): &(Cluster, &str)| name(node) != *on || passes_in(crowded, node);
+        passes_in(cluster, node) && crowded.as_ref().is_none_or(is_kept)
     };
     let feasible: Vec<&Value> = cluster.nodes.iter().filter(passes).collect();
     let mut totals = vec![0; feasible.len()];
@@ -282,24 +297,31 @@ proptest! {
                 both.change(&mut dice, &templates);
             }
             let wanted = &templates[dice.below(templates.len())];
-            let mut compiled = Pod::compile(wanted);
+            let compiled = Pod::compile(wanted);
             let snapshot = &both.world.snapshot;
             let kept = outcome(schedule, &compiled, snapshot, &profile);
             let anew = outcome(from_scratch, &compiled, snapshot, &profile);
             prop_assert_eq!(&kept, &anew, "{}", wanted);
-            let expected = best(&both.seen(), wanted, &profile);
+            let expected = best(&both.seen(), wanted, &profile, None);
             prop_assert_eq!(&kept.0, &expected, "{}", wanted);
 
-            // With room that is kept for others, of which the reference knows nothing.
+            // With room that is kept for another one, which counts unless it matters less.
             if dice.once_in(3) {
                 let other = pod(&mut dice, "nominated");
                 let node = format!("n{}", dice.below(7));
                 both.world.snapshot.nominate(Arc::new(Pod::compile(&other)), &node);
-                compiled.priority = dice.below(3) as i32 - 1;
+                let mut wanted = wanted.clone();
+                let priority = dice.below(3) as i64 - 1;
+                wanted["spec"]["priority"] = json!(priority);
+                let compiled = Pod::compile(&wanted);
                 let snapshot = &both.world.snapshot;
                 let kept = outcome(schedule, &compiled, snapshot, &profile);
                 let anew = outcome(from_scratch, &compiled, snapshot, &profile);
                 prop_assert_eq!(&kept, &anew, "{}", wanted);
+                let counts = other["spec"]["priority"].as_i64().unwrap_or(0) >= priority;
+                let kept_for = counts.then_some((&other, node.as_str()));
+                let expected = best(&both.seen(), &wanted, &profile, kept_for);
+                prop_assert_eq!(&kept.0, &expected, "{} beside {} on {}", wanted, other, node);
                 both.world.snapshot.withdraw_nomination("nominated");
             }
         }

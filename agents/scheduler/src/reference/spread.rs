@@ -25,8 +25,10 @@ fn max_skew(constraint: &Value) -> i64 {
 }
 
 fn counts_pod(constraint: &Value, pod: &Value, other: &Value) -> bool {
+    let mut keys = list(&constraint["matchLabelKeys"]).iter().map(words);
     other["metadata"]["namespace"] == pod["metadata"]["namespace"]
         && selects(&constraint["labelSelector"], other)
+        && keys.all(|key| label(pod, key).is_none() || label(other, key) == label(pod, key))
 }
 
 /// Matching pods on a node that are not on their way out.

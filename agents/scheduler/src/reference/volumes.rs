@@ -2,7 +2,7 @@
 
 use super::nodes::{refuse, term_matches};
 use super::resources::amount;
-use super::{Cluster, label, list, words};
+use super::{Cluster, label, list, selects, words};
 use serde_json::Value;
 use std::collections::BTreeSet;
 
@@ -12,8 +12,26 @@ pub(super) const SELECTED: &str = "volume.kubernetes.io/selected-node";
 pub(super) fn claim_names(pod: &Value) -> Vec<&str> {
     let volumes = list(&pod["spec"]["volumes"]).iter();
     volumes
-        .map(|v| words(&v["persistentVolumeClaim"]["claimName"]))
+        .filter_map(|v| v["persistentVolumeClaim"]["claimName"].as_str())
         .collect()
+}
+
+/// Disks that the pod names without a claim, and whether each is only read.
+fn disks(pod: &Value) -> Vec<(&str, bool)> {
+    let mut disks = Vec::new();
+    for volume in list(&pod["spec"]["volumes"]) {
+        let (google, amazon) = (
+            &volume["gcePersistentDisk"],
+            &volume["awsElasticBlockStore"],
+        );
+        if google.is_object() {
+            disks.push((words(&google["pdName"]), google["readOnly"] == true));
+        }
+        if amazon.is_object() {
+            disks.push((words(&amazon["volumeID"]), false));
+        }
+    }
+    disks
 }
 
 pub(super) fn find<'a>(objects: &'a [Value], name: &str) -> Option<&'a Value> {
@@ -56,7 +74,7 @@ fn belongs(volume: &Value, claim: &Value) -> bool {
         && (words(&of["uid"]).is_empty() || of["uid"] == claim["uid"])
 }
 
-pub(super) fn restrictions(cluster: &Cluster, pod: &Value) -> Vec<String> {
+pub(super) fn restrictions(cluster: &Cluster, pod: &Value, node: &Value) -> Vec<String> {
     let mut in_use = false;
     for name in claim_names(pod) {
         let Some(claim) = find(&cluster.claims, name) else {
@@ -70,6 +88,15 @@ pub(super) fn restrictions(cluster: &Cluster, pod: &Value) -> Vec<String> {
                 && claim_names(other).contains(&name)
         });
         in_use |= for_one && used;
+    }
+    for other in cluster.pods_on(node) {
+        for (disk, reads) in disks(pod) {
+            let same =
+                |(theirs, they_read): &(&str, bool)| *theirs == disk && !(reads && *they_read);
+            if disks(other).iter().any(same) {
+                return refuse(true, "node(s) had no available disk");
+            }
+        }
     }
     refuse(
         in_use,
@@ -130,6 +157,13 @@ pub(super) fn binding(cluster: &Cluster, pod: &Value, node: &Value) -> Vec<Strin
         let Some(claim) = find(&cluster.claims, name) else {
             return refuse(true, &format!("persistentvolumeclaim \"{name}\" not found"));
         };
+        if claim["status"]["phase"] == "Lost" {
+            let volume = words(&claim["spec"]["volumeName"]);
+            let words = format!(
+                "persistentvolumeclaim \"{name}\" bound to non-existent persistentvolume \"{volume}\""
+            );
+            return refuse(true, &words);
+        }
         if !claim["metadata"]["deletionTimestamp"].is_null() {
             let words = format!("persistentvolumeclaim \"{name}\" is being deleted");
             return refuse(true, &words);
@@ -198,8 +232,14 @@ fn volume_for<'a>(
     node: &Value,
     taken: &[&str],
 ) -> Option<&'a Value> {
-    let suits =
-        |volume: &&Value| class_of(volume) == class_of(claim) && size(volume) >= size(claim);
+    let suits = |volume: &&Value| {
+        class_of(volume) == class_of(claim)
+            && size(volume) >= size(claim)
+            && volume["spec"]["volumeMode"] == claim["spec"]["volumeMode"]
+            && volume["spec"]["volumeAttributesClassName"]
+                == claim["spec"]["volumeAttributesClassName"]
+            && volume["metadata"]["deletionTimestamp"].is_null()
+    };
     let suiting: Vec<&Value> = cluster.volumes.iter().filter(suits).collect();
     if let Some(promised) = suiting.iter().find(|volume| belongs(volume, claim)) {
         return reaches(promised, node).then_some(promised);
@@ -207,7 +247,9 @@ fn volume_for<'a>(
     let mut best: Option<&Value> = None;
     for volume in suiting {
         let modes = list(&volume["spec"]["accessModes"]);
+        let selector = &claim["spec"]["selector"];
         let free = volume["spec"]["claimRef"].is_null()
+            && (selector.is_null() || selects(selector, volume))
             && volume["status"]["phase"] == "Available"
             && !taken.contains(&words(&volume["metadata"]["name"]));
         let able = list(&claim["spec"]["accessModes"])
