@@ -2,10 +2,10 @@
 
 use super::{Scene, Terms, play, template, uid, workload};
 use crate::jobs::job;
-use agent_runtime::kinds::{Job, Namespace, PersistentVolume};
+use agent_runtime::kinds::{Job, Namespace, PersistentVolume, PodDisruptionBudget, condition};
 use agent_runtime::resource_ref::{
-    CONFIG_MAPS, DEPLOYMENTS, JOBS, NAMESPACES, PERSISTENT_VOLUMES, PODS, REPLICA_SETS,
-    REPLICATION_CONTROLLERS, STATEFUL_SETS,
+    CONFIG_MAPS, DEPLOYMENTS, JOBS, NAMESPACES, PERSISTENT_VOLUMES, POD_DISRUPTION_BUDGETS, PODS,
+    REPLICA_SETS, REPLICATION_CONTROLLERS, STATEFUL_SETS,
 };
 use agent_runtime::{DeleteParams, Propagation};
 use serde_json::{Value, json};
@@ -223,6 +223,84 @@ async fn a_namespace_that_is_deleted_in_the_middle_of_the_work_goes() {
         })
         .await;
     }
+}
+
+/// Nobody says what there is in this group.
+fn down(path: &str) -> Option<(u16, Value)> {
+    (path == "/apis/policy/v1").then(|| {
+        (
+            503,
+            json!({"kind": "Status", "code": 503, "message": "down"}),
+        )
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_namespace_stays_while_nobody_knows_all_that_is_in_it() {
+    play(async |scene| {
+        let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
+        scene.create(&NAMESPACES, body).await;
+        let body = json!({"apiVersion": "policy/v1", "kind": "PodDisruptionBudget", "metadata": {"name": "b", "namespace": "n"},
+            "spec": {"minAvailable": 1, "selector": {"matchLabels": {"app": "x"}}}});
+        scene.create(&POD_DISRUPTION_BUDGETS, body).await;
+        let client = &scene.cluster.client;
+        client.delete(&NAMESPACES, "", "n", &DeleteParams::default()).await.unwrap();
+        let lied_to = Terms { lie: Some(down), ..Terms::default() };
+        let first = scene.lead("first", lied_to);
+        let namespaces = scene.cache::<Namespace>().await;
+        let budgets = scene.cache::<PodDisruptionBudget>().await;
+        scene
+            .until("the reason", &namespaces, |all| {
+                let namespace = all.get("", "n")?;
+                let told = condition(&namespace.status.conditions, "NamespaceDeletionDiscoveryFailure");
+                told.filter(|told| told.is_true()).map(|_| ())
+            })
+            .await;
+        first.switch_off();
+        // The next one is no wiser.
+        let second = scene.lead("second", lied_to);
+        let lines = scene.pass(super::QUIET * 2).await;
+        assert!(namespaces.get("", "n").is_some() && budgets.get("n", "b").is_some());
+        let looked = |line: &&super::Line| {
+            line.method == http::Method::GET && line.path == "/api/v1/namespaces/n"
+        };
+        let looked = lines.iter().filter(looked).count();
+        assert!((1..=60).contains(&looked), "{looked}");
+        second.switch_off();
+        scene.lead("third", Terms::default());
+        scene
+            .until("the namespace to go", &namespaces, |all| all.get("", "n").is_none().then_some(()))
+            .await;
+        scene.rests().await;
+        assert!(budgets.get("n", "b").is_none(), "and what was in it");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_has_an_owner_of_an_unknown_kind_stays() {
+    play(async |scene| {
+        let unknown = json!({"apiVersion": "down.example.com/v1", "kind": "Thing", "name": "t", "uid": "t"});
+        for (name, of) in [("a", unknown), ("b", owner("nobody", "nobody"))] {
+            let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "default", "ownerReferences": [of]}});
+            scene.create(&CONFIG_MAPS, body).await;
+        }
+        let first = scene.lead("first", Terms::off_after("configmaps", 1));
+        first.is_off().await;
+        scene.lead("second", Terms::default());
+        scene
+            .until("the one whose owner is not there to go", &scene.cluster.config_maps, |maps| {
+                maps.get("default", "b").is_none().then_some(())
+            })
+            .await;
+        scene.pass(super::SETTLING).await;
+        let lines = scene.pass(super::QUIET * 2).await;
+        assert!(scene.cluster.config_maps.get("default", "a").is_some());
+        let asked = lines.iter().filter(|line| line.is_of("configmaps")).count();
+        assert!(asked <= 30, "{asked}");
+        assert!(!lines.iter().any(super::Line::is_write), "{lines:#?}");
+    })
+    .await;
 }
 
 #[tokio::test(start_paused = true)]
