@@ -187,3 +187,47 @@ async fn volumes_that_others_have_begun_to_bind_are_bound_once() {
         .await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn pods_that_no_node_takes_are_told_so_once_and_cost_little_more() {
+    const PODS: usize = 100;
+    play_unscheduled(NODES, async |scene| {
+        scene.lead("0", Terms::default());
+        open_nodes(&scene).await;
+        scene
+            .create(&REPLICA_SETS, set("a", PODS, PROCESSORS + 1))
+            .await;
+        pods(&scene, PODS).await;
+        let first = scene.schedule("first", Terms::off_after("pods", PODS / 4));
+        first.is_off().await;
+        scene.schedule("second", Terms::default());
+        let told = |pods: &agent_runtime::Cache<Pod>| {
+            let pods = pods.list();
+            let told = |pod: &&std::sync::Arc<Pod>| {
+                let scheduled = pod.condition("PodScheduled");
+                scheduled.is_some_and(|told| told.reason == "Unschedulable")
+            };
+            (pods.iter().filter(told).count() == PODS).then_some(())
+        };
+        scene
+            .until("each to be told", &scene.cluster.pods, told)
+            .await;
+        scene.pass(super::SETTLING).await;
+        let writes =
+            scene.count(|line| line.is_write() && line.is_of("pods") && line.leader != "0");
+        assert!(
+            writes <= PODS,
+            "what one has said the next does not repeat: {writes}"
+        );
+        // Each is looked at again when it has waited for five minutes, and nothing new is to be said of it.
+        let lines = scene.pass(QUIET * 2).await;
+        let writes: Vec<_> = lines
+            .iter()
+            .filter(|line| line.is_write() && line.is_of("pods"))
+            .collect();
+        assert!(writes.is_empty(), "{writes:#?}");
+        let events = lines.iter().filter(|line| line.is_event()).count();
+        assert!(events <= 3 * PODS, "{events}");
+    })
+    .await;
+}
