@@ -9,6 +9,7 @@ mod opted;
 mod preemption;
 mod pressure;
 mod property;
+mod random;
 mod resources;
 mod sequence;
 mod spread;

@@ -1,7 +1,8 @@
 //! What works only where a configuration asks for it: DataLocality, and the other strategies of NodeResourcesFit.
 
 use super::nodes::tagged;
-use super::property::{Dice, cluster, name, picture, pod};
+use super::property::{name, picture};
+use super::random::{Dice, cluster, pod};
 use super::resources::{amount, asked, asked_for_score};
 use super::volumes::{SELECTED, claim_names, find, reaches, size};
 use super::{Cluster, list, words};

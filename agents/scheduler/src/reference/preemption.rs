@@ -1,6 +1,7 @@
 //! Preemption: who has to make room, found by taking all away who may have to and putting back one after the other.
 
-use super::property::{Dice, cluster, name, picture, pod, profile, selector};
+use super::property::{name, picture, profile};
+use super::random::{Dice, cluster, pod, selector};
 use super::{Cluster, filter, selects, words};
 use crate::config::Profile;
 use crate::gang::Others;

@@ -1,7 +1,8 @@
 //! While the cluster changes between decisions, decisions from what was counted before are those from scratch, and those
 //! of the reference.
 
-use super::property::{Dice, claim, cluster, config, name, node, pod, profile};
+use super::property::{config, name, profile};
+use super::random::{Dice, claim, cluster, node, pod};
 use super::{Cluster, filter, score};
 use crate::config::Profile;
 use crate::object::{Node, Pod};
