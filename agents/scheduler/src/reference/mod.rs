@@ -28,6 +28,9 @@ struct Cluster {
     volumes: Vec<Value>,
     classes: Vec<Value>,
     csi_nodes: Vec<Value>,
+    drivers: Vec<Value>,
+    capacities: Vec<Value>,
+    attachments: Vec<Value>,
     /// What the wall clock says, in microseconds.
     now: i64,
 }

@@ -9,8 +9,8 @@ use crate::plugins::testing::verdict_with;
 use crate::schedule::{Decision, schedule};
 use crate::snapshot::{NodeInfo, Snapshot};
 use agent_runtime::resource_ref::{
-    CSI_NODES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS, PERSISTENT_VOLUMES, PODS, SERVICES,
-    STORAGE_CLASSES,
+    CSI_DRIVERS, CSI_NODES, CSI_STORAGE_CAPACITIES, NAMESPACES, NODES, PERSISTENT_VOLUME_CLAIMS,
+    PERSISTENT_VOLUMES, PODS, SERVICES, STORAGE_CLASSES, VOLUME_ATTACHMENTS,
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -37,6 +37,9 @@ pub(super) fn picture(cluster: &Cluster) -> Picture {
         (SERVICES, &cluster.services),
         (STORAGE_CLASSES, &cluster.classes),
         (CSI_NODES, &cluster.csi_nodes),
+        (CSI_DRIVERS, &cluster.drivers),
+        (CSI_STORAGE_CAPACITIES, &cluster.capacities),
+        (VOLUME_ATTACHMENTS, &cluster.attachments),
         (PERSISTENT_VOLUMES, &cluster.volumes),
         (PERSISTENT_VOLUME_CLAIMS, &cluster.claims),
         (PODS, &cluster.pods),

@@ -355,6 +355,28 @@ fn class(name: &str, provisioner: &str, mode: &str) -> Value {
     json!({"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode})
 }
 
+/// How much room there is for volumes of a class.
+fn capacity(dice: &mut Dice, at: usize) -> Value {
+    let class = dice.one(&["made", "now"]);
+    let mut capacity = json!({"metadata": {"name": format!("r{at}"), "namespace": "default"}, "storageClassName": class,
+        "capacity": format!("{}Gi", 1 + dice.below(4))});
+    if dice.once_in(3) {
+        capacity["maximumVolumeSize"] = json!(format!("{}Gi", 1 + dice.below(2)));
+    }
+    match dice.below(3) {
+        0 => capacity["nodeTopology"] = json!({"matchLabels": {ZONE: "a"}}),
+        1 => capacity["nodeTopology"] = json!({}),
+        _ => {}
+    }
+    capacity
+}
+
+fn attachment(dice: &mut Dice, at: usize) -> Value {
+    let source = json!({"persistentVolumeName": format!("v{}", dice.below(6))});
+    let node = format!("n{}", dice.below(6));
+    json!({"metadata": {"name": format!("a{at}")}, "spec": {"attacher": "disks", "nodeName": node, "source": source}})
+}
+
 pub(super) fn cluster(dice: &mut Dice) -> Cluster {
     let nodes: Vec<Value> = (0..1 + dice.below(6))
         .map(|at| node(dice, at, BEGIN))
@@ -383,6 +405,11 @@ pub(super) fn cluster(dice: &mut Dice) -> Cluster {
             made,
             class("now", "disks", "Immediate"),
         ],
+        drivers: vec![
+            json!({"metadata": {"name": "disks"}, "spec": {"storageCapacity": dice.once_in(2)}}),
+        ],
+        capacities: (0..dice.below(4)).map(|at| capacity(dice, at)).collect(),
+        attachments: (0..dice.below(3)).map(|at| attachment(dice, at)).collect(),
         ..Cluster::default()
     };
     for node in &nodes {

@@ -9,7 +9,7 @@ use crate::object::{Node, Pod};
 use crate::schedule::{Decision, from_scratch, schedule};
 use crate::selector::{LabelSelector, labels};
 use crate::snapshot::Snapshot;
-use crate::volume::object::{Claim, Class, CsiNode, Volume};
+use crate::volume::object::{Attachment, Capacity, Claim, Class, CsiNode, Driver, Volume};
 use crate::world::World;
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -44,6 +44,17 @@ impl Both {
         for csi in &api.csi_nodes {
             world.set_csi_node(name(csi), Some(Arc::new(CsiNode::compile(csi))), 0);
         }
+        for driver in &api.drivers {
+            world.set_driver(name(driver), Some(Arc::new(Driver::compile(driver))), 0);
+        }
+        for capacity in &api.capacities {
+            let compiled = Arc::new(Capacity::compile(capacity));
+            world.set_capacity(full_name(capacity), Some(compiled), 0);
+        }
+        for attachment in &api.attachments {
+            let compiled = Arc::new(Attachment::compile(attachment));
+            world.set_attachment(name(attachment), Some(compiled), 0);
+        }
         for volume in &api.volumes {
             world.set_volume(name(volume), Some(Arc::new(Volume::compile(volume))), 0);
         }
@@ -66,6 +77,9 @@ impl Both {
         both.api.now = api.now;
         both.api.classes = api.classes;
         both.api.csi_nodes = api.csi_nodes;
+        both.api.drivers = api.drivers;
+        both.api.capacities = api.capacities;
+        both.api.attachments = api.attachments;
         both.api.volumes = api.volumes;
         both
     }

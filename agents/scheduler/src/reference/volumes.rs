@@ -104,6 +104,12 @@ pub(super) fn restrictions(cluster: &Cluster, pod: &Value, node: &Value) -> Vec<
     )
 }
 
+/// Driver and handle of a volume.
+fn handle(csi: &Value) -> (String, String) {
+    let text = |field: &str| words(&csi[field]).to_owned();
+    (text("driver"), text("volumeHandle"))
+}
+
 /// What a driver would have to attach for a pod.
 fn attached(cluster: &Cluster, pod: &Value) -> BTreeSet<(String, String)> {
     let mut handles = BTreeSet::new();
@@ -114,8 +120,7 @@ fn attached(cluster: &Cluster, pod: &Value) -> BTreeSet<(String, String)> {
         if let Some(volume) = find(&cluster.volumes, words(&claim["spec"]["volumeName"])) {
             let csi = &volume["spec"]["csi"];
             if csi.is_object() {
-                let handle = words(&csi["volumeHandle"]).to_owned();
-                handles.insert((words(&csi["driver"]).to_owned(), handle));
+                handles.insert(handle(csi));
             }
         } else if let Some(class) = find(&cluster.classes, class_of(claim)) {
             let maker = words(&class["provisioner"]).to_owned();
@@ -134,6 +139,17 @@ pub(super) fn limits(cluster: &Cluster, pod: &Value, node: &Value) -> Vec<String
     let mut there = BTreeSet::new();
     for other in cluster.pods_on(node) {
         there.extend(attached(cluster, other));
+    }
+    // What is attached stays so for a while when its pod has gone.
+    for attachment in &cluster.attachments {
+        let volume = words(&attachment["spec"]["source"]["persistentVolumeName"]);
+        let volume =
+            find(&cluster.volumes, volume).filter(|volume| volume["spec"]["csi"].is_object());
+        if let Some(volume) = volume
+            && attachment["spec"]["nodeName"] == node["metadata"]["name"]
+        {
+            there.insert(handle(&volume["spec"]["csi"]));
+        }
     }
     let mut too_many = false;
     for driver in list(&csi["spec"]["drivers"]) {
@@ -198,9 +214,7 @@ pub(super) fn binding(cluster: &Cluster, pod: &Value, node: &Value) -> Vec<Strin
         }
     }
     waiting.sort_by_key(|claim| size(claim));
-    if !all_get_volumes(cluster, &waiting, node) {
-        reasons.push("node(s) didn't find available persistent volumes to bind".to_owned());
-    }
+    reasons.extend(no_volumes(cluster, &waiting, node).map(str::to_owned));
     if missing {
         let words = "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)";
         reasons.push(words.to_owned());
@@ -208,22 +222,57 @@ pub(super) fn binding(cluster: &Cluster, pod: &Value, node: &Value) -> Vec<Strin
     reasons
 }
 
-fn all_get_volumes(cluster: &Cluster, waiting: &[&Value], node: &Value) -> bool {
-    let mut taken: Vec<&str> = Vec::new();
+/// The node that was chosen for a claim before.
+fn selected(claim: &Value) -> Option<&str> {
+    claim["metadata"]["annotations"].get(SELECTED).map(words)
+}
+
+/// Why these claims do not get volumes on a node.
+fn no_volumes(cluster: &Cluster, waiting: &[&Value], node: &Value) -> Option<&'static str> {
+    const NONE: &str = "node(s) didn't find available persistent volumes to bind";
+    let here = words(&node["metadata"]["name"]);
+    let elsewhere = |claim: &&Value| selected(claim).is_some_and(|selected| selected != here);
+    if waiting.iter().any(elsewhere) {
+        return Some(NONE);
+    }
+    let (mut taken, mut to_make) = (Vec::new(), Vec::new());
     for claim in waiting {
-        let selected = claim["metadata"]["annotations"].get(SELECTED).map(words);
-        let got = match selected {
-            Some(selected) if selected != words(&node["metadata"]["name"]) => return false,
+        let found = match selected(claim) {
             Some(_) => None,
             None => volume_for(cluster, claim, node, &taken),
         };
-        match got {
+        match found {
             Some(volume) => taken.push(words(&volume["metadata"]["name"])),
-            None if can_be_made(cluster, claim, node) => {}
-            None => return false,
+            None => to_make.push(*claim),
         }
     }
-    true
+    for claim in to_make {
+        if !can_be_made(cluster, claim, node) {
+            return Some(NONE);
+        }
+        if !has_room(cluster, claim, node) {
+            return Some("node(s) did not have enough free storage");
+        }
+    }
+    None
+}
+
+/// Whether who makes the volume has room for it, or does not say.
+fn has_room(cluster: &Cluster, claim: &Value, node: &Value) -> bool {
+    let class = class_of(claim);
+    let maker = words(&find(&cluster.classes, class).unwrap()["provisioner"]);
+    let driver = find(&cluster.drivers, maker);
+    let tells = driver.is_some_and(|driver| driver["spec"]["storageCapacity"] == true);
+    let suffices = |capacity: &Value| {
+        let largest = match capacity.get("maximumVolumeSize") {
+            Some(_) => amount(capacity, "maximumVolumeSize"),
+            None => amount(capacity, "capacity"),
+        };
+        capacity["storageClassName"] == class
+            && largest >= size(claim)
+            && selects(&capacity["nodeTopology"], node)
+    };
+    !tells || cluster.capacities.iter().any(suffices)
 }
 
 fn volume_for<'a>(
