@@ -252,8 +252,8 @@ async fn a_namespace_stays_while_nobody_knows_all_that_is_in_it() {
         scene
             .until("the reason", &namespaces, |all| {
                 let namespace = all.get("", "n")?;
-                let told = condition(&namespace.status.conditions, "NamespaceDeletionDiscoveryFailure");
-                told.filter(|told| told.is_true()).map(|_| ())
+                let told = condition(&namespace.status.conditions, "NamespaceDeletionDiscoveryFailure")?;
+                told.is_true().then_some(())
             })
             .await;
         first.switch_off();

@@ -140,8 +140,8 @@ async fn room_that_others_have_begun_to_make_is_made_once() {
 
 #[tokio::test(start_paused = true)]
 async fn volumes_that_others_have_begun_to_bind_are_bound_once() {
-    // The scheduler is off with the promise of the first volume, the controllers at some write of the claims.
-    for off_after in [4, 5] {
+    // The scheduler is off with the promise of the first volume, the controllers when the claim has it and when that is told.
+    for off_after in [1, 2] {
         play_unscheduled(NODES, async |scene| {
             let class = json!({"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "local"},
                 "provisioner": "kubernetes.io/no-provisioner", "volumeBindingMode": "WaitForFirstConsumer"});
@@ -153,18 +153,27 @@ async fn volumes_that_others_have_begun_to_bind_are_bound_once() {
                         "hostPath": {"path": format!("/tmp/v{number}")}, "nodeAffinity": {"required": {"nodeSelectorTerms": [here]}}}});
                 scene.create(&PERSISTENT_VOLUMES, volume).await;
             }
-            let controllers = scene.lead("0", Terms::off_after("persistentvolumeclaims", off_after));
+            let before = scene.lead("0", Terms::default());
             open_nodes(&scene).await;
             let mut body = workload("StatefulSet", "s", i64::from(NODES), &json!({"app": "s"}), "i");
             body["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "data"}, "spec": {
                 "storageClassName": "local", "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}}]);
             let set = uid(&scene.create(&STATEFUL_SETS, body).await);
             pods(&scene, NODES as usize).await;
+            let volumes = scene.cache::<PersistentVolume>().await;
+            let free = |volumes: &agent_runtime::Cache<PersistentVolume>| {
+                let volumes = volumes.list();
+                let free = volumes.iter().all(|volume| volume.status.phase == "Available");
+                free.then_some(())
+            };
+            scene.until("the volumes to be free", &volumes, free).await;
+            before.switch_off();
+
             let first = scene.schedule("first", Terms::off_after("persistentvolumes", 1));
             first.is_off().await;
-            // Whoever is there binds what was promised, and is off meanwhile.
+            let controllers = scene.lead("1", Terms::off_after("persistentvolumeclaims", off_after));
             controllers.is_off().await;
-            scene.lead("1", Terms::default());
+            scene.lead("2", Terms::default());
             scene.schedule("second", Terms::default());
             scene.settled(&[(&set, NODES as usize)]).await;
             pods_rest(&scene).await;
@@ -173,7 +182,6 @@ async fn volumes_that_others_have_begun_to_bind_are_bound_once() {
             assert_eq!(ever.len(), NODES as usize);
             assert!(ever.iter().all(|pod| pod.nodes.len() == 1));
             let claims = scene.cache::<PersistentVolumeClaim>().await;
-            let volumes = scene.cache::<PersistentVolume>().await;
             let mut taken = BTreeSet::new();
             for claim in claims.list() {
                 let volume = volumes.get("", &claim.spec.volume_name).unwrap();
