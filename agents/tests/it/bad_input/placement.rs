@@ -3,10 +3,11 @@
 use super::{Line, QUIET, Scene, Terms, play_unscheduled, uid, workload};
 use agent_runtime::kinds::{Node, PersistentVolume, PersistentVolumeClaim, Pod};
 use agent_runtime::resource_ref::{
-    PERSISTENT_VOLUMES, PRIORITY_CLASSES, REPLICA_SETS, STATEFUL_SETS, STORAGE_CLASSES,
+    self, PERSISTENT_VOLUMES, PRIORITY_CLASSES, REPLICA_SETS, STATEFUL_SETS, STORAGE_CLASSES,
 };
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 const NODES: u32 = 3;
 /// Processors of a hollow node.
@@ -236,6 +237,53 @@ async fn pods_that_no_node_takes_are_told_so_once_and_cost_little_more() {
         assert!(writes.is_empty(), "{writes:#?}");
         let events = lines.iter().filter(|line| line.is_event()).count();
         assert!(events <= 3 * PODS, "{events}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_group_is_torn_by_a_scheduler_that_is_switched_off() {
+    const GROUPS: usize = 6;
+    const MEMBERS: usize = 4;
+    const CONFIG: &str = "apiVersion: kubescheduler.config.k8s.io/v1\nkind: KubeSchedulerConfiguration\nprofiles:\n\
+        - plugins: {multiPoint: {enabled: [{name: GangScheduling}]}}\n";
+    play_unscheduled(NODES, async |mut scene| {
+        scene.context.scheduler_config = CONFIG.into();
+        scene.lead("0", Terms::default());
+        open_nodes(&scene).await;
+        for number in 0..GROUPS * MEMBERS {
+            let group = format!("g{}", number % GROUPS);
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+                    "name": format!("{group}-{number}"), "namespace": "default", "labels": {"group": group},
+                    "annotations": {"scheduling.kontiki.io/pod-group-min-count": MEMBERS.to_string()}},
+                "spec": {"schedulingGroup": {"podGroupName": group}, "containers": [
+                    {"name": "c", "image": "i", "resources": {"requests": {"cpu": "1"}}}]}});
+            scene.create(&resource_ref::PODS, pod).await;
+        }
+        let first = scene.schedule("first", Terms::off_after("bindings", 1));
+        first.is_off().await;
+        // What was stored is told.
+        scene.pass(Duration::from_secs(1)).await;
+        let placed = |group: usize| {
+            let pods = scene.cluster.pods.list();
+            let of_group = |pod: &&std::sync::Arc<Pod>| {
+                let of = pod.metadata.labels.get("group");
+                of.is_some_and(|of| *of == format!("g{group}")) && !pod.spec.node_name.is_empty()
+            };
+            pods.iter().filter(of_group).count()
+        };
+        let counts: Vec<usize> = (0..GROUPS).map(placed).collect();
+        assert!(counts.iter().all(|count| [0, MEMBERS].contains(count)), "{counts:?}");
+        scene.schedule("second", Terms::default());
+        let all_run = |pods: &agent_runtime::Cache<Pod>| {
+            let pods = pods.list();
+            (pods.iter().filter(|pod| pod.is_ready()).count() == GROUPS * MEMBERS).then_some(())
+        };
+        scene.until("all groups to run", &scene.cluster.pods, all_run).await;
+        pods_rest(&scene).await;
+        let ever = scene.ever();
+        assert_eq!(ever.len(), GROUPS * MEMBERS);
+        assert!(ever.iter().all(|pod| pod.nodes.len() == 1));
     })
     .await;
 }
