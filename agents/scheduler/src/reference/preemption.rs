@@ -149,7 +149,7 @@ proptest! {
             let level = [-10, 0, 5, 10][dice.below(4)];
             pod["spec"]["priority"] = json!(level);
             let day = dice.one(&["01", "02", "03"]);
-            pod["status"] = json!({"startTime": format!("2026-01-{day}T00:00:00Z")});
+            pod["status"]["startTime"] = json!(format!("2026-01-{day}T00:00:00Z"));
         }
         let mut pod = pod(&mut dice, "new");
         pod["spec"]["priority"] = json!(10);

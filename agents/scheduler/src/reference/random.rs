@@ -355,6 +355,19 @@ fn class(name: &str, provisioner: &str, mode: &str) -> Value {
     json!({"metadata": {"name": name}, "provisioner": provisioner, "volumeBindingMode": mode})
 }
 
+/// The first container is being resized.
+fn resize(dice: &mut Dice, pod: &mut Value) {
+    let amounts = |dice: &mut Dice| json!({"cpu": dice.one(&["250m", "1", "3"]), "memory": dice.one(&["256Mi", "3Gi"])});
+    let mut told = json!({"name": "c", "resources": {"requests": amounts(dice)}});
+    if dice.once_in(2) {
+        told["allocatedResources"] = amounts(dice);
+    }
+    let reason = dice.one(&["Deferred", "Infeasible"]);
+    let pending = json!({"type": "PodResizePending", "status": "True", "reason": reason});
+    pod["spec"]["containers"][0]["name"] = json!("c");
+    pod["status"] = json!({"containerStatuses": [told], "conditions": [pending]});
+}
+
 /// How much room there is for volumes of a class.
 fn capacity(dice: &mut Dice, at: usize) -> Value {
     let class = dice.one(&["made", "now"]);
@@ -425,6 +438,9 @@ pub(super) fn cluster(dice: &mut Dice) -> Cluster {
         let mut placed = pod(dice, &format!("p{at}"));
         let node = &nodes[dice.below(nodes.len())];
         placed["spec"]["nodeName"] = node["metadata"]["name"].clone();
+        if dice.once_in(5) {
+            resize(dice, &mut placed);
+        }
         if dice.once_in(8) {
             placed["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
         }

@@ -30,6 +30,20 @@ pub(super) fn amount(amounts: &Value, resource: &str) -> i64 {
     }
 }
 
+/// What a container that is being resized was given or still has, whatever is more.
+fn given(pod: &Value, container: &Value, resource: &str) -> Option<i64> {
+    let mut told = list(&pod["status"]["containerStatuses"]).iter();
+    let told = told.find(|told| told["name"] == container["name"])?;
+    let has = amount(&told["resources"]["requests"], resource);
+    Some(has.max(amount(&told["allocatedResources"], resource)))
+}
+
+/// Whether the node will not give what the pod would now like to have.
+fn is_denied(pod: &Value) -> bool {
+    let mut conditions = list(&pod["status"]["conditions"]).iter();
+    conditions.any(|c| c["type"] == "PodResizePending" && c["reason"] == "Infeasible")
+}
+
 /// The most that runs at once: the containers and all sidecars, or an init container and the sidecars before it; or else what
 /// the pod says of itself as a whole. In any case its overhead as well.
 pub(super) fn asked(pod: &Value, resource: &str, default: i64) -> i64 {
@@ -39,9 +53,17 @@ pub(super) fn asked(pod: &Value, resource: &str, default: i64) -> i64 {
     if whole.get(resource).is_some() {
         return amount(whole, resource) + overhead;
     }
-    let of = |container: &Value| match container["resources"]["requests"].get(resource) {
-        Some(_) => amount(&container["resources"]["requests"], resource),
-        None => default,
+    let of = |container: &Value| {
+        let requests = &container["resources"]["requests"];
+        if requests.get(resource).is_none() && default > 0 {
+            return default;
+        }
+        let wanted = amount(requests, resource);
+        match given(pod, container, resource) {
+            Some(given) if is_denied(pod) => given,
+            Some(given) => wanted.max(given),
+            None => wanted,
+        }
     };
     let init = list(&spec["initContainers"]);
     let sidecars = |init: &[Value]| -> i64 {
