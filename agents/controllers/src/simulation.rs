@@ -1,11 +1,13 @@
 //! A cluster in memory that takes plans at their word: what a controller wants is done, and it is asked again. For tests
 //! that a controller arrives somewhere, and rests there.
 
+mod lag;
+
 use crate::testing::{after, documents, world};
 use crate::world::{Caches, Sightings, World};
 use agent_runtime::kinds::Kind;
 use agent_runtime::plan::{Op, Plan};
-use agent_runtime::{ApiError, Cache, Key};
+use agent_runtime::{ApiError, Cache, ControllerOptions, Key, PatchType};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -34,6 +36,8 @@ impl Dice {
 /// See the module head.
 pub(crate) struct Simulation {
     caches: Arc<Caches>,
+    /// What the operator has chosen.
+    pub(crate) options: Arc<ControllerOptions>,
     sightings: Arc<Sightings>,
     objects: BTreeMap<(String, Key), Value>,
     version: u64,
@@ -52,6 +56,7 @@ impl Simulation {
     pub(crate) fn new(text: &str) -> Self {
         let mut simulation = Self {
             caches: world("").caches,
+            options: Arc::default(),
             sightings: Arc::default(),
             objects: BTreeMap::new(),
             version: 0,
@@ -69,14 +74,7 @@ impl Simulation {
     pub(crate) fn world(&self) -> World {
         // CronJobs ask how far the cache is.
         self.caches.jobs.set_synced(self.version);
-        World::new(
-            self.caches.clone(),
-            self.sightings.clone(),
-            after(self.seconds),
-            None,
-            "CA".into(),
-            self.version,
-        )
+        self.world_by(self.caches.clone())
     }
 
     /// The objects of a kind, by name.
@@ -190,10 +188,14 @@ impl Simulation {
                     return Err(conflict());
                 }
             }
-            Op::Sequence(ops) | Op::SlowStart(ops) | Op::Parallel(ops) => {
+            Op::Sequence(ops) | Op::SlowStart(ops) => {
                 for op in ops {
                     self.perform(op)?;
                 }
+            }
+            Op::Parallel(ops) => {
+                let outcomes: Vec<_> = ops.into_iter().map(|op| self.perform(op)).collect();
+                return outcomes.into_iter().collect();
             }
             Op::Confirm {
                 resource,
@@ -226,7 +228,8 @@ impl Simulation {
             Op::Patch {
                 resource,
                 name,
-                body,
+                form,
+                mut body,
                 ..
             } => {
                 let Some(object) = self.get(&resource.kind, &name) else {
@@ -237,6 +240,9 @@ impl Simulation {
                     if !wanted.is_null() && *wanted != object["metadata"][field] {
                         return Err(conflict());
                     }
+                }
+                if form == PatchType::Strategic {
+                    by_type(&mut body, &object);
                 }
                 self.patch(&resource.kind, &name, &body);
             }
@@ -290,7 +296,19 @@ impl Simulation {
                 "Node" => self.caches.nodes.remove(&key),
                 "Namespace" => self.caches.namespaces.remove(&key),
                 "ServiceAccount" => self.caches.service_accounts.remove(&key),
-                "ConfigMap" => self.caches.root_ca_config_maps.remove(&key),
+                "ConfigMap" => {
+                    self.caches.root_ca_config_maps.remove(&key);
+                    self.caches.cluster_infos.remove(&key);
+                    self.caches.route_tables.remove(&key);
+                }
+                "Secret" => {
+                    self.caches.bootstrap_tokens.remove(&key);
+                    self.caches.account_secrets.remove(&key);
+                }
+                "Lease" => self.caches.leases.remove(&key),
+                "Role" => self.caches.route_roles.remove(&key),
+                "RoleBinding" => self.caches.route_role_bindings.remove(&key),
+                "CertificateSigningRequest" => self.caches.signing_requests.remove(&key),
                 "ReplicaSet" => self.caches.replica_sets.remove(&key),
                 "Deployment" => self.caches.deployments.remove(&key),
                 "Service" => self.caches.services.remove(&key),
@@ -330,7 +348,19 @@ impl Simulation {
             "Node" => apply(&self.caches.nodes, &object),
             "Namespace" => apply(&self.caches.namespaces, &object),
             "ServiceAccount" => apply(&self.caches.service_accounts, &object),
-            "ConfigMap" => apply(&self.caches.root_ca_config_maps, &object),
+            "ConfigMap" => {
+                apply(&self.caches.root_ca_config_maps, &object);
+                apply(&self.caches.cluster_infos, &object);
+                apply(&self.caches.route_tables, &object);
+            }
+            "Secret" => {
+                apply(&self.caches.bootstrap_tokens, &object);
+                apply(&self.caches.account_secrets, &object);
+            }
+            "Lease" => apply(&self.caches.leases, &object),
+            "Role" => apply(&self.caches.route_roles, &object),
+            "RoleBinding" => apply(&self.caches.route_role_bindings, &object),
+            "CertificateSigningRequest" => apply(&self.caches.signing_requests, &object),
             "ReplicaSet" => apply(&self.caches.replica_sets, &object),
             "Deployment" => apply(&self.caches.deployments, &object),
             "Service" => apply(&self.caches.services, &object),
@@ -415,4 +445,28 @@ fn merge(target: &mut Value, patch: &Value) {
             merge(&mut target[key.as_str()], value);
         }
     }
+}
+
+/// Makes a strategic merge patch one that replaces lists: conditions go by their types.
+fn by_type(patch: &mut Value, object: &Value) {
+    let said = patch.pointer_mut("/status/conditions");
+    let Some(said) = said.and_then(Value::as_array_mut) else {
+        return;
+    };
+    let present = object["status"]["conditions"].as_array();
+    let mut all = present.cloned().unwrap_or_default();
+    for condition in std::mem::take(said) {
+        let found = all
+            .iter()
+            .position(|other| other["type"] == condition["type"]);
+        match (found, condition["$patch"] == "delete") {
+            (Some(at), true) => {
+                all.remove(at);
+            }
+            (Some(at), false) => merge(&mut all[at], &condition),
+            (None, true) => {}
+            (None, false) => all.push(condition),
+        }
+    }
+    *said = all;
 }
