@@ -41,7 +41,7 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 #[derive(Default)]
 struct Memory {
     health: BTreeMap<String, Health>,
-    /// Nodes whose pods have been marked not ready since they fell silent.
+    /// Nodes whose pods have been marked not ready since they fell silent, however they were before.
     pods_marked: BTreeSet<String>,
     zones: Zones,
 }
@@ -159,9 +159,9 @@ fn round(
                 }
             }
         }
-        if node.is_ready() {
+        if !is_unknown(node) {
             memory.pods_marked.remove(name);
-        } else if is_unknown(node) && memory.pods_marked.insert(name.clone()) {
+        } else if memory.pods_marked.insert(name.clone()) {
             plan.ops
                 .extend(mark_pods(&caches.pods.on_node(name), now.wall));
         }
@@ -298,6 +298,9 @@ mod tests {
         memory.pods_marked.remove("n");
         assert_eq!(marks(&look(&mut memory, &silent, 10)), 1);
         let says_so_itself = [&node("False"), POD].map(str::to_owned).concat();
+        // Its agent was back, and has said again that its pods are ready, although it is not itself.
+        assert_eq!(marks(&look(&mut memory, &says_so_itself, 15)), 0);
+        assert_eq!(marks(&look(&mut memory, &silent, 20)), 1);
         assert_eq!(marks(&look(&mut Memory::default(), &says_so_itself, 0)), 0);
     }
 }
