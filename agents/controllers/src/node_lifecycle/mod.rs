@@ -46,6 +46,15 @@ struct Memory {
     zones: Zones,
 }
 
+impl Memory {
+    /// Some pods of these nodes may not have been marked; those that were are left out the next time.
+    fn mark_again(&mut self, nodes: &[String]) {
+        for node in nodes {
+            self.pods_marked.remove(node);
+        }
+    }
+}
+
 fn run(context: TaskContext) -> BoxFuture<'static, ()> {
     Box::pin(async move {
         let changed = Arc::new(Notify::new());
@@ -81,10 +90,7 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
             let names: Vec<String> = plans.iter().map(|(node, _)| node.clone()).collect();
             let outcome = execute(&context.client, &context.recorder, at_once(plans)).await;
             if outcome.error.is_some() {
-                // Some pods may not have been marked; those that were are left out the next time.
-                for node in &names {
-                    memory.pods_marked.remove(node);
-                }
+                memory.mark_again(&names);
             }
             let seen = tokio::time::timeout(PERIOD, context.hub.wait_seen(&outcome.written)).await;
             if let Some(error) = outcome.error {
@@ -214,6 +220,8 @@ fn mark_pods(pods: &[Arc<Pod>], now: Micros) -> Vec<Op> {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::{after, world};
@@ -295,7 +303,7 @@ mod tests {
         let silent = [&node("Unknown"), POD].map(str::to_owned).concat();
         assert_eq!(marks(&look(&mut memory, &silent, 0)), 1);
         assert_eq!(marks(&look(&mut memory, &silent, 5)), 0);
-        memory.pods_marked.remove("n");
+        memory.mark_again(&["n".to_owned()]);
         assert_eq!(marks(&look(&mut memory, &silent, 10)), 1);
         let says_so_itself = [&node("False"), POD].map(str::to_owned).concat();
         // Its agent was back, and has said again that its pods are ready, although it is not itself.
