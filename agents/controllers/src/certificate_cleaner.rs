@@ -1,5 +1,5 @@
 //! Signing requests of certificates that nobody needs any more are deleted: an hour after the certificate was issued or the
-//! request denied or failed, a day after a request that nobody has decided about.
+//! request denied or failed, or when the certificate ends before; a day after a request that nobody has decided about.
 
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
@@ -8,6 +8,8 @@ use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::CERTIFICATE_SIGNING_REQUESTS;
 use agent_runtime::timestamp::{self, Micros};
 use agent_runtime::{Key, Queue};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +32,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     });
 }
 
-fn reconcile(key: &Key, world: &World) -> Plan {
+pub(crate) fn reconcile(key: &Key, world: &World) -> Plan {
     let Some(request) = world.caches.signing_requests.by_key(key) else {
         return Plan::none();
     };
@@ -46,7 +48,8 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             plan.again(Duration::from_micros(left));
             plan
         }
-        _ => Plan::of(vec![Op::delete(
+        // It may have been approved just now.
+        _ => Plan::of(vec![Op::delete_unchanged(
             &CERTIFICATE_SIGNING_REQUESTS,
             &request.metadata,
         )]),
@@ -72,7 +75,19 @@ fn due(request: &CertificateSigningRequest) -> Option<Micros> {
         let changed = condition.last_transition_time.as_deref();
         updated.or(changed).and_then(timestamp::parse)
     });
-    Some(times.min()?.saturating_add(DECIDED))
+    let decided = times.min().map(|time| time.saturating_add(DECIDED));
+    let is_approved = status.conditions.iter().any(|c| c.kind == "Approved");
+    let ended = is_approved.then(|| end(&status.certificate)).flatten();
+    decided.into_iter().chain(ended).min()
+}
+
+/// When the certificate ends, where there is one that can be read.
+fn end(certificate: &str) -> Option<Micros> {
+    let text = STANDARD.decode(certificate).ok()?;
+    let (_, pem) = x509_parser::pem::parse_x509_pem(&text).ok()?;
+    let certificate = pem.parse_x509().ok()?;
+    let seconds = certificate.validity().not_after.timestamp();
+    Some(timestamp::seconds(seconds))
 }
 
 #[cfg(test)]
@@ -108,5 +123,20 @@ mod tests {
         );
         let issued = format!("certificate: eA==, {}", condition("Approved", "08:30"));
         assert_eq!(plan(old, &issued), gone);
+        // A certificate of a shorter life is not kept for the whole hour.
+        let short = |end: i64| {
+            let mut params = rcgen::CertificateParams::default();
+            let end = world("").now / 1_000_000 + end;
+            params.not_after = time::OffsetDateTime::from_unix_timestamp(end).unwrap();
+            let key = rcgen::KeyPair::generate().unwrap();
+            let pem = STANDARD.encode(params.self_signed(&key).unwrap().pem());
+            plan(
+                today,
+                &format!("certificate: {pem}, {}", condition("Approved", "09:45")),
+            )
+        };
+        assert_eq!(short(0), gone);
+        assert_eq!(short(60), ["again in 60s"]);
+        assert_eq!(short(50 * 60), ["again in 2700s"]);
     }
 }

@@ -253,6 +253,12 @@ impl Simulation {
                 params,
                 ..
             } => {
+                let object = self.get(&resource.kind, &name);
+                let version = object.map(|object| object["metadata"]["resourceVersion"].clone());
+                let is_other = |wanted: String| version.is_some_and(|version| version != wanted);
+                if params.resource_version.is_some_and(is_other) {
+                    return Err(conflict());
+                }
                 let uid = params.uid.unwrap_or_default();
                 let at_once = params.grace_seconds == Some(0);
                 self.delete(&resource.kind, &name, &uid, at_once);

@@ -54,7 +54,8 @@ fn reconcile(key: &Key, world: &World) -> Plan {
             plan.again(Duration::from_micros(left));
             plan
         }
-        _ => Plan::of(vec![Op::delete(&SECRETS, &secret.metadata)]),
+        // Its time may have been made longer just now.
+        _ => Plan::of(vec![Op::delete_unchanged(&SECRETS, &secret.metadata)]),
     }
 }
 
@@ -87,5 +88,18 @@ mod tests {
         assert_eq!(plan("tomorrow", TOKEN), ["delete secrets kube-system/t"]);
         assert!(plan("", TOKEN).is_empty());
         assert!(plan("2026-01-01T09:00:00Z", "Opaque").is_empty());
+    }
+
+    #[test]
+    fn a_token_whose_time_was_made_longer_meanwhile_stays() {
+        let expiration = STANDARD.encode("2026-01-01T09:00:00Z");
+        let text = format!(
+            "kind: Secret\nmetadata: {{name: t, namespace: kube-system, resourceVersion: '7'}}\ntype: {TOKEN}\ndata: {{expiration: {expiration}}}\n"
+        );
+        let plan = reconcile(&Key::new(NAMESPACE, "t"), &world(&text));
+        let [Op::Delete { params, .. }] = plan.ops.as_slice() else {
+            panic!("{plan:?}");
+        };
+        assert_eq!(params.resource_version.as_deref(), Some("7"));
     }
 }

@@ -210,6 +210,20 @@ impl Op {
         }
     }
 
+    /// Deletes an object if it is still as in `meta`: for what somebody may change at the last moment.
+    pub fn delete_unchanged(resource: &ResourceRef, meta: &ObjectMeta) -> Self {
+        let version = Some(meta.resource_version.clone()).filter(|version| !version.is_empty());
+        Self::Delete {
+            resource: resource.clone(),
+            namespace: meta.namespace.clone(),
+            name: meta.name.clone(),
+            params: DeleteParams {
+                resource_version: version,
+                ..DeleteParams::uid(&meta.uid)
+            },
+        }
+    }
+
     /// Creates an object.
     pub fn create(resource: &ResourceRef, namespace: &str, body: Value) -> Self {
         Self::Create {
