@@ -23,7 +23,7 @@ pub(crate) const CONTROLLER: Controller = Controller {
 };
 
 /// The right that is needed, and what is said when it is there.
-type Ground = (&'static str, &'static str);
+pub(crate) type Ground = (&'static str, &'static str);
 
 const SELF: Ground = (
     "selfnodeclient",
@@ -109,7 +109,7 @@ async fn sync(
 }
 
 /// The grounds on which it may be approved; none where it is not the request of a node.
-fn grounds(request: &CertificateSigningRequest) -> Vec<Ground> {
+pub(crate) fn grounds(request: &CertificateSigningRequest) -> Vec<Ground> {
     if !is_undecided(request) {
         return Vec::new();
     }
@@ -138,7 +138,7 @@ fn question(request: &CertificateSigningRequest, right: &str) -> Value {
     })
 }
 
-fn approval(request: &CertificateSigningRequest, text: &str, now: Micros) -> Value {
+pub(crate) fn approval(request: &CertificateSigningRequest, text: &str, now: Micros) -> Value {
     let meta = &request.metadata;
     let now = Some(timestamp::time(now));
     let mut conditions = request.status.conditions.clone();

@@ -1,6 +1,8 @@
 //! Signs approved certificate requests of Kubernetes' own signers with the key of the cluster's authority, where this
 //! process was given it. A request that a signer does not sign is marked as failed, with Kubernetes' words for why.
 
+#[cfg(test)]
+mod convergence;
 mod issue;
 pub(crate) mod request;
 pub(crate) mod rules;
