@@ -411,14 +411,7 @@ async fn follow_aggregation(server: &Arc<ApiServer>) {
             .map(|entry| entry.object().into_value())
             .collect();
         let mut failed = false;
-        for role in &roles {
-            let Some(rules) = aggregate::rules(role, &roles) else {
-                continue;
-            };
-            let name = role
-                .pointer("/metadata/name")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
+        for (name, rules) in aggregate::due(&roles) {
             let context = internal(server, resource, "", name);
             let mut make = |old: &Object, _: &Versions<'_>| {
                 let mut new = old.clone();
@@ -445,6 +438,8 @@ async fn follow_aggregation(server: &Arc<ApiServer>) {
     }
 }
 
+#[cfg(test)]
+mod aggregation_tests;
 #[cfg(test)]
 mod tests {
     use super::*;
