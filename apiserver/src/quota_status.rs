@@ -123,18 +123,22 @@ impl Memo {
         }
     }
 
-    /// Adds what the object uses.
-    fn add(&mut self, used: &mut Amounts, entry: &Entry, count: impl FnOnce(&Object) -> Amounts) {
-        if let Some((revision, one)) = self.objects.get(entry.key())
-            && *revision == entry.revision
+    /// Adds what the object of this key uses at this revision.
+    fn add(
+        &mut self,
+        used: &mut Amounts,
+        (key, revision): (&str, i64),
+        count: impl FnOnce() -> Amounts,
+    ) {
+        if let Some((known, one)) = self.objects.get(key)
+            && *known == revision
         {
             quota::add(used, one);
             return;
         }
-        let one = count(&entry.object());
+        let one = count();
         quota::add(used, &one);
-        let known = (entry.revision, one);
-        self.objects.insert(entry.key().to_owned(), known);
+        self.objects.insert(key.to_owned(), (revision, one));
     }
 }
 
@@ -150,21 +154,54 @@ impl Counter {
         for entry in &quotas {
             let now = Instant::now();
             let seen = self.seen.entry(entry.key().to_owned());
-            let seen = seen.or_insert(Seen {
-                revision: entry.revision,
-                counted: None,
-                used: Memo::default(),
-            });
-            if seen.revision != entry.revision {
-                seen.revision = entry.revision;
-                seen.counted = None;
-            }
+            let seen = seen.or_insert_with(Seen::new);
+            seen.notice(entry.revision);
             seen.count(server, entry, now).await;
         }
     }
 }
 
 impl Seen {
+    fn new() -> Seen {
+        Seen {
+            revision: 0,
+            counted: None,
+            used: Memo::default(),
+        }
+    }
+
+    /// The quota is at this revision: if that is a new one, everything is counted again.
+    fn notice(&mut self, revision: i64) {
+        if self.revision != revision {
+            self.revision = revision;
+            self.counted = None;
+        }
+    }
+
+    /// The quota as it should be; none where it is so, or was a short time ago with the same objects. `sum` adds up what
+    /// these use.
+    fn decide(
+        &mut self,
+        quota: &Object,
+        mark: Mark,
+        now: Instant,
+        sum: impl FnOnce(&mut Memo) -> Amounts,
+    ) -> Option<Object> {
+        let is_fresh = self
+            .counted
+            .as_ref()
+            .is_some_and(|(counted, at)| *counted == mark && now - *at < RECOUNTED_AFTER);
+        if is_fresh {
+            return None;
+        }
+        self.used.prepare(quota, now);
+        let counted = corrected(quota, &sum(&mut self.used));
+        if counted.is_none() {
+            self.counted = Some((mark, now));
+        }
+        counted
+    }
+
     async fn count(&mut self, server: &Arc<ApiServer>, entry: &Entry, now: Instant) {
         if entry.revision > server.world.revision() {
             // Other caches may not have come to it yet.
@@ -173,29 +210,24 @@ impl Seen {
         let quota = entry.object();
         let objects = objects(server, &quota);
         let mark = mark(&objects);
-        let is_fresh = self
-            .counted
-            .as_ref()
-            .is_some_and(|(counted, at)| *counted == mark && now - *at < RECOUNTED_AFTER);
-        if is_fresh {
-            return;
-        }
         let seconds = crate::clock::unix_seconds();
-        let mut used = quota::nothing_used(&quota);
-        self.used.prepare(&quota, now);
-        for (cache, entries) in &objects {
-            let Some(shape) = cache.shapes.first() else {
-                continue;
-            };
-            for entry in entries {
-                self.used.add(&mut used, entry, |object| {
-                    quota::used_by(&quota, &shape.group, &shape.plural, object, seconds)
-                });
+        let counted = self.decide(&quota, mark, now, |memo| {
+            let mut used = quota::nothing_used(&quota);
+            for (cache, entries) in &objects {
+                let Some(shape) = cache.shapes.first() else {
+                    continue;
+                };
+                for entry in entries {
+                    memo.add(&mut used, (entry.key(), entry.revision), || {
+                        let object = entry.object();
+                        quota::used_by(&quota, &shape.group, &shape.plural, &object, seconds)
+                    });
+                }
             }
-        }
-        match corrected(&quota, &used) {
-            None => self.counted = Some((mark, now)),
-            Some(counted) => write(server, &quota, counted).await,
+            used
+        });
+        if let Some(counted) = counted {
+            write(server, &quota, counted).await;
         }
     }
 }
@@ -287,6 +319,8 @@ async fn write(server: &Arc<ApiServer>, quota: &Object, counted: Object) {
     }
 }
 
+#[cfg(test)]
+mod convergence;
 #[cfg(test)]
 mod tests {
     use super::*;
