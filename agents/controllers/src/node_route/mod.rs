@@ -353,4 +353,6 @@ fn failure(node: &Node, why: &str) -> Op {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests;
