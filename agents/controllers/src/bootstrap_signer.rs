@@ -12,7 +12,7 @@ use agent_runtime::kinds::{ConfigMap, Secret};
 use agent_runtime::resource_ref::{CONFIG_MAPS, ROLE_BINDINGS, ROLES};
 use agent_runtime::timestamp::{self, Micros};
 use agent_runtime::worker::{self, Next};
-use agent_runtime::{ApiError, Key, PatchType};
+use agent_runtime::{ApiError, Key, PatchType, ResourceRef};
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use futures::future::BoxFuture;
@@ -88,10 +88,7 @@ async fn sync(context: &TaskContext) -> Result<Option<Duration>, ApiError> {
         }
         return Ok(None);
     };
-    if let Some(data) = changes(&map, &tokens, ca_pem, now) {
-        let meta = &map.metadata;
-        let metadata = json!({"uid": meta.uid, "resourceVersion": meta.resource_version});
-        let body = json!({"metadata": metadata, "data": data});
+    if let Some(body) = patch(&map, &tokens, ca_pem, now) {
         let resource = &CONFIG_MAPS;
         let form = PatchType::Merge;
         let written = context.client.patch(resource, NAMESPACE, NAME, form, &body);
@@ -105,6 +102,17 @@ async fn sync(context: &TaskContext) -> Result<Option<Duration>, ApiError> {
 
 /// Makes the ConfigMap, and before it the right of everybody to read it.
 async fn publish(context: &TaskContext, content: &str) -> Result<(), ApiError> {
+    for (resource, body) in published(content) {
+        match context.client.create(&resource, NAMESPACE, &body).await {
+            Err(error) if !error.is_already_exists() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// What is made where there is no ConfigMap, in this order: of what is there already nothing is changed.
+fn published(content: &str) -> [(ResourceRef, Value); 3] {
     let rbac = "rbac.authorization.k8s.io";
     let metadata = json!({"name": ROLE, "namespace": NAMESPACE});
     let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [NAME], "verbs": ["get"]});
@@ -118,13 +126,7 @@ async fn publish(context: &TaskContext, content: &str) -> Result<(), ApiError> {
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE},
         "data": {CONTENT: content},
     });
-    for (resource, body) in [(ROLES, role), (ROLE_BINDINGS, binding), (CONFIG_MAPS, map)] {
-        match context.client.create(&resource, NAMESPACE, &body).await {
-            Err(error) if !error.is_already_exists() => return Err(error),
-            _ => {}
-        }
-    }
-    Ok(())
+    [(ROLES, role), (ROLE_BINDINGS, binding), (CONFIG_MAPS, map)]
 }
 
 /// A kubeconfig with nothing but where the API is and whose certificate it shows.
@@ -146,6 +148,14 @@ fn with_authority(content: &str, ca_pem: &str) -> Option<String> {
         lines.map(str::to_owned).collect()
     };
     (!ca_pem.is_empty() && rest(content) == rest(&wanted)).then_some(wanted)
+}
+
+/// What makes the ConfigMap as it should be; refused where somebody has changed it meanwhile.
+fn patch(map: &ConfigMap, tokens: &[Arc<Secret>], ca_pem: &str, now: Micros) -> Option<Value> {
+    let data = changes(map, tokens, ca_pem, now)?;
+    let meta = &map.metadata;
+    let metadata = json!({"uid": meta.uid, "resourceVersion": meta.resource_version});
+    Some(json!({"metadata": metadata, "data": data}))
 }
 
 /// What has to be written into the data of the ConfigMap; none where it is as it should be.
@@ -239,6 +249,8 @@ impl Signer {
     }
 }
 
+#[cfg(test)]
+mod convergence;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     });
 }
 
-fn reconcile(key: &Key, world: &World) -> Plan {
+pub(crate) fn reconcile(key: &Key, world: &World) -> Plan {
     let Some(secret) = world.caches.bootstrap_tokens.by_key(key) else {
         return Plan::none();
     };
