@@ -270,4 +270,6 @@ fn slices(service: &Service, world: &World) -> Vec<Arc<EndpointSlice>> {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests;
