@@ -85,6 +85,8 @@ fn is_complete(secret: &Secret, ca_pem: &str) -> bool {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::world;

@@ -97,6 +97,8 @@ fn addresses(node: &Node) -> Option<Vec<Value>> {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::world;
