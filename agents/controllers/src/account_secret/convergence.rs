@@ -102,10 +102,10 @@ proptest! {
             model.act(act);
         }
         model.cluster.settle(&model.queue, reconcile);
-        let before = model.cluster.all("Secret");
+        let (before, ca) = (model.cluster.all("Secret"), STANDARD.encode("CA"));
         for secret in &before {
             prop_assert!(is_due(&model.cluster, secret), "{}", secret);
-            prop_assert_eq!(secret["data"]["ca.crt"].as_str(), Some(&*STANDARD.encode("CA")));
+            prop_assert_eq!(secret["data"]["ca.crt"].as_str(), Some(ca.as_str()));
             prop_assert!(!secret["metadata"]["annotations"][ACCOUNT_UID].is_null());
         }
         for name in NAMES {

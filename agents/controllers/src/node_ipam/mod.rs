@@ -112,7 +112,10 @@ impl Memory {
         };
         if let Some(shares) = shares(node) {
             self.waiting.remove(name);
-            self.pool.occupy(name, shares);
+            if self.pool.occupy(name, shares) {
+                // Another node of that name, with addresses of somebody else.
+                step.wake = std::mem::take(&mut self.waiting);
+            }
             return step;
         }
         match self.pool.allocate(name) {
@@ -168,6 +171,8 @@ fn unavailable(node: &Node) -> Op {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::object;
@@ -213,6 +218,13 @@ mod tests {
         );
         let lines = memory.step("b", Some(&b)).plan.lines();
         assert!(lines[0].contains("10.0.1.0/24"), "{lines:?}");
+        // One that went and came again with other addresses makes room, too.
+        memory.step("c", Some(&node("c", "")));
+        let again = node("old", "192.168.0.0/24");
+        assert_eq!(
+            memory.step("old", Some(&again)).wake,
+            BTreeSet::from(["c".to_owned()])
+        );
         assert!(
             memory
                 .step("b", Some(&node("b", "10.0.1.0/24")))

@@ -46,14 +46,15 @@ impl Pool {
         }
     }
 
-    /// Notes what a node has, whoever has given it.
-    pub(super) fn occupy(&mut self, node: &str, shares: Vec<Cidr>) {
+    /// Notes what a node has, whoever has given it; whether it had something else before, which is free now.
+    pub(super) fn occupy(&mut self, node: &str, shares: Vec<Cidr>) -> bool {
         if self.shares.get(node) == Some(&shares) {
-            return;
+            return false;
         }
-        self.release(node);
+        let is_released = self.release(node);
         self.count(&shares, 1);
         self.shares.insert(node.to_owned(), shares);
+        is_released
     }
 
     /// The shares of a node: those it has, or else new ones, one of each range.
