@@ -98,7 +98,9 @@ fn plan(nodes: &[Arc<Node>], seconds: u32) -> Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulation::Simulation;
     use crate::testing::object;
+    use proptest::prelude::*;
 
     #[test]
     fn the_time_grows_with_the_cluster_and_a_border_is_not_crossed_twice_at_once() {
@@ -142,5 +144,55 @@ mod tests {
         };
         assert_eq!(plan(&nodes, 15).lines(), ["b", "c", "d"].map(line));
         assert!(plan(&nodes[..1], 15).lines().is_empty());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+        /// However a cluster grows and shrinks: the step is one of its size, and is left only for a size that is none of its.
+        #[test]
+        fn a_step_holds_for_as_long_as_it_may(sizes in prop::collection::vec(0_usize..2500, 1..40)) {
+            let mut step = 0;
+            for size in sizes {
+                let before = step;
+                step = settle(before, size);
+                let is_of = |step: usize| (STEPS[step].0..=STEPS[step].1).contains(&size);
+                prop_assert!(is_of(step), "{size}: {step}");
+                prop_assert!(step == before || !is_of(before), "{size}: {before}, {step}");
+                prop_assert_eq!(settle(step, size), step);
+            }
+        }
+
+        /// Whoever meddles with what nodes are told, and wherever leaders are cut off: all are told the same, and then nothing
+        /// is written.
+        #[test]
+        fn all_nodes_are_told(acts in prop::collection::vec((0_u8..6, 0_usize..8, 0_u64..4), 0..40)) {
+            let mut cluster = Simulation::new("");
+            let look = |cluster: &mut Simulation, seconds: u32, writes: Option<u64>| {
+                let plan = plan(&cluster.world().caches.nodes.list(), seconds);
+                let is_busy = !plan.ops.is_empty();
+                cluster.attempt(plan, writes);
+                is_busy
+            };
+            for (what, who, how) in acts {
+                let name = format!("n{who}");
+                match (what, cluster.get("Node", &name)) {
+                    (0 | 1, None) => cluster.put(json!({"kind": "Node", "metadata": {"name": name, "uid": name}})),
+                    (0, Some(_)) => cluster.remove("Node", &name),
+                    (2, Some(_)) => {
+                        let told = ["0", "15", "long", ""].get(usize::try_from(how).unwrap());
+                        let notes = json!({ANNOTATION: told, "mine": "x"});
+                        cluster.patch("Node", &name, &json!({"metadata": {"annotations": notes}}));
+                    }
+                    (3, _) => _ = look(&mut cluster, 0, Some(how)),
+                    _ => _ = look(&mut cluster, 15, Some(how)),
+                }
+            }
+            look(&mut cluster, 15, None);
+            for node in cluster.all("Node") {
+                let notes = &node["metadata"]["annotations"];
+                prop_assert_eq!(&notes[ANNOTATION], "15");
+            }
+            prop_assert!(!look(&mut cluster, 15, None), "it does not come to rest");
+        }
     }
 }
