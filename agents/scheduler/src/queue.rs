@@ -12,15 +12,16 @@
 
 mod arrivals;
 mod gangs;
+mod parked;
 mod place;
 
 use crate::config::Config;
-use crate::extender;
 use crate::gang::Members;
 use crate::object::Pod;
 use crate::plugins::{Change, SYSTEM_CRITICAL};
 use crate::shares::{Share, Turns};
 use crate::snapshot::Millis;
+use parked::Parked;
 use place::{Place, Standing, same_pool};
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,6 +74,8 @@ pub struct Queue {
     entries: BTreeMap<String, (Queued, Place)>,
     /// Every entry once more, ordered: active ones first, then by pool and time.
     order: BTreeSet<Place>,
+    /// The unschedulable ones once more, by what could help them.
+    parked: Parked,
     counts: Counts,
     arrivals: Arrivals,
 }
@@ -209,31 +212,7 @@ impl Queue {
     /// The cluster has changed: moves on the pods that it may help. Returns how many.
     pub fn wake(&mut self, change: &Change, now: Millis) -> usize {
         let config = self.config.clone();
-        let helps = |queued: &Queued| {
-            queued.refused_by.is_empty()
-                // What such a one goes by is not known here.
-                || queued.refused_by.contains(extender::NAME)
-                || config.profile(&queued.pod).is_none_or(|profile| {
-                    profile.filters.iter().any(|filter| {
-                        queued.refused_by.contains(filter.name)
-                            && (filter.wakes_on)(&queued.pod, change, &profile.args)
-                    })
-                })
-        };
-        // Only that pool is walked: most changes meet a long queue, or one in which nobody is refused.
-        let start = Place::Unschedulable(0, String::new());
-        let woken: Vec<String> = self
-            .order
-            .range(&start..)
-            .take_while(|place| same_pool(place, &start))
-            .map(Place::uid)
-            .filter(|uid| {
-                self.entries
-                    .get(*uid)
-                    .is_some_and(|(queued, _)| helps(queued))
-            })
-            .map(str::to_owned)
-            .collect();
+        let woken = self.parked.helped_by(change, &config);
         for uid in &woken {
             if let Some((queued, _)) = self.take(uid) {
                 self.back_off(queued, now, change.label());
@@ -371,6 +350,7 @@ impl Queue {
 
     fn insert(&mut self, queued: Queued, place: Place) {
         self.occupy(&place);
+        self.parked.put(&queued, &place, &self.config);
         let uid = queued.pod.uid.clone();
         if let Some((_, old)) = self.entries.insert(uid, (queued, place.clone()))
             && old != place
@@ -381,6 +361,7 @@ impl Queue {
 
     fn take(&mut self, uid: &str) -> Option<(Queued, Place)> {
         let (queued, place) = self.entries.remove(uid)?;
+        self.parked.remove(uid);
         self.vacate(&place);
         Some((queued, place))
     }

@@ -10,7 +10,7 @@ pub const DEFAULT_MILLI_CPU: i64 = 100;
 pub const DEFAULT_MEMORY: i64 = 200 * 1024 * 1024;
 
 /// An amount of each resource. Everything else than the three usual ones stands by name in `scalar`.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Resources {
     /// Thousandths of a core.
     pub milli_cpu: i64,

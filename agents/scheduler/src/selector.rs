@@ -3,7 +3,7 @@
 pub use agent_runtime::kinds::Labels;
 use serde_json::Value;
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Operator {
     In,
     NotIn,
@@ -14,7 +14,7 @@ enum Operator {
 }
 
 /// One `key operator values` requirement.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Requirement {
     key: String,
     operator: Operator,
@@ -130,7 +130,7 @@ impl LabelSelector {
 }
 
 /// One term of a node selector: every expression over labels and every one over fields must hold.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct NodeSelectorTerm {
     expressions: Vec<Requirement>,
     fields: Vec<Requirement>,

@@ -372,7 +372,7 @@ impl DeviceClass {
 }
 
 /// A claim as a pod names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct PodClaim {
     /// What containers call it.
     pub name: String,
@@ -381,7 +381,7 @@ pub struct PodClaim {
 }
 
 /// Which claim a pod means.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ClaimSource {
     /// This one.
     Named(String),

@@ -7,7 +7,7 @@ use super::pressure::sensitivity;
 use super::taint::toleration;
 use super::template::Template;
 use super::{AffinityTerm, DEFAULT_SCHEDULER, SpreadConstraint, Taint, controller_uid, text};
-use crate::devices::claim::{PodClaim, pod_claims};
+use crate::devices::claim::{ClaimSource, PodClaim, pod_claims};
 use crate::devices::extended::askings;
 use crate::resources::{items, pod_requests};
 use crate::selector::{Labels, labels};
@@ -272,6 +272,16 @@ impl Pod {
             PodVolume::Claim(name) => Some(name.as_str()),
             PodVolume::Ephemeral(_) | PodVolume::Disk(_) => None,
         })
+    }
+
+    /// The names of the claims on devices that it names itself, or that are known to be made for it.
+    pub fn device_claims(&self) -> impl Iterator<Item = &str> {
+        self.resource_claims
+            .iter()
+            .filter_map(|claim| match &claim.source {
+                ClaimSource::Named(name) | ClaimSource::Made(Some(name)) => Some(name.as_str()),
+                ClaimSource::Made(None) | ClaimSource::Needless | ClaimSource::Unknown => None,
+            })
     }
 
     /// Whether it needs what is claimed: volumes or devices.

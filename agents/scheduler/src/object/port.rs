@@ -5,7 +5,7 @@ use crate::resources::items;
 use serde_json::Value;
 
 /// A port that a pod takes on its host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
     /// `0.0.0.0` takes every address.
     pub ip: String,

@@ -15,7 +15,7 @@ pub struct Taint {
 }
 
 /// What lets a pod onto a tainted node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Toleration {
     key: String,
     exists: bool,

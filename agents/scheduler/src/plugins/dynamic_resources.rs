@@ -1,11 +1,13 @@
 //! DynamicResources: the pod goes where its claims have their devices, or can get them. What they get is found in
 //! [`crate::devices`]; it is written before the pod is bound.
 
+use super::change::gives_back;
 use super::{
-    Args, Change, DeviceChange, Filter, Gate, Prepared, Reads, Rejection, Score, Scores, Values,
+    Args, Change, ChangeKind, DeviceChange, Filter, Gate, Near, Prepared, Reads, Rejection, Score,
+    Scores, Values,
 };
 use crate::config::Profile;
-use crate::devices::claim::{ClaimSource, DeviceClaim};
+use crate::devices::claim::DeviceClaim;
 use crate::devices::wanted::{NOT_AVAILABLE, Wanted, missing};
 use crate::object::Pod;
 use crate::schedule::Diagnosis;
@@ -27,6 +29,14 @@ pub(super) const FILTER: Filter = Filter {
     name: NAME,
     reads: Reads::Claims,
     prepare,
+    hears: &[
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+        (ChangeKind::DeviceClass, Near::Anywhere),
+        (ChangeKind::DeviceOffer, Near::Anywhere),
+        (ChangeKind::DevicesFreed, Near::Anywhere),
+        (ChangeKind::DeviceClaim, Near::Claim),
+    ],
     wakes_on,
 };
 
@@ -86,8 +96,8 @@ fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
             old.labels != new.labels || (!pod.extended.is_empty() && has_more)
         }
         Change::Devices(DeviceChange::Class(_) | DeviceChange::Offer | DeviceChange::Freed) => true,
-        Change::Devices(DeviceChange::Claim { old, new }) => match old {
-            Some(old) if old.allocation.is_some() && new.allocation.is_none() => true,
+        Change::Devices(DeviceChange::Claim { old, new }) => match old.as_deref() {
+            old if gives_back(old, new) => true,
             Some(old) => names(pod, new) && !is_same(old, new),
             None => names(pod, new),
         },
@@ -97,12 +107,8 @@ fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
 
 /// Whether the pod may mean this claim.
 pub(crate) fn names(pod: &Pod, claim: &DeviceClaim) -> bool {
-    let means = |source: &ClaimSource| match source {
-        ClaimSource::Named(name) | ClaimSource::Made(Some(name)) => *name == claim.name,
-        ClaimSource::Made(None) | ClaimSource::Needless | ClaimSource::Unknown => false,
-    };
-    let mut claims = pod.resource_claims.iter();
-    pod.namespace == claim.namespace && claims.any(|claim| means(&claim.source))
+    let mut named = pod.device_claims();
+    pod.namespace == claim.namespace && named.any(|name| name == claim.name)
 }
 
 /// Whether nothing has happened to the claim that pods could notice: drivers may write to it as they like.

@@ -1,7 +1,10 @@
 //! InterPodAffinity: pods that want to be near or away from other pods, and the anti-affinity of pods that are
 //! already there against the newcomer.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores, Values};
+use super::{
+    Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores,
+    Values,
+};
 use crate::object::{AffinityTerm, Pod};
 use crate::snapshot::{NodeInfo, Snapshot};
 use std::collections::BTreeMap;
@@ -10,6 +13,13 @@ pub(super) const FILTER: Filter = Filter {
     name: "InterPodAffinity",
     reads: Reads::Affinity,
     prepare,
+    hears: &[
+        (ChangeKind::PodPlaced, Near::Anywhere),
+        (ChangeKind::PodGone, Near::Anywhere),
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+        (ChangeKind::Namespace, Near::Anywhere),
+    ],
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {

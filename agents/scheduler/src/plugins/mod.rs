@@ -8,6 +8,7 @@
 //! Not every one of them works where nothing is said: which do is the table in `config::profile`.
 
 mod balanced_allocation;
+mod change;
 mod data_locality;
 pub(crate) mod dynamic_resources;
 mod earliest_deadline;
@@ -31,14 +32,13 @@ mod volume_zone;
 
 pub(crate) use crate::config::args::Args;
 use crate::devices::Devices;
-use crate::devices::claim::{DeviceClaim, DeviceClass};
-use crate::object::{Node, Pod};
+use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::bind::Hopeless;
-use crate::volume::object::{Class, CsiNode, Volume};
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::Arc;
+
+pub use change::{Change, ChangeKind, DeviceChange, Near, VolumeChange};
 
 /// The best that a score plugin can give.
 pub const SCORE_MAX: i64 = 100;
@@ -91,132 +91,6 @@ pub enum Prepared<'a> {
     Only(BTreeSet<String>, Check<'a>),
     /// Every node is to be checked.
     Each(Check<'a>),
-}
-
-/// A change in the cluster that may let a waiting pod through.
-#[derive(Debug, Clone)]
-pub enum Change {
-    /// A node appeared.
-    NodeAdded(Arc<Node>),
-    /// A node changed in something that scheduling reads.
-    NodeUpdated { old: Arc<Node>, new: Arc<Node> },
-    /// A node went away.
-    NodeRemoved,
-    /// A pod came onto a node, or one there changed its labels.
-    PodPlaced(Arc<Pod>),
-    /// A pod left its node.
-    PodGone(Arc<Pod>),
-    /// A namespace appeared or changed its labels.
-    Namespace,
-    /// Something about volumes.
-    Volumes(VolumeChange),
-    /// Something about devices.
-    Devices(DeviceChange),
-}
-
-/// A change of devices, or of who has them.
-#[derive(Debug, Clone)]
-pub enum DeviceChange {
-    /// A claim appeared or changed. `old` is absent for one that is new.
-    Claim {
-        old: Option<Arc<DeviceClaim>>,
-        new: Arc<DeviceClaim>,
-    },
-    /// Devices were given back without any claim having changed.
-    Freed,
-    /// A class appeared or changed.
-    Class(Arc<DeviceClass>),
-    /// A slice appeared or changed.
-    Offer,
-}
-
-/// A change of volumes, or of what is said of them. `old` is absent for what is new.
-#[derive(Debug, Clone)]
-pub enum VolumeChange {
-    /// A claim appeared or changed.
-    Claim {
-        /// Its namespace.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// Whether it was not there before.
-        new: bool,
-    },
-    /// A volume appeared or changed.
-    Volume {
-        old: Option<Arc<Volume>>,
-        new: Arc<Volume>,
-    },
-    /// A class appeared or changed.
-    Class {
-        old: Option<Arc<Class>>,
-        new: Arc<Class>,
-    },
-    /// What drivers say of a node has changed.
-    CsiNode {
-        old: Option<Arc<CsiNode>>,
-        new: Arc<CsiNode>,
-    },
-    /// A driver does not tell any more how much room there is.
-    DriverStopsTelling,
-    /// There is more room than before for volumes of a class.
-    MoreRoom,
-    /// A volume was detached from a node.
-    Detached {
-        /// The node.
-        node: String,
-    },
-}
-
-impl Change {
-    /// What Kubernetes calls such an event.
-    pub(crate) fn label(&self) -> &'static str {
-        let change = match self {
-            Change::NodeAdded(_) => return "NodeAdd",
-            Change::NodeUpdated { .. } => return "NodeUpdate",
-            Change::NodeRemoved => return "NodeDelete",
-            Change::PodPlaced(_) => return "AssignedPodAdd",
-            Change::PodGone(_) => return "AssignedPodDelete",
-            Change::Namespace => return "NamespaceUpdate",
-            Change::Devices(DeviceChange::Claim { old: None, .. }) => return "ResourceClaimAdd",
-            Change::Devices(DeviceChange::Claim { .. } | DeviceChange::Freed) => {
-                return "ResourceClaimUpdate";
-            }
-            Change::Devices(DeviceChange::Class(_)) => return "DeviceClassUpdate",
-            Change::Devices(DeviceChange::Offer) => return "ResourceSliceUpdate",
-            Change::Volumes(change) => change,
-        };
-        match change {
-            VolumeChange::Claim { new: true, .. } => "PersistentVolumeClaimAdd",
-            VolumeChange::Claim { .. } => "PersistentVolumeClaimUpdate",
-            VolumeChange::Volume { old: None, .. } => "PersistentVolumeAdd",
-            VolumeChange::Volume { .. } => "PersistentVolumeUpdate",
-            VolumeChange::Class { old: None, .. } => "StorageClassAdd",
-            VolumeChange::Class { .. } => "StorageClassUpdate",
-            VolumeChange::CsiNode { old: None, .. } => "CSINodeAdd",
-            VolumeChange::CsiNode { .. } => "CSINodeUpdate",
-            VolumeChange::DriverStopsTelling => "CSIDriverUpdate",
-            VolumeChange::MoreRoom => "CSIStorageCapacityUpdate",
-            VolumeChange::Detached { .. } => "VolumeAttachmentDelete",
-        }
-    }
-
-    /// The node as it is now, when the change is about a node that is there.
-    fn node(&self) -> Option<&Node> {
-        match self {
-            Change::NodeAdded(node) | Change::NodeUpdated { new: node, .. } => Some(node),
-            _ => None,
-        }
-    }
-
-    /// Whether it is a new node, or one on which `part` differs from before.
-    fn node_part_changed<T: PartialEq>(&self, part: fn(&Node) -> &T) -> bool {
-        match self {
-            Change::NodeAdded(_) => true,
-            Change::NodeUpdated { old, new } => part(old) != part(new),
-            _ => false,
-        }
-    }
 }
 
 /// Keeps a pod out of the queue while it says why.
@@ -293,7 +167,11 @@ pub struct Filter {
     pub reads: Reads,
     /// Looks at the pod and the cluster once a decision.
     pub prepare: for<'a> fn(&'a Pod, &'a Snapshot, &'a Args) -> Prepared<'a>,
-    /// Whether the change may have removed this filter's reason against the pod.
+    /// The changes that may remove this filter's reason against a pod, and how near to the pod they have to be: on any other
+    /// [`wakes_on`](Filter::wakes_on) says no.
+    pub hears: &'static [(ChangeKind, Near)],
+    /// Whether the change may have removed this filter's reason against the pod. It reads only what `queue::parked` knows to
+    /// be the same for all pods of a class.
     pub wakes_on: fn(&Pod, &Change, &Args) -> bool,
 }
 
@@ -433,7 +311,9 @@ pub(crate) mod testing {
     //! Objects for the plugins' tables.
 
     use super::*;
+    use crate::object::Node;
     use serde_json::{Value, json};
+    use std::sync::Arc;
 
     pub(crate) fn pod(spec: Value) -> Pod {
         labelled_pod("p", json!({}), spec)

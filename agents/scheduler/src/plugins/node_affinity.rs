@@ -1,6 +1,8 @@
 //! NodeAffinity: `nodeSelector` and required node affinity decide, preferred node affinity scores.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection, Score, Scores, Values};
+use super::{
+    Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection, Score, Scores, Values,
+};
 use crate::object::Pod;
 use crate::selector::NodeSelectorTerm;
 use crate::snapshot::{NodeInfo, Snapshot};
@@ -10,6 +12,10 @@ pub(super) const FILTER: Filter = Filter {
     name: "NodeAffinity",
     reads: Reads::Node,
     prepare,
+    hears: &[
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+    ],
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {

@@ -1,6 +1,6 @@
 //! NodeName: a pod that names its node goes nowhere else.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection};
+use super::{Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection};
 use crate::object::Pod;
 use crate::snapshot::Snapshot;
 
@@ -8,6 +8,7 @@ pub(super) const FILTER: Filter = Filter {
     name: "NodeName",
     reads: Reads::Node,
     prepare,
+    hears: &[(ChangeKind::NodeAdded, Near::Anywhere)],
     wakes_on,
 };
 

@@ -1,6 +1,6 @@
 //! NodePorts: a host port is given once a node.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection};
+use super::{Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection};
 use crate::object::Pod;
 use crate::snapshot::Snapshot;
 
@@ -8,6 +8,10 @@ pub(super) const FILTER: Filter = Filter {
     name: "NodePorts",
     reads: Reads::Node,
     prepare,
+    hears: &[
+        (ChangeKind::PodGone, Near::Anywhere),
+        (ChangeKind::NodeAdded, Near::Anywhere),
+    ],
     wakes_on,
 };
 

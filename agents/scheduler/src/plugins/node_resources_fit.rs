@@ -3,8 +3,8 @@
 //! An extended resource that the node does not have is left to DynamicResources where devices stand for it.
 
 use super::{
-    Args, Change, DeviceChange, Filter, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores,
-    Values,
+    Args, Change, ChangeKind, DeviceChange, Filter, Near, Prepared, Reads, Rejection, SCORE_MAX,
+    Score, Scores, Values,
 };
 use crate::config::args::{FitArgs, Strategy};
 use crate::devices::claim::DeviceClass;
@@ -17,6 +17,12 @@ pub(super) const FILTER: Filter = Filter {
     name: "NodeResourcesFit",
     reads: Reads::Node,
     prepare,
+    hears: &[
+        (ChangeKind::PodGone, Near::Anywhere),
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+        (ChangeKind::DeviceClass, Near::Anywhere),
+    ],
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {

@@ -1,6 +1,6 @@
 //! NodeUnschedulable: a cordoned node takes only pods that tolerate the taint that a cordon stands for.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection};
+use super::{Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection};
 use crate::object::{Pod, Taint};
 use crate::snapshot::Snapshot;
 
@@ -8,6 +8,10 @@ pub(super) const FILTER: Filter = Filter {
     name: "NodeUnschedulable",
     reads: Reads::Node,
     prepare,
+    hears: &[
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+    ],
     wakes_on,
 };
 

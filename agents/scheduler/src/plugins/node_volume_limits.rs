@@ -1,6 +1,6 @@
 //! NodeVolumeLimits: a node holds only as many volumes of a driver as the driver says in its CSINode.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection, VolumeChange};
+use super::{Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection, VolumeChange};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::Volumes;
@@ -10,6 +10,12 @@ pub(super) const FILTER: Filter = Filter {
     name: "NodeVolumeLimits",
     reads: Reads::Claims,
     prepare,
+    hears: &[
+        (ChangeKind::PodGone, Near::Anywhere),
+        (ChangeKind::VolumeClaim, Near::Claim),
+        (ChangeKind::CsiNode, Near::Anywhere),
+        (ChangeKind::Detached, Near::Anywhere),
+    ],
     wakes_on,
 };
 

@@ -3,7 +3,10 @@
 //! Hard constraints filter, soft ones score. A pod without constraints of its own is spread softly over hosts and
 //! zones when a Service or its controller selects it, which is nearly every pod of a Deployment.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores, Values};
+use super::{
+    Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection, SCORE_MAX, Score, Scores,
+    Values,
+};
 use crate::object::{DefaultSpread, Pod, SpreadConstraint};
 use crate::selector::LabelSelector;
 use crate::snapshot::{NodeInfo, Snapshot};
@@ -13,6 +16,13 @@ pub(super) const FILTER: Filter = Filter {
     name: "PodTopologySpread",
     reads: Reads::Spread,
     prepare,
+    hears: &[
+        (ChangeKind::PodPlaced, Near::Namespace),
+        (ChangeKind::PodGone, Near::Namespace),
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+        (ChangeKind::NodeRemoved, Near::Anywhere),
+    ],
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {

@@ -5,8 +5,8 @@
 
 use super::node_affinity::pinned_names;
 use super::{
-    Args, Change, Filter, Prepared, Reads, Rejection, SCORE_MAX, SYSTEM_CRITICAL, Score, Scores,
-    UNKNOWN, Values, or_mean,
+    Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection, SCORE_MAX, SYSTEM_CRITICAL,
+    Score, Scores, UNKNOWN, Values, or_mean,
 };
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
@@ -18,6 +18,10 @@ pub(super) const FILTER: Filter = Filter {
     name: NAME,
     reads: Reads::Node,
     prepare,
+    hears: &[
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+    ],
     wakes_on,
 };
 

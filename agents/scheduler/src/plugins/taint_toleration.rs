@@ -1,6 +1,8 @@
 //! TaintToleration: taints keep pods out unless tolerated; the soft ones (`PreferNoSchedule`) only cost score.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection, Score, Scores, Values};
+use super::{
+    Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection, Score, Scores, Values,
+};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 
@@ -8,6 +10,10 @@ pub(super) const FILTER: Filter = Filter {
     name: "TaintToleration",
     reads: Reads::Node,
     prepare,
+    hears: &[
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+    ],
     wakes_on,
 };
 pub(super) const SCORE: Score = Score {

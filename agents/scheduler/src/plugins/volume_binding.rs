@@ -1,7 +1,7 @@
 //! VolumeBinding: the pod goes where its claims have their volumes, or can get them. The matching is in
 //! [`crate::volume::bind`]; what it decides is written before the pod is bound.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection, VolumeChange};
+use super::{Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection, VolumeChange};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::bind::Claims;
@@ -10,6 +10,16 @@ pub(super) const FILTER: Filter = Filter {
     name: "VolumeBinding",
     reads: Reads::Claims,
     prepare,
+    hears: &[
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+        (ChangeKind::VolumeClaim, Near::Claim),
+        (ChangeKind::Volume, Near::Anywhere),
+        (ChangeKind::StorageClass, Near::Anywhere),
+        (ChangeKind::CsiNode, Near::Anywhere),
+        (ChangeKind::DriverStopsTelling, Near::Anywhere),
+        (ChangeKind::MoreRoom, Near::Anywhere),
+    ],
     wakes_on,
 };
 

@@ -1,7 +1,7 @@
 //! VolumeRestrictions: disks of the old kinds are not shared on a node, and a claim that is for one pod
 //! (`ReadWriteOncePod`) is in use by one pod in the whole cluster.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection, VolumeChange};
+use super::{Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection, VolumeChange};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::bind::{Hopeless, not_found};
@@ -11,6 +11,11 @@ pub(super) const FILTER: Filter = Filter {
     name: "VolumeRestrictions",
     reads: Reads::Claims,
     prepare,
+    hears: &[
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::PodGone, Near::Anywhere),
+        (ChangeKind::VolumeClaim, Near::Claim),
+    ],
     wakes_on,
 };
 

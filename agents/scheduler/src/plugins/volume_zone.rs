@@ -1,6 +1,6 @@
 //! VolumeZone: a volume that says by its labels in which zone or region it is keeps the pod there.
 
-use super::{Args, Change, Filter, Prepared, Reads, Rejection, VolumeChange};
+use super::{Args, Change, ChangeKind, Filter, Near, Prepared, Reads, Rejection, VolumeChange};
 use crate::object::Pod;
 use crate::snapshot::{NodeInfo, Snapshot};
 use crate::volume::bind::{Hopeless, mode_not_set, not_found};
@@ -12,6 +12,13 @@ pub(super) const FILTER: Filter = Filter {
     name: "VolumeZone",
     reads: Reads::Claims,
     prepare,
+    hears: &[
+        (ChangeKind::NodeAdded, Near::Anywhere),
+        (ChangeKind::NodeUpdated, Near::Anywhere),
+        (ChangeKind::VolumeClaim, Near::Claim),
+        (ChangeKind::Volume, Near::Anywhere),
+        (ChangeKind::StorageClass, Near::Anywhere),
+    ],
     wakes_on,
 };
 

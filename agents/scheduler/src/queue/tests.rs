@@ -1,4 +1,5 @@
 use super::*;
+use crate::extender;
 use serde_json::json;
 
 fn pod(uid: &str, priority: i32) -> Arc<Pod> {

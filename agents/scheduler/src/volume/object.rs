@@ -25,7 +25,7 @@ const TOPOLOGY_LABELS: [&str; 4] = [
 ];
 
 /// A volume of a pod, as far as it matters where the pod runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum PodVolume {
     /// A claim by its name.
     Claim(String),
@@ -36,7 +36,7 @@ pub enum PodVolume {
 }
 
 /// A disk that a pod names without a claim.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Disk {
     /// `gcePersistentDisk`: shared only by those who read.
     Gce { name: String, read_only: bool },
