@@ -33,6 +33,7 @@ mod manager;
 mod namespace;
 mod node_ipam;
 mod node_lifecycle;
+mod node_log;
 mod node_route;
 mod node_ttl;
 mod patches;

@@ -1,8 +1,9 @@
 //! Worlds from YAML, for the tests of the controllers.
 
+use crate::node_log::NodeLog;
 use crate::world::{Caches, World};
 use agent_runtime::Cache;
-use agent_runtime::kinds::Kind;
+use agent_runtime::kinds::{Kind, Node};
 use agent_runtime::timestamp::{self, Moment};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -52,9 +53,11 @@ pub(crate) fn world(text: &str) -> World {
 
 /// A world that holds these objects.
 pub(crate) fn world_of(documents: &[Value]) -> World {
+    let nodes = cache::<Node>(documents, "Node");
     let caches = Caches {
+        node_log: NodeLog::of(&nodes),
         pods: cache(documents, "Pod"),
-        nodes: cache(documents, "Node"),
+        nodes,
         leases: cache(documents, "Lease"),
         namespaces: cache(documents, "Namespace"),
         services: cache(documents, "Service"),

@@ -1,5 +1,6 @@
 //! What a reconcile sees: caches, the time, and how the last attempt at the same key ended.
 
+use crate::node_log::NodeLog;
 use agent_runtime::cache::Cache;
 use agent_runtime::kinds::{
     CertificateSigningRequest, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment,
@@ -13,6 +14,7 @@ use agent_runtime::resource_ref::{ROLE_BINDINGS, ROLES};
 use agent_runtime::timestamp::{Micros, Moment};
 use agent_runtime::{ApiError, ControllerOptions, Hub, Key};
 use host::HashMap;
+use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +29,8 @@ use tokio::time::Instant;
 pub struct Caches {
     pub pods: Arc<Cache<Pod>>,
     pub nodes: Arc<Cache<Node>>,
+    /// What changes in the nodes.
+    pub(crate) node_log: Arc<NodeLog>,
     pub leases: Arc<Cache<Lease>>,
     pub namespaces: Arc<Cache<Namespace>>,
     pub services: Arc<Cache<Service>>,
@@ -72,9 +76,11 @@ impl Caches {
     /// Opens the caches; their watches start.
     pub fn open(hub: &Hub) -> Self {
         let route_rights = format!("metadata.name={}", pod_routes::ROLE);
+        let nodes: Arc<Cache<Node>> = hub.cache();
         Self {
+            node_log: NodeLog::of(&nodes),
             pods: hub.cache(),
-            nodes: hub.cache(),
+            nodes,
             leases: hub.cache(),
             namespaces: hub.cache(),
             services: hub.cache(),
@@ -120,6 +126,7 @@ pub struct Sightings {
     since: Mutex<HashMap<Key, BTreeMap<String, Instant>>>,
     delays: Mutex<HashMap<Key, BTreeMap<String, Delay>>>,
     held: Mutex<HashMap<Key, BTreeSet<&'static str>>>,
+    kept: Mutex<HashMap<Key, Box<dyn Any + Send>>>,
 }
 
 /// What was done last, and how long it has to wait before it is done again.
@@ -202,11 +209,27 @@ impl Sightings {
         was
     }
 
+    /// What is kept about the key, or the default.
+    fn take_kept<T: Default + 'static>(&self, key: &Key) -> T {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = kept
+            .remove(key)
+            .and_then(|found| found.downcast::<T>().ok());
+        found.map_or_else(T::default, |found| *found)
+    }
+
+    fn keep<T: Send + 'static>(&self, key: &Key, value: T) {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.insert(key.clone(), Box::new(value));
+    }
+
     fn forget(&self, key: &Key) {
         let mut delays = self.delays.lock().unwrap_or_else(PoisonError::into_inner);
         delays.remove(key);
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.remove(key);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        kept.remove(key);
     }
 }
 
@@ -287,7 +310,18 @@ impl World {
         self.sightings.hold(key, what, is_so)
     }
 
-    /// Forgets the delays of a key that is gone, and what was so about it.
+    /// What this controller keeps about the key, or the default: it is taken out, and whoever has brought it up to date puts it
+    /// back by [`keep`](World::keep). It has to follow from the caches alone, since nobody says that it is still there.
+    pub(crate) fn take_kept<T: Default + 'static>(&self, key: &Key) -> T {
+        self.sightings.take_kept(key)
+    }
+
+    /// Keeps this about the key until it is taken out or the key is forgotten.
+    pub(crate) fn keep<T: Send + 'static>(&self, key: &Key, value: T) {
+        self.sightings.keep(key, value);
+    }
+
+    /// Forgets the delays of a key that is gone, what was so about it, and what was kept.
     pub(crate) fn forget(&self, key: &Key) {
         self.sightings.forget(key);
     }
@@ -358,6 +392,19 @@ mod tests {
         );
         sightings.forget(&key);
         assert!(sightings.delays.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_is_there_until_it_is_taken_or_its_key_is_gone() {
+        let (sightings, key) = (Sightings::default(), Key::new("a", "x"));
+        assert_eq!(sightings.take_kept::<u32>(&key), 0);
+        sightings.keep(&key, 7_u32);
+        assert_eq!(sightings.take_kept::<u32>(&Key::new("a", "y")), 0);
+        assert_eq!(sightings.take_kept::<u32>(&key), 7);
+        assert_eq!(sightings.take_kept::<u32>(&key), 0);
+        sightings.keep(&key, 8_u32);
+        sightings.forget(&key);
+        assert!(sightings.kept.lock().unwrap().is_empty());
     }
 
     #[test]

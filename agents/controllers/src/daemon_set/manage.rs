@@ -18,9 +18,15 @@ impl Daemons<'_> {
     pub(super) fn manage(&self) -> Work {
         let mut work = Work::default();
         for (node, decision) in &self.nodes {
-            let pods = self.pods.get(node).map(Vec::as_slice).unwrap_or_default();
+            let pods = self
+                .pods
+                .get(&**node)
+                .map(Vec::as_slice)
+                .unwrap_or_default();
             match decision {
-                Decision { runs: true, .. } if pods.is_empty() => work.create.push(node.clone()),
+                Decision { runs: true, .. } if pods.is_empty() => {
+                    work.create.push((**node).to_owned())
+                }
                 Decision { stays: true, runs } => self.tend(node, *runs, pods, &mut work),
                 Decision { .. } => {
                     let leaving = pods.iter().filter(|pod| !pod.metadata.is_deleting());
@@ -32,7 +38,7 @@ impl Daemons<'_> {
         let without_node = self
             .pods
             .iter()
-            .filter(|(n, _)| !self.nodes.contains_key(*n));
+            .filter(|(n, _)| !self.nodes.contains_key(n.as_str()));
         let waiting = without_node
             .flat_map(|(_, pods)| pods)
             .filter(|pod| pod.spec.node_name.is_empty() && !pod.metadata.is_deleting());

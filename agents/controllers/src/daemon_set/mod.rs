@@ -4,6 +4,7 @@
 //! that priorities and resources hold for it too. One reconcile makes one step: the history of templates first, then the
 //! pods that are missing or too many, and only when there are none of either the next pods of a rolling update.
 
+mod chosen;
 mod manage;
 mod placement;
 mod revisions;
@@ -12,13 +13,15 @@ mod status;
 
 use crate::history;
 use crate::manager::{Body, Controller};
+use crate::node_log::is_open_to_the_same;
 use crate::pod_control::{self, candidates, claim_plan, delete_pod};
 use crate::replication::{enqueue_owners, until_available};
 use crate::world::{Caches, World};
-use agent_runtime::kinds::{DaemonSet, LabelSelector, Node, ObjectMeta, Pod};
+use agent_runtime::kinds::{DaemonSet, LabelSelector, ObjectMeta, Pod};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{CONTROLLER_REVISIONS, DAEMON_SETS, PODS};
 use agent_runtime::{EventType, Key, Queue};
+use chosen::Chosen;
 use placement::{Decision, Rules, target_node};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -65,9 +68,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let (sets, keys) = (caches.daemon_sets.clone(), queue.clone());
     caches.nodes.subscribe(move |change| {
         let fits_as_before = match (&change.old, &change.new) {
-            (Some(old), Some(new)) => {
-                old.metadata.labels == new.metadata.labels && old.spec.taints == new.spec.taints
-            }
+            (Some(old), Some(new)) => is_open_to_the_same(old, new),
             _ => false,
         };
         if !fits_as_before {
@@ -126,7 +127,8 @@ struct Daemons<'a> {
     set: &'a DaemonSet,
     key: &'a Key,
     world: &'a World,
-    nodes: BTreeMap<String, Decision>,
+    /// Those that are there and get a pod, may keep one or have one.
+    nodes: BTreeMap<Arc<str>, Decision>,
     /// By node, the oldest first; without those that have ended and are going.
     pods: BTreeMap<String, Vec<Arc<Pod>>>,
     /// Of the current revision.
@@ -151,9 +153,6 @@ impl<'a> Daemons<'a> {
         all: &[Arc<Pod>],
         hash: &'a str,
     ) -> Self {
-        let rules = Rules::of(&set.spec.template);
-        let decided = |node: Arc<Node>| (node.metadata.name.clone(), rules.decide(&node));
-        let nodes = world.caches.nodes.list().into_iter().map(decided).collect();
         let mut pods: BTreeMap<String, Vec<Arc<Pod>>> = BTreeMap::new();
         let there = |pod: &&Arc<Pod>| !(pod.is_finished() && pod.metadata.is_deleting());
         for pod in all.iter().filter(there) {
@@ -168,6 +167,15 @@ impl<'a> Daemons<'a> {
                 (unassigned, meta.created(), meta.name.clone())
             });
         }
+        let mut chosen: Chosen = world.take_kept(key);
+        let caches = &world.caches;
+        chosen.refresh(
+            Rules::of(&set.spec.template),
+            &caches.node_log,
+            &caches.nodes,
+        );
+        let nodes = chosen.with(pods.keys().map(String::as_str), &caches.nodes);
+        world.keep(key, chosen);
         Self {
             set,
             key,

@@ -25,6 +25,7 @@ pub(super) struct Decision {
 }
 
 /// What a template asks of nodes.
+#[derive(Debug, PartialEq)]
 pub(super) struct Rules {
     placement: PodPlacement,
 }

@@ -39,7 +39,7 @@ impl Daemons<'_> {
     pub(super) fn rolling_update(&self) -> Work {
         let wanted = self.nodes.iter().filter(|(_, decision)| decision.runs);
         let mut nodes: BTreeMap<&str, &[Arc<Pod>]> =
-            wanted.map(|(name, _)| (name.as_str(), &[][..])).collect();
+            wanted.map(|(name, _)| (&**name, &[][..])).collect();
         let desired = nodes.len();
         nodes.extend(
             self.pods

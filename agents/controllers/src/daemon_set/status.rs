@@ -37,7 +37,7 @@ impl Daemons<'_> {
             ..DaemonSetStatus::default()
         };
         for (node, decision) in &self.nodes {
-            let pod = self.pods.get(node).and_then(|pods| pods.first());
+            let pod = self.pods.get(&**node).and_then(|pods| pods.first());
             if !decision.runs {
                 new.number_misscheduled += i32::from(pod.is_some());
                 continue;
