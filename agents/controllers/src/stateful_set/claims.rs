@@ -27,6 +27,15 @@ fn templates(set: &StatefulSet) -> impl Iterator<Item = (&str, &Value)> {
     })
 }
 
+/// The names of the sets that may have a claim of this name, `template-set-ordinal`: both names may have dashes in them.
+pub(super) fn sets_of(claim: &str) -> impl Iterator<Item = &str> {
+    let both = member(claim).map(|(both, _)| both).into_iter();
+    both.flat_map(|both| {
+        let dashes = both.match_indices('-');
+        dashes.filter_map(move |(at, _)| both.get(at + 1..))
+    })
+}
+
 /// Whether a claim of this name is one of the set's.
 pub(super) fn has_claim(set: &StatefulSet, claim: &str) -> bool {
     member(claim).is_some_and(|(_, ordinal)| names(set, ordinal).any(|(_, name)| name == claim))

@@ -75,8 +75,9 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         // A pod may wait for a claim to go, or need another one.
         if change.new.is_none() {
             let claim = &change.latest().metadata;
-            let sets = sets.in_namespace(&claim.namespace).into_iter();
-            sets.filter(|set| claims::has_claim(set, &claim.name))
+            claims::sets_of(&claim.name)
+                .filter_map(|name| sets.get(&claim.namespace, name))
+                .filter(|set| claims::has_claim(set, &claim.name))
                 .for_each(|set| keys.add(Key::of(&set.metadata)));
         }
     });

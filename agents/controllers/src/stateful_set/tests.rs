@@ -642,3 +642,19 @@ fn odd_objects_do_no_harm() {
         assert_eq!(member(name), None, "{name}");
     }
 }
+
+#[test]
+fn a_claim_tells_by_its_name_of_which_sets_it_may_be() {
+    for (claim, sets) in [
+        ("data-web-0", "web"),
+        ("my-data-web-1", "data-web web"),
+        ("data-web-db-12", "web-db db"),
+        ("data-web", ""),
+        ("data-web-01", ""),
+        ("data-0", ""),
+        ("-0", ""),
+    ] {
+        let found: Vec<&str> = claims::sets_of(claim).collect();
+        assert_eq!(found.join(" "), sets, "{claim}");
+    }
+}
