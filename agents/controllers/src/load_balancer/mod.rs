@@ -11,11 +11,12 @@ use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
 use addresses::Granted;
 use agent_runtime::events::reference;
-use agent_runtime::kinds::{EndpointSlice, LoadBalancerIngress, Mention, Node, Service};
+use agent_runtime::kinds::{EndpointSlice, Kind, LoadBalancerIngress, Mention, Node, Service};
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::SERVICES;
-use agent_runtime::{Cache, EventType, Key, Queue};
+use agent_runtime::{Cache, Change, EventType, Key, Queue};
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub(crate) const CONTROLLER: Controller = Controller {
@@ -38,7 +39,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         if node_ports(&change.old) != node_ports(&change.new)
             && let Some(services) = services.upgrade()
         {
-            enqueue(&services, &keys);
+            enqueue_rivals(change, &services, &keys);
         }
         let concerned = |service: &Arc<Service>| wants(service) || has_finalizer(service);
         if !change.sides().any(concerned) {
@@ -53,7 +54,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         };
         let is_other = change.old.as_ref().map(held) != change.new.as_ref().map(held);
         if let Some(services) = services.upgrade().filter(|_| is_other) {
-            enqueue(&services, &keys);
+            enqueue_rivals(change, &services, &keys);
         }
     });
     let (services, keys) = (caches.services.clone(), queue.clone());
@@ -80,6 +81,19 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
 fn enqueue(services: &Cache<Service>, keys: &Queue<Key>) {
     for service in services.list().iter().filter(|service| wants(service)) {
         keys.add(Key::of(&service.metadata));
+    }
+}
+
+/// Looks at those that have or want addresses and have a port that the changed one has or had: what happens to any other port is
+/// nothing to them.
+fn enqueue_rivals(change: &Change<Service>, services: &Cache<Service>, keys: &Queue<Key>) {
+    let mentions = change.sides().flat_map(|service| service.mentions());
+    let ports = mentions.filter(|mention| matches!(mention, Mention::Port(_)));
+    for port in ports {
+        let rivals = services.mentioning(&port);
+        for service in rivals.iter().filter(|service| wants(service)) {
+            keys.add(Key::of(&service.metadata));
+        }
     }
 }
 
@@ -141,7 +155,7 @@ fn ensure(service: &Service, world: &World) -> Plan {
         ]);
     }
     let nodes = world.caches.nodes.list();
-    let services = world.caches.services.list();
+    let services = rivals(service, world);
     let slices = slices(service, world);
     let present = &service.status.load_balancer.ingress;
     let mut plan = Plan::none();
@@ -259,6 +273,20 @@ fn say(service: &Service, kind: EventType, reason: &'static str, text: &str) -> 
         reason,
         message: text.to_owned(),
     }))
+}
+
+/// The Services that may have a port of this one, by namespace and name.
+fn rivals(service: &Service, world: &World) -> Vec<Arc<Service>> {
+    let ports = service.spec.ports.iter();
+    let numbers: BTreeSet<i32> = ports.map(|port| port.port).collect();
+    let services = &world.caches.services;
+    let found = numbers
+        .into_iter()
+        .flat_map(|number| services.mentioning(&Mention::Port(number)));
+    let by_key: BTreeMap<Key, Arc<Service>> = found
+        .map(|service| (Key::of(&service.metadata), service))
+        .collect();
+    by_key.into_values().collect()
 }
 
 fn slices(service: &Service, world: &World) -> Vec<Arc<EndpointSlice>> {

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{documents, world_of};
 use agent_runtime::ControllerOptions;
+use futures::FutureExt;
 use proptest::prelude::*;
 
 fn options() -> Arc<ControllerOptions> {
@@ -233,6 +234,53 @@ fn a_node_port_of_another_is_a_port_of_every_address() {
         "{port: 1, protocol: TCP, nodePort: 30080}, {port: 30080,",
     );
     assert!(look("", &crossed)[0].contains("is a node port of the same Service a/web"));
+}
+
+/// Names of those that are to be looked at, and then no more.
+fn woken(queue: &Queue<Key>) -> String {
+    let mut names = Vec::new();
+    while let Some(Some(key)) = queue.next().now_or_never() {
+        queue.done(&key);
+        names.push(key.name.to_string());
+    }
+    names.sort();
+    names.join(" ")
+}
+
+#[test]
+fn who_changes_is_looked_at_with_those_that_have_a_port_of_it() {
+    let other = service("other", "", "").replace("port: 80", "port: 81");
+    let world = world_of(&documents(&[service("web", "", ""), other].concat()));
+    let (services, queue) = (&world.caches.services, Arc::new(Queue::new()));
+    wire(&world.caches, &queue);
+    assert_eq!(woken(&queue), "other web");
+    let put = |text: &str| {
+        let document = documents(text).remove(0);
+        services.apply(serde_json::from_value(document).unwrap());
+    };
+    put(&service("next", "", ""));
+    assert_eq!(woken(&queue), "next web");
+    put(&service("next", "", "10.0.0.1"));
+    assert_eq!(woken(&queue), "next web");
+    put(&service("next", "", "10.0.0.1").replace("port: 80", "port: 81"));
+    assert_eq!(
+        woken(&queue),
+        "next other web",
+        "it had the one and has the other"
+    );
+    services.remove(&Key::new("a", "next"));
+    assert_eq!(woken(&queue), "next other");
+    let on_nodes = |kind: &str, number: i32| {
+        let ports = format!("[{{port: 1, nodePort: {number}}}]");
+        put(&format!(
+            "kind: Service\nmetadata: {{name: n, namespace: a, uid: n}}\nspec: {{type: {kind}, ports: {ports}}}\n"
+        ));
+        woken(&queue)
+    };
+    assert_eq!(on_nodes("NodePort", 80), "web");
+    assert_eq!(on_nodes("NodePort", 90), "web");
+    assert_eq!(on_nodes("NodePort", 81), "other");
+    assert_eq!(on_nodes("ClusterIP", 81), "other");
 }
 
 #[test]

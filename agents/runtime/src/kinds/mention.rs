@@ -2,10 +2,11 @@
 
 use super::{
     EndpointSlice, LabelSelector, Labels, ObjectMeta, PersistentVolume, PersistentVolumeClaim, Pod,
-    SERVICE_NAME,
+    SERVICE_NAME, Service,
 };
 use crate::cache::Key;
 use serde_json::Value;
+use std::collections::BTreeSet;
 
 /// Something that objects name. [`Cache::mentioning`](crate::Cache::mentioning) finds those that do without a look at all
 /// the others.
@@ -37,6 +38,8 @@ pub enum Mention {
     },
     /// No pair of labels: by those of the namespace whose selector names none, and may match any labels.
     SelectedOtherwise(String),
+    /// The number of a port: by Services that have it on nodes or offer it at a load balancer.
+    Port(i32),
 }
 
 impl Pod {
@@ -98,6 +101,23 @@ pub(super) fn of_slice(slice: &EndpointSlice) -> Vec<Mention> {
     let service = meta.labels.get(SERVICE_NAME);
     let service = service.map(|name| Mention::Service(Key::new(&meta.namespace, name)));
     service.into_iter().collect()
+}
+
+pub(super) fn of_service(service: &Service) -> Vec<Mention> {
+    let spec = &service.spec;
+    let mut mentions = of_pairs(&service.metadata, &spec.selector);
+    let is_balanced = spec.kind == "LoadBalancer";
+    let mut numbers = BTreeSet::new();
+    if is_balanced || spec.kind == "NodePort" {
+        let on_nodes = spec.ports.iter().map(|port| port.node_port);
+        let on_nodes = on_nodes.chain([spec.health_check_node_port]);
+        numbers.extend(on_nodes.filter(|number| *number != 0));
+    }
+    if is_balanced {
+        numbers.extend(spec.ports.iter().map(|port| port.port));
+    }
+    mentions.extend(numbers.into_iter().map(Mention::Port));
+    mentions
 }
 
 /// Of who selects by these pairs, and nothing where there is none.
@@ -204,6 +224,23 @@ mod tests {
         assert!(slice(json!({"app": "web"})).is_empty());
         let service = [Mention::Service(Key::new("a", "s"))];
         assert_eq!(slice(json!({SERVICE_NAME: "s"})), service);
+    }
+
+    #[test]
+    fn services_name_the_ports_that_they_have_outside_the_cluster() {
+        let ports =
+            json!([{"port": 80, "nodePort": 30080}, {"port": 53, "nodePort": 30053}, {"port": 53}]);
+        let table: [(&str, &[i32]); 4] = [
+            ("ClusterIP", &[]),
+            ("ExternalName", &[]),
+            ("NodePort", &[30053, 30080, 32000]),
+            ("LoadBalancer", &[53, 80, 30053, 30080, 32000]),
+        ];
+        for (kind, numbers) in table {
+            let spec = json!({"type": kind, "ports": ports, "healthCheckNodePort": 32000});
+            let expected: Vec<Mention> = numbers.iter().copied().map(Mention::Port).collect();
+            assert_eq!(of::<Service>(json!({ "spec": spec })), expected, "{kind}");
+        }
     }
 
     #[test]

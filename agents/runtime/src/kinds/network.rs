@@ -135,7 +135,7 @@ fields! {
         pub metadata: ObjectMeta,
     }
 }
-kind!(Service, SERVICES, mentions: |one| mention::of_pairs(&one.metadata, &one.spec.selector));
+kind!(Service, SERVICES, mentions: mention::of_service);
 kind!(ServiceCidr, SERVICE_CIDRS);
 kind!(IpAddress, IP_ADDRESSES);
 kind!(
