@@ -3,7 +3,8 @@
 //! A volume that becomes free wakes one claim that could take it, not all that wait: a thousand claims that look at a thousand
 //! volumes each time one is added would do nothing else. That none is forgotten follows from this: while a volume is free and
 //! somebody could take it, one of those is to be looked at, or is being looked at. It takes the volume, or another one that it
-//! likes better; then it is bound, and hands the volume on to the next.
+//! likes better; then it is bound, and hands the volume on to the next. If what it would take is gone already, it is looked at
+//! again when that is heard of.
 
 use super::{class, is_pending, matching};
 use crate::world::Caches;
@@ -55,6 +56,7 @@ pub(super) fn wire_volumes(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
         if let Some(volume) = change.new.as_ref().filter(|_| is_free) {
             waiting.offer(volume, &keys);
         }
+        waiting.withdraw(change, &keys);
     });
 }
 
@@ -101,6 +103,20 @@ impl Waiting {
             if keys.add_new(key.clone()) && is_sound(&key, keys) {
                 return;
             }
+        }
+    }
+
+    /// A free volume that goes wakes all that could have taken it: to write to what is gone is no failure, so that whoever has
+    /// tried does not try again by itself.
+    fn withdraw(&self, change: &Change<PersistentVolume>, keys: &Queue<Key>) {
+        let stays = |volume: &Arc<PersistentVolume>| !volume.metadata.is_deleting();
+        if change.new.as_ref().is_some_and(stays) {
+            return;
+        }
+        let old = change.old.as_ref();
+        if let Some(volume) = old.filter(|old| old.spec.claim_ref.is_none()) {
+            let claims = self.claims_of(volume.class_name());
+            takers(volume, &claims).for_each(|key| keys.add(key));
         }
     }
 

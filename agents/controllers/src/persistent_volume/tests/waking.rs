@@ -5,6 +5,8 @@ use super::super::*;
 use crate::testing::{object, world};
 use agent_runtime::kinds::ObjectReference;
 use futures::FutureExt;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 
 const STEPS: usize = 60;
 
@@ -39,13 +41,23 @@ fn volume(name: &str, gibibytes: u64) -> PersistentVolume {
 struct Cluster {
     world: World,
     queue: Arc<Queue<Key>>,
+    /// Volumes that are gone, of which the controller has not heard yet.
+    gone: RefCell<BTreeSet<Key>>,
 }
 
 impl Cluster {
     fn new() -> Self {
         let (world, queue) = (world(""), Arc::new(Queue::new()));
         wire(&world.caches, &queue);
-        Self { world, queue }
+        let gone = RefCell::default();
+        Self { world, queue, gone }
+    }
+
+    /// The controller hears of the volumes that are gone.
+    fn hear(&self) {
+        for key in self.gone.take() {
+            self.world.caches.volumes.remove(&key);
+        }
     }
 
     /// The claims that are to be looked at, and then no more.
@@ -75,7 +87,8 @@ impl Cluster {
         self.world.caches.claims.apply(claim);
     }
 
-    /// One key is looked at; of the steps of a binding nothing is left out here.
+    /// One key is looked at; of the steps of a binding nothing is left out here. A volume that is gone cannot be had, and that
+    /// is no failure.
     fn work(&self) -> bool {
         let Some(Some(key)) = self.queue.next().now_or_never() else {
             return false;
@@ -83,6 +96,7 @@ impl Cluster {
         let claim = self.world.caches.claims.by_key(&key);
         if let Some(claim) = claim.filter(|claim| is_pending(claim))
             && let Some(volume) = matching::best(&claim, &self.world)
+            && !self.gone.borrow().contains(&Key::of(&volume.metadata))
         {
             self.bind(&claim, &volume);
         }
@@ -92,7 +106,7 @@ impl Cluster {
 
     fn act(&self, dice: &mut Dice) {
         let caches = &self.world.caches;
-        match dice.below(5) {
+        match dice.below(7) {
             0 => {
                 let name = name(dice, "c");
                 if caches.claims.get("a", &name).is_none() {
@@ -109,6 +123,13 @@ impl Cluster {
                 let name = name(dice, "c");
                 caches.claims.remove(&Key::new("a", &name));
             }
+            4 => {
+                let name = name(dice, "v");
+                if caches.volumes.get("", &name).is_some() {
+                    self.gone.borrow_mut().insert(Key::new("", &name));
+                }
+            }
+            5 => self.hear(),
             _ => {
                 let name = name(dice, "v");
                 caches.volumes.remove(&Key::new("", &name));
@@ -127,6 +148,8 @@ fn no_claim_waits_for_a_volume_that_is_there() {
                 cluster.work();
             }
         }
+        while cluster.work() {}
+        cluster.hear();
         while cluster.work() {}
         for claim in cluster.world.caches.claims.list() {
             if is_pending(&claim) {
@@ -158,7 +181,7 @@ fn a_free_volume_wakes_one_claim_that_could_take_it() {
     caches.volumes.apply(volume("v", 2));
     assert_eq!(cluster.woken(), ["x"]);
     caches.volumes.remove(&Key::new("", "v"));
-    assert!(cluster.woken().is_empty());
+    assert_eq!(cluster.woken(), ["x", "y"], "who may have tried to take it");
     caches.volumes.apply(volume("small", 1));
     let others = cluster.woken();
     assert!(others.is_empty(), "{others:?}");
@@ -169,6 +192,33 @@ fn a_free_volume_wakes_one_claim_that_could_take_it() {
     let v = caches.volumes.get("", "v").unwrap();
     cluster.bind(&x, &v);
     assert_eq!(cluster.woken(), ["x", "y"], "w is handed on");
+}
+
+#[test]
+fn a_free_volume_that_goes_wakes_all_that_could_have_taken_it() {
+    let cluster = Cluster::new();
+    let caches = &cluster.world.caches;
+    for (name, size) in [("large", 9), ("x", 2), ("y", 1)] {
+        caches.claims.apply(claim(name, size, ""));
+    }
+    caches.volumes.apply(volume("v", 2));
+    caches.volumes.apply(volume("small", 1));
+    cluster.woken();
+    let mut going = volume("v", 2);
+    going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+    caches.volumes.apply(going);
+    assert_eq!(cluster.woken(), ["x", "y"]);
+    caches.volumes.remove(&Key::new("", "v"));
+    assert!(cluster.woken().is_empty(), "they know already");
+    caches.volumes.remove(&Key::new("", "small"));
+    assert_eq!(cluster.woken(), ["y"]);
+    caches.volumes.apply(volume("v", 2));
+    cluster.woken();
+    let y = caches.claims.get("a", "y").unwrap();
+    cluster.bind(&y, &caches.volumes.get("", "v").unwrap());
+    cluster.woken();
+    caches.volumes.remove(&Key::new("", "v"));
+    assert_eq!(cluster.woken(), ["y"], "it was not free");
 }
 
 #[test]
