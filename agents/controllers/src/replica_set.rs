@@ -261,6 +261,57 @@ spec:
     }
 
     #[test]
+    fn whoever_is_not_woken_by_a_change_would_have_done_the_same() {
+        let set = SET.replace("spec:\n", "spec:\n  minReadySeconds: 30\n");
+        let going = "deletionTimestamp: '2026-01-01T00:00:00Z'";
+        let cheap = "annotations: {controller.kubernetes.io/pod-deletion-cost: '7'}";
+        let ready = |status: &str, at: &str| {
+            format!(
+                "phase: Running, conditions: [{{type: Ready, status: '{status}', lastTransitionTime: '2026-01-01T{at}Z'}}]"
+            )
+        };
+        let statuses = [
+            "phase: Pending".to_owned(),
+            "phase: Running".to_owned(),
+            "phase: Running, podIP: 10.0.0.1, observedGeneration: 3".to_owned(),
+            "phase: Running, containerStatuses: [{name: c, restartCount: 5}]".to_owned(),
+            ready("True", "09:00:00"),
+            ready("True", "09:59:50"),
+            format!("{}, podIP: 10.0.0.1", ready("True", "09:59:50")),
+            ready("False", "09:59:50"),
+            "phase: Failed".to_owned(),
+            "phase: Succeeded".to_owned(),
+        ];
+        let mut seen = Vec::new();
+        for owner in ["rs", "someone", ""] {
+            for labels in ["app: web", "app: web, tier: x", "app: other"] {
+                for more in ["generation: 1", going, cheap] {
+                    for (status, node) in statuses.iter().zip(["n", ""].iter().cycle()) {
+                        let pod = pod("p", owner, labels, status)
+                            .replace("uid: p,", &format!("uid: p, {more},"))
+                            .replace("nodeName: n", &format!("nodeName: '{node}'"));
+                        let world = world(&[set.as_str(), &pod].concat());
+                        let lines = reconcile(&Key::new("a", "web"), &world).lines();
+                        seen.push((world.caches.pods.get("a", "p"), lines));
+                    }
+                }
+            }
+        }
+        let mut alike = 0;
+        for (old, before) in &seen {
+            for (new, after) in &seen {
+                let (old, new) = (old.clone(), new.clone());
+                let change = agent_runtime::Change { old, new };
+                if counts_as_before(&change) {
+                    assert_eq!(before, after, "{:?} -> {:?}", change.old, change.new);
+                    alike += 1;
+                }
+            }
+        }
+        assert!(alike > seen.len(), "more than each with itself");
+    }
+
+    #[test]
     fn a_set_that_is_deleted_does_not_act() {
         let text = SET.replace(
             "generation: 2",
