@@ -19,13 +19,12 @@ const HINTS: &str = "service.kubernetes.io/topology-aware-hints";
 /// By so much an endpoint may get more traffic than its share, as a part of that.
 const OVERLOAD_MAX: f64 = 0.2;
 
-/// Whether the service wants its endpoints shared out among zones. Nobody asks for hints of a headless one, which has no
-/// address that a proxy could lead anywhere.
+/// Whether the service wants its endpoints shared out among zones. A headless one may, as in Kubernetes: whoever reads its
+/// slices finds the hints there.
 pub(super) fn is_auto(service: &Service) -> bool {
     let annotations = &service.metadata.annotations;
     let mode = annotations.get(HINTS).or_else(|| annotations.get(MODE));
-    let asks = mode.is_some_and(|mode| mode == "Auto" || mode == "auto");
-    asks && service.spec.cluster_ip != "None"
+    mode.is_some_and(|mode| mode == "Auto" || mode == "auto")
 }
 
 /// Why endpoints bear no hints, in Kubernetes' words. It has words for nodes in a single zone too, but never says them: that

@@ -348,7 +348,7 @@ fn who_asks_for_it() {
         ),
         ([mode("Disabled"), old("Auto")].join(", "), "10.0.0.1", true),
         (String::new(), "10.0.0.1", false),
-        (mode("Auto"), "None", false),
+        (mode("Auto"), "None", true),
     ] {
         let text = format!(
             "{{metadata: {{annotations: {{{annotations}}}}}, spec: {{clusterIP: '{address}'}}}}"
