@@ -231,6 +231,8 @@ impl RangePlan {
         if let KeyRange::One(key) = &self.range {
             let kv = match self.undo.first() {
                 Some(undo) => before(data, undo)?,
+                // The catalog knows without a read that it is not there.
+                None if self.count == 0 => None,
                 None => data.get(key)?,
             };
             if let Some(kv) = kv {
