@@ -4,35 +4,33 @@
 //! one that the state has, so nothing is decided by whether a key is here.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use bytes::Bytes;
-use kv::{Broken, Data, Event, EventId, KeyRange, KeyValue, Visit, Write};
+use kv::{Broken, Data, Event, EventId, KeyRange, KeyValue, Visit, Write, key_hash};
 
-/// So many bytes are held: a thousand pods, or the leases of ten thousand nodes.
+/// So many bytes are held: a thousand pods, or the leases of five thousand nodes.
 const BYTES: usize = 4 << 20;
 /// Of so many last writes.
 const WRITES: usize = 8192;
-/// A larger value is read from the state: it would push out too many others.
-const VALUE_BYTES: usize = 64 << 10;
-/// So is one with a longer key: a key stands here as often as it was written, and counts once.
-const KEY_BYTES: usize = 1 << 10;
+/// A larger pair is read from the state: it would push out too many others.
+const PAIR_BYTES: usize = 64 << 10;
 /// What a key takes besides itself and its value.
 const OVERHEAD: usize = 192;
 
 /// See the module head.
 #[derive(Default)]
 pub(crate) struct Recent {
-    held: BTreeMap<Arc<[u8]>, Held>,
-    /// Writes in order, with their keys. What was written again or deleted since stands here as well.
-    turns: VecDeque<(u64, Arc<[u8]>)>,
+    /// By the hash of the key, which is found much sooner than one of many long keys that begin alike. Of two keys with
+    /// the same hash only one is held.
+    held: BTreeMap<u64, Held>,
+    /// Writes in order, with the hashes of their keys. What was written again or deleted since stands here as well.
+    turns: VecDeque<(u64, u64)>,
     turn: u64,
     bytes: usize,
 }
 
 struct Held {
     turn: u64,
-    /// Without its key.
     kv: KeyValue,
 }
 
@@ -41,8 +39,8 @@ impl Recent {
     pub(crate) fn absorb(&mut self, writes: &[Write]) {
         for write in writes {
             match write {
-                Write::Put(kv) => self.put(kv),
-                Write::Delete(key) => self.remove(key),
+                Write::Put(kv) => self.put(key_hash(&kv.key), kv),
+                Write::Delete(key) => self.remove(key_hash(key)),
                 Write::Events { .. }
                 | Write::Lease(_)
                 | Write::LeaseEnd(_)
@@ -54,61 +52,57 @@ impl Recent {
         }
     }
 
-    fn put(&mut self, kv: &KeyValue) {
-        self.remove(&kv.key);
-        if kv.value.len() > VALUE_BYTES || kv.key.len() > KEY_BYTES {
-            return;
+    fn put(&mut self, hash: u64, kv: &KeyValue) {
+        if kv.key.len() + kv.value.len() > PAIR_BYTES {
+            return self.remove(hash);
         }
         self.turn += 1;
+        self.turns.push_back((self.turn, hash));
         // Copied: as they arrived, both are parts of their request, and would keep all of it in memory.
-        let key: Arc<[u8]> = Arc::from(&kv.key[..]);
-        let value = Bytes::copy_from_slice(&kv.value);
-        self.bytes += footprint(&key, &value);
-        self.turns.push_back((self.turn, key.clone()));
-        let kv = KeyValue {
-            key: Bytes::new(),
-            value,
-            create_revision: kv.create_revision,
-            mod_revision: kv.mod_revision,
-            version: kv.version,
-            lease: kv.lease,
+        let known = self.held.get(&hash).map(|held| &held.kv.key);
+        let key = match known.filter(|known| **known == kv.key) {
+            Some(known) => known.clone(),
+            None => Bytes::copy_from_slice(&kv.key),
         };
+        let kv = KeyValue {
+            key,
+            value: Bytes::copy_from_slice(&kv.value),
+            ..*kv
+        };
+        self.bytes += footprint(&kv);
         let turn = self.turn;
-        self.held.insert(key, Held { turn, kv });
+        if let Some(before) = self.held.insert(hash, Held { turn, kv }) {
+            self.bytes -= footprint(&before.kv);
+        }
         self.trim();
     }
 
     /// Lets go of what was written longest ago.
     fn trim(&mut self) {
         while self.bytes > BYTES || self.turns.len() > WRITES {
-            let Some((turn, key)) = self.turns.pop_front() else {
+            let Some((turn, hash)) = self.turns.pop_front() else {
                 break;
             };
-            if self
-                .held
-                .get(&key[..])
-                .is_some_and(|held| held.turn == turn)
-            {
-                self.remove(&key);
+            if self.held.get(&hash).is_some_and(|held| held.turn == turn) {
+                self.remove(hash);
             }
         }
     }
 
-    fn remove(&mut self, key: &[u8]) {
-        if let Some(held) = self.held.remove(key) {
-            self.bytes -= footprint(key, &held.kv.value);
+    fn remove(&mut self, hash: u64) {
+        if let Some(held) = self.held.remove(&hash) {
+            self.bytes -= footprint(&held.kv);
         }
     }
 
     fn get(&self, key: &[u8]) -> Option<KeyValue> {
-        let mut kv = self.held.get(key)?.kv.clone();
-        kv.key = Bytes::copy_from_slice(key);
-        Some(kv)
+        let held = self.held.get(&key_hash(key))?;
+        (held.kv.key == *key).then(|| held.kv.clone())
     }
 }
 
-fn footprint(key: &[u8], value: &[u8]) -> usize {
-    key.len() + value.len() + OVERHEAD
+fn footprint(kv: &KeyValue) -> usize {
+    kv.key.len() + kv.value.len() + OVERHEAD
 }
 
 /// Data behind what was written last of it.
@@ -118,11 +112,12 @@ pub(crate) struct Fronted<'a, D: ?Sized> {
 }
 
 impl<D: Data + ?Sized> Data for Fronted<'_, D> {
+    fn at_hand(&self, key: &[u8]) -> Option<KeyValue> {
+        self.recent.get(key)
+    }
+
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
-        match self.recent.get(key) {
-            Some(kv) => Ok(Some(kv)),
-            None => self.data.get(key),
-        }
+        self.data.get(key)
     }
 
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
@@ -136,6 +131,8 @@ impl<D: Data + ?Sized> Data for Fronted<'_, D> {
 
 #[cfg(test)]
 mod tests {
+    use kv::{Catalog, Joined};
+
     use super::*;
 
     fn kv(key: &str, mod_revision: i64, value_bytes: usize) -> KeyValue {
@@ -159,20 +156,34 @@ mod tests {
         recent.absorb(&[put("a", 5, 10), put("b", 5, 10), put("a", 6, 20)]);
         assert_eq!(recent.get(b"a"), Some(kv("a", 6, 20)));
         assert_eq!(recent.get(b"b"), Some(kv("b", 5, 10)));
-        recent.absorb(&[Write::Delete("a".into()), put("b", 7, VALUE_BYTES + 1)]);
+        recent.absorb(&[Write::Delete("a".into()), put("b", 7, PAIR_BYTES)]);
         assert_eq!(recent.get(b"a"), None);
         assert_eq!(recent.get(b"b"), None, "too large");
         assert_eq!(recent.bytes, 0);
-        let long = "k".repeat(KEY_BYTES + 1);
+        let long = "k".repeat(PAIR_BYTES);
         recent.absorb(&[put(&long, 8, 1), put(&long, 9, 1)]);
-        assert!(recent.turns.iter().all(|(_, key)| key.len() <= KEY_BYTES));
         assert_eq!(recent.get(long.as_bytes()), None);
+        assert!(recent.held.is_empty());
+    }
+
+    #[test]
+    fn of_keys_with_one_hash_the_last_is_held() {
+        let mut recent = Recent::default();
+        let hash = key_hash(b"b");
+        recent.put(hash, &kv("a", 5, 10));
+        // Nobody is given the value of another key.
+        assert_eq!(recent.get(b"b"), None);
+        recent.put(hash, &kv("b", 6, 20));
+        assert_eq!(recent.get(b"b"), Some(kv("b", 6, 20)));
+        recent.put(hash, &kv("a", 7, 10));
+        assert_eq!(recent.get(b"b"), None);
+        assert_eq!(recent.bytes, footprint(&kv("a", 7, 10)));
     }
 
     #[test]
     fn only_so_much_is_held() {
         let mut recent = Recent::default();
-        let large = BYTES / 100;
+        let large = BYTES / 200;
         for revision in 0..300 {
             recent.absorb(&[put(&revision.to_string(), revision, large)]);
             assert!(recent.bytes <= BYTES);
@@ -185,7 +196,7 @@ mod tests {
             assert!(recent.turns.len() <= WRITES);
         }
         assert_eq!(recent.held.len(), 1);
-        assert_eq!(recent.bytes, footprint(b"one", &[7]));
+        assert_eq!(recent.bytes, footprint(&kv("one", 0, 1)));
         assert!(recent.get(b"one").is_some());
     }
 
@@ -214,7 +225,16 @@ mod tests {
             recent: &recent,
             data: &Unreadable,
         };
-        assert_eq!(fronted.get(b"a"), Ok(Some(kv("a", 5, 10))));
-        assert!(fronted.get(b"b").is_err());
+        let mut catalog = Catalog::new();
+        for key in ["a", "b"] {
+            catalog.load_key(&kv(key, 5, 10));
+        }
+        let joined = Joined {
+            catalog: &catalog,
+            data: &fronted,
+        };
+        assert_eq!(joined.get(b"a"), Ok(Some(kv("a", 5, 10))));
+        assert!(joined.get(b"b").is_err());
+        assert_eq!(joined.get(b"c"), Ok(None));
     }
 }

@@ -14,6 +14,11 @@ const KEY: u8 = 1;
 const LEASE: u8 = 2;
 const RECORD: u8 = 3;
 
+/// Of a key, for tables in memory. It tells keys apart by chance, not for sure.
+pub fn key_hash(key: &[u8]) -> u64 {
+    XxHash3_128::oneshot(key) as u64
+}
+
 /// Sum over parts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StateHash(pub u128);

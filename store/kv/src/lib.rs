@@ -42,7 +42,7 @@ pub use catalog::{Catalog, LeaseRecord};
 pub use command::*;
 pub use counted::{PairSize, Weight};
 pub use events::Events;
-pub use hash::StateHash;
+pub use hash::{StateHash, key_hash};
 pub use keys::{KeyBounds, KeyRange};
 pub use lease::{LEASE_TTL_SECONDS_MAX, lease_status};
 pub use message::*;
