@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kv::{Broken, Data, Event, EventId, KeyRange, KeyValue, Visit, Write, key_hash};
 
-/// So many bytes are held: a thousand pods, or the leases of five thousand nodes.
-const BYTES: usize = 4 << 20;
+/// So many bytes are held: three thousand pods, or the leases of ten thousand nodes.
+const BYTES: usize = 12 << 20;
 /// Of so many last writes.
-const WRITES: usize = 8192;
+const WRITES: usize = 16 << 10;
 /// A larger pair is read from the state: it would push out too many others.
 const PAIR_BYTES: usize = 64 << 10;
 /// What a key takes besides itself and its value.

@@ -271,9 +271,9 @@ impl OpenState {
 
 /// Both hold what a server above keeps in memory as well: what they give is fewer reads of files for the value before a
 /// write, and fewer files of events. A member of any size has them full, so they are no larger than that pays for. What is
-/// written again soon stands in the tables in memory, and the files' blocks in the kernel's: the cache saves a copy of 16 KiB
-/// and its LZ4, a fiftieth of what a write costs.
-const BLOCK_CACHE_BYTES: usize = 16 << 20;
+/// written again soon is held pair by pair ([`crate::recent`]), and the files' blocks stand in the kernel's memory: the cache
+/// saves a copy of 16 KiB and its LZ4, and a block is of use for one pair of it, once, where objects come in no order.
+const BLOCK_CACHE_BYTES: usize = 8 << 20;
 const WRITE_BUFFER_BYTES: usize = 32 << 20;
 
 /// Files of keys, as they were flushed, that are merged with all others at once. To merge them takes time with each of all
