@@ -182,6 +182,13 @@ impl History {
     /// Takes note of a change that is newer than all before it.
     pub fn push(&mut self, key: &[u8], change: Change) {
         self.changes += 1;
+        // A key that was there before has its place, if that was not compacted, and needs no copy to be found.
+        if change.before
+            && let Some(changes) = self.by_key.get_mut(key)
+        {
+            changes.push(change);
+            return;
+        }
         // One way down the tree: most keys have one change, and to go down costs more than a key.
         match self.by_key.entry(key.into()) {
             Entry::Occupied(mut changes) => changes.get_mut().push(change),
