@@ -265,10 +265,7 @@ impl History {
 }
 
 /// The first and the last of the changes after a revision.
-pub(crate) fn ends_after(
-    changes: impl Iterator<Item = Change>,
-    revision: i64,
-) -> Option<(Change, Change)> {
+fn ends_after(changes: impl Iterator<Item = Change>, revision: i64) -> Option<(Change, Change)> {
     let mut later = changes.skip_while(|change| change.revision <= revision);
     let first = later.next()?;
     Some((first, later.last().unwrap_or(first)))
