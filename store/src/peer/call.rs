@@ -238,13 +238,10 @@ async fn send(
         stage,
         reply,
     } = call;
-    let frame = match codec::encode(&Call { id, request }) {
-        Ok(frame) => frame,
-        Err(error) => {
-            drop(reply.send(Err(CallError::NotSent(error.to_string()))));
-            return Ok(());
-        }
-    };
+    if let Err(error) = writer.encode(&Call { id, request }) {
+        drop(reply.send(Err(CallError::NotSent(error.to_string()))));
+        return Ok(());
+    }
     {
         let mut pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
         if pending.len() >= UNDER_WAY {
@@ -264,7 +261,7 @@ async fn send(
         }
         pending.insert(id, reply);
     }
-    writer.frame(&frame).await
+    writer.encoded().await
 }
 
 /// Finds a connection on which nothing comes back, long before TCP gives up on it.

@@ -3,10 +3,11 @@
 //!
 //! Nothing of this is ever stored; what is on disk has its own formats in [`crate::disk`].
 
-use std::io;
+use std::{fmt, io};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
+use bytes::Bytes;
+use serde::de::{DeserializeOwned, Visitor};
+use serde::{Deserializer, Serialize};
 
 /// Of the messages' encoding.
 pub const VERSION: u8 = 3;
@@ -20,16 +21,23 @@ fn config() -> impl bincode::config::Config {
 }
 
 pub fn encode<T: Serialize>(message: &T) -> io::Result<Vec<u8>> {
-    let mut bytes = vec![VERSION];
-    bincode::serde::encode_into_std_write(message, &mut bytes, config())
-        .map_err(io::Error::other)?;
+    let mut bytes = Vec::new();
+    encode_into(message, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// As [`encode`], in the place of what is in `bytes`. After an error nobody knows what is.
+pub fn encode_into<T: Serialize>(message: &T, bytes: &mut Vec<u8>) -> io::Result<()> {
+    bytes.clear();
+    bytes.push(VERSION);
+    bincode::serde::encode_into_std_write(message, bytes, config()).map_err(io::Error::other)?;
     if bytes.len() > FRAME_BYTES_MAX {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
             "the message is larger than a frame",
         ));
     }
-    Ok(bytes)
+    Ok(())
 }
 
 pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
@@ -53,10 +61,30 @@ pub fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<T> {
     }
 }
 
+/// Takes [`Bytes`] out of a message by one copy. Their own way to do so makes as many zeros first.
+pub fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    struct Copied;
+
+    impl Visitor<'_> for Copied {
+        type Value = Bytes;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Bytes, E> {
+            Ok(Bytes::copy_from_slice(bytes))
+        }
+    }
+
+    deserializer.deserialize_bytes(Copied)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::peer::wire::{Hello, Lane};
+    use crate::peer::wire::{Call, Hello, Lane, Request};
+    use crate::raft::types::Proposal;
 
     #[test]
     fn refuses_other_versions_and_trailing_bytes() {
@@ -92,5 +120,34 @@ mod tests {
         // A vector that claims 2^60 elements.
         let lie = [VERSION, 253, 0, 0, 0, 0, 0, 0, 0, 16];
         assert!(decode::<Vec<u8>>(&lie).is_err());
+    }
+
+    #[test]
+    fn bytes_are_on_the_wire_what_they_always_were() {
+        for length in [0, 1, 250, 251, 70_000] {
+            let bytes = Bytes::from(vec![7; length]);
+            let plain = encode(&bytes).unwrap();
+            assert_eq!(decode::<Bytes>(&plain).unwrap(), bytes);
+            let proposal = Proposal(bytes.clone());
+            assert_eq!(encode(&proposal).unwrap(), plain);
+            assert_eq!(decode::<Proposal>(&plain).unwrap(), proposal);
+            let request = Request::Propose(bytes.clone());
+            let mut call = encode(&Call { id: 1, request }).unwrap();
+            let Request::Propose(found) = decode::<Call>(&call).unwrap().request else {
+                panic!("another request");
+            };
+            assert_eq!(found, bytes);
+            if length > 0 {
+                call.pop();
+                assert!(decode::<Call>(&call).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_encoded_before_is_replaced() {
+        let mut bytes = encode(&vec![1_u64; 100]).unwrap();
+        encode_into(&5_u64, &mut bytes).unwrap();
+        assert_eq!(bytes, encode(&5_u64).unwrap());
     }
 }

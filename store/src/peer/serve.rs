@@ -249,17 +249,17 @@ async fn write_answer(writer: &mut FrameWriter, answer: Answer) -> io::Result<()
         } else {
             while bytes.len() > PART_BYTES {
                 let response = Response::Part(bytes.split_to(PART_BYTES));
-                let frame = codec::encode(&Answer { id, response })?;
-                writer.frame(&frame).await?;
+                writer.encode(&Answer { id, response })?;
+                writer.encoded().await?;
             }
         }
     }
-    let frame = codec::encode(&Answer { id, response }).or_else(|error| {
+    if let Err(error) = writer.encode(&Answer { id, response }) {
         tracing::warn!(%error, "an answer cannot be sent");
         let response = Response::Failed(Failure::AnswerTooLarge);
-        codec::encode(&Answer { id, response })
-    })?;
-    writer.frame(&frame).await
+        writer.encode(&Answer { id, response })?;
+    }
+    writer.encoded().await
 }
 
 /// One stream of appends after the other: frames up to an empty one, an answer each, and an empty frame back.

@@ -108,7 +108,7 @@ pub enum Request {
     PreVote(VoteRequest<TypeConfig>),
     TransferLeader(TransferLeaderRequest<TypeConfig>),
     /// An encoded `kv::Entry` for the leader.
-    Propose(Bytes),
+    Propose(#[serde(deserialize_with = "codec::bytes")] Bytes),
     /// Up to where must the log be applied to read what is acknowledged now?
     ReadIndex,
     LeaseKeepAlive(i64),
@@ -148,9 +148,9 @@ pub enum Response {
     Vote(VoteResponse<TypeConfig>),
     TransferLeader(TransferLeaderResponse<TypeConfig>),
     /// The encoded `kv::Response`, or the end of it after the parts.
-    Proposed(Bytes),
+    Proposed(#[serde(deserialize_with = "codec::bytes")] Bytes),
     /// The next part of an answer that is too large for one frame.
-    Part(Bytes),
+    Part(#[serde(deserialize_with = "codec::bytes")] Bytes),
     ReadIndex(u64),
     /// TTL in seconds; 0 where the lease is unknown.
     LeaseKeptAlive(i64),
@@ -236,6 +236,8 @@ pub struct FrameReader {
 pub struct FrameWriter {
     stream: BufWriter<WriteHalf<Box<dyn ByteStream>>>,
     sent: Option<IntCounter>,
+    /// The last message, and room for the next.
+    encoded: Vec<u8>,
 }
 
 /// Largest answer to a call, in parts; who asks collects it in memory.
@@ -246,6 +248,9 @@ const LENGTH_BYTES: usize = 4;
 
 /// In the place of a length: no frame follows.
 pub(crate) const ALIVE: u32 = u32::MAX;
+
+/// Of the memory of a message, kept for the next one.
+const ROOM_BYTES: usize = 256 << 10;
 
 /// A peer that takes this long to take one frame is stuck.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
@@ -261,6 +266,7 @@ impl Connection {
             writer: FrameWriter {
                 stream: BufWriter::with_capacity(64 << 10, writer),
                 sent: None,
+                encoded: Vec::new(),
             },
         }
     }
@@ -360,8 +366,24 @@ impl FrameWriter {
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
     }
 
+    /// Encodes a message, in memory that the one before has left; [`FrameWriter::encoded`] buffers it.
+    pub fn encode<T: Serialize>(&mut self, message: &T) -> io::Result<()> {
+        codec::encode_into(message, &mut self.encoded)
+    }
+
+    /// Buffers the message that was encoded last.
+    pub async fn encoded(&mut self) -> io::Result<()> {
+        let encoded = std::mem::take(&mut self.encoded);
+        self.frame(&encoded).await?;
+        if encoded.capacity() <= ROOM_BYTES {
+            self.encoded = encoded;
+        }
+        Ok(())
+    }
+
     pub async fn message<T: Serialize>(&mut self, message: &T) -> io::Result<()> {
-        self.frame(&codec::encode(message)?).await?;
+        self.encode(message)?;
+        self.encoded().await?;
         self.flush().await
     }
 

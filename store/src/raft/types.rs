@@ -7,6 +7,7 @@ use openraft::impls::leader_id_std;
 use serde::{Deserialize, Serialize};
 
 use crate::incarnations::LEGACY;
+use crate::peer::codec;
 
 openraft::declare_raft_types!(
     /// One leader a term, so that a log id is (term, index): 16 bytes.
@@ -54,7 +55,7 @@ impl PeerNode {
 
 /// An encoded [`kv::Entry`]. It is decoded where it is applied and nowhere else.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Proposal(pub Bytes);
+pub struct Proposal(#[serde(deserialize_with = "codec::bytes")] pub Bytes);
 
 impl fmt::Debug for Proposal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
