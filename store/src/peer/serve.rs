@@ -6,8 +6,8 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
-use openraft::raft::AppendEntriesRequest;
+use futures::{FutureExt, Stream, StreamExt};
+use openraft::raft::{AppendEntriesRequest, StreamAppendResult};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
@@ -266,7 +266,9 @@ async fn write_answer(writer: &mut FrameWriter, answer: Answer) -> io::Result<()
 async fn serve_appends(core: Arc<Core>, mut connection: Connection) -> io::Result<()> {
     loop {
         let (requests, input) = mpsc::channel(APPENDS);
-        let mut answers = Box::pin(core.raft.stream_append(ReceiverStream::new(input)));
+        let answers = core.raft.stream_append(ReceiverStream::new(input));
+        // It is asked again where it has ended while answers were gathered.
+        let mut answers = Box::pin(answers.fuse());
         let Connection { reader, writer } = &mut connection;
         let mut reading = Box::pin(read_appends(reader, requests, core.transport.silence));
         let mut read_to_end = false;
@@ -280,10 +282,7 @@ async fn serve_appends(core: Arc<Core>, mut connection: Connection) -> io::Resul
                 answer = answers.next() => {
                     let Some(answer) = answer else { break };
                     core.hear();
-                    let answer: AppendAnswer = answer.map_err(|fatal| fatal.to_string());
-                    let failed = !matches!(answer, Ok(Ok(_)));
-                    writer.message(&answer).await?;
-                    if failed {
+                    if !write_append_answers(writer, answer, &mut answers).await? {
                         // Raft ends the stream at the first failure; what is still on its way here is void.
                         return Ok(());
                     }
@@ -296,6 +295,28 @@ async fn serve_appends(core: Arc<Core>, mut connection: Connection) -> io::Resul
         }
         connection.writer.end().await?;
     }
+}
+
+/// Sends an answer together with those that are there already: appends that one sync has stored are answered by one write.
+/// False after a failure.
+async fn write_append_answers<E: ToString>(
+    writer: &mut FrameWriter,
+    first: Result<StreamAppendResult<TypeConfig>, E>,
+    later: &mut (impl Stream<Item = Result<StreamAppendResult<TypeConfig>, E>> + Unpin),
+) -> io::Result<bool> {
+    let mut next = Some(first);
+    let mut go_on = true;
+    while let Some(answer) = next.take() {
+        let answer: AppendAnswer = answer.map_err(|fatal| fatal.to_string());
+        go_on = matches!(answer, Ok(Ok(_)));
+        writer.encode(&answer)?;
+        writer.encoded().await?;
+        if go_on {
+            next = later.next().now_or_never().flatten();
+        }
+    }
+    writer.flush().await?;
+    Ok(go_on)
 }
 
 async fn read_appends(
@@ -370,6 +391,36 @@ mod tests {
             nodes: nodes.iter().map(node).collect(),
             ..MembershipRecord::default()
         }
+    }
+
+    #[tokio::test]
+    async fn answers_that_are_there_go_together_up_to_a_failure() {
+        use crate::peer::wire::FrameReader;
+
+        async fn next(reader: &mut FrameReader) -> AppendAnswer {
+            reader.message(GREETING).await.unwrap()
+        }
+
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let mut writer = Connection::new(Box::new(near)).writer;
+        let mut reader = Connection::new(Box::new(far)).reader;
+        let stored = |index| Ok::<_, String>(Ok(Some(log_id(1, index))));
+        // One that is not there yet is not waited for.
+        let ready = futures::stream::iter([stored(2), stored(3)]);
+        let mut later = ready.chain(futures::stream::pending());
+        let went_on = write_append_answers(&mut writer, stored(1), &mut later).await;
+        assert!(went_on.unwrap());
+        for index in 1..=3 {
+            let answer = next(&mut reader).await;
+            assert!(matches!(answer, Ok(Ok(Some(id))) if id.index == index));
+        }
+        let mut later = futures::stream::iter([Err("stopped".to_string()), stored(5)]);
+        let went_on = write_append_answers(&mut writer, stored(4), &mut later).await;
+        assert!(!went_on.unwrap());
+        assert!(next(&mut reader).await.is_ok());
+        assert!(next(&mut reader).await.is_err());
+        drop(writer);
+        assert!(reader.frame().await.is_err(), "nothing after a failure");
     }
 
     #[test]
