@@ -2,16 +2,21 @@
 //!
 //! Most keys that are written are written again soon: a lease, a status, a pod on its way to a node. Each value here is the
 //! one that the state has, so nothing is decided by whether a key is here.
+//!
+//! What is written again and again has a shelf of its own: thousands of leases are renewed every ten seconds, in which time
+//! ten times as many pods and events may come.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kv::{Broken, Data, Event, EventId, KeyRange, KeyValue, Visit, Write, key_hash};
 
-/// So many bytes are held: three thousand pods, or the leases of ten thousand nodes.
-const BYTES: usize = 12 << 20;
-/// Of so many last writes.
-const WRITES: usize = 16 << 10;
+/// So many bytes are held on each shelf: two thousand pods, and the leases of six thousand nodes.
+const BYTES: [usize; 2] = [6 << 20, 8 << 20];
+/// Of so many last writes each.
+const WRITES: usize = 32 << 10;
+/// A key with more versions is one that is written again and again: a pod has fewer in all its life, mostly.
+const VERSIONS: i64 = 8;
 /// A larger pair is read from the state: it would push out too many others.
 const PAIR_BYTES: usize = 64 << 10;
 /// What a key takes besides itself and its value.
@@ -23,9 +28,16 @@ pub(crate) struct Recent {
     /// By the hash of the key, which is found much sooner than one of many long keys that begin alike. Of two keys with
     /// the same hash only one is held.
     held: BTreeMap<u64, Held>,
+    /// See [`shelf_of`].
+    shelves: [Shelf; 2],
+    turn: u64,
+}
+
+/// Some of what is held.
+#[derive(Default)]
+struct Shelf {
     /// Writes in order, with the hashes of their keys. What was written again or deleted since stands here as well.
     turns: VecDeque<(u64, u64)>,
-    turn: u64,
     bytes: usize,
 }
 
@@ -56,8 +68,6 @@ impl Recent {
         if kv.key.len() + kv.value.len() > PAIR_BYTES {
             return self.remove(hash);
         }
-        self.turn += 1;
-        self.turns.push_back((self.turn, hash));
         // Copied: as they arrived, both are parts of their request, and would keep all of it in memory.
         let known = self.held.get(&hash).map(|held| &held.kv.key);
         let key = match known.filter(|known| **known == kv.key) {
@@ -69,21 +79,25 @@ impl Recent {
             value: Bytes::copy_from_slice(&kv.value),
             ..*kv
         };
-        self.bytes += footprint(&kv);
-        let turn = self.turn;
+        self.turn += 1;
+        let (turn, place) = (self.turn, shelf_of(&kv));
+        let shelf = &mut self.shelves[place];
+        shelf.turns.push_back((turn, hash));
+        shelf.bytes += footprint(&kv);
         if let Some(before) = self.held.insert(hash, Held { turn, kv }) {
-            self.bytes -= footprint(&before.kv);
+            self.shelves[shelf_of(&before.kv)].bytes -= footprint(&before.kv);
         }
-        self.trim();
+        self.trim(place);
     }
 
-    /// Lets go of what was written longest ago.
-    fn trim(&mut self) {
-        while self.bytes > BYTES || self.turns.len() > WRITES {
-            let Some((turn, hash)) = self.turns.pop_front() else {
+    /// Lets go of what was written longest ago of a shelf.
+    fn trim(&mut self, place: usize) {
+        while self.shelves[place].bytes > BYTES[place] || self.shelves[place].turns.len() > WRITES {
+            let Some((turn, hash)) = self.shelves[place].turns.pop_front() else {
                 break;
             };
-            if self.held.get(&hash).is_some_and(|held| held.turn == turn) {
+            let held = self.held.get(&hash);
+            if held.is_some_and(|held| held.turn == turn) {
                 self.remove(hash);
             }
         }
@@ -91,7 +105,7 @@ impl Recent {
 
     fn remove(&mut self, hash: u64) {
         if let Some(held) = self.held.remove(&hash) {
-            self.bytes -= footprint(&held.kv);
+            self.shelves[shelf_of(&held.kv)].bytes -= footprint(&held.kv);
         }
     }
 
@@ -99,6 +113,10 @@ impl Recent {
         let held = self.held.get(&key_hash(key))?;
         (held.kv.key == *key).then(|| held.kv.clone())
     }
+}
+
+fn shelf_of(kv: &KeyValue) -> usize {
+    usize::from(kv.version > VERSIONS)
 }
 
 fn footprint(kv: &KeyValue) -> usize {
@@ -150,6 +168,10 @@ mod tests {
         Write::Put(kv(key, mod_revision, value_bytes))
     }
 
+    fn bytes(recent: &Recent) -> [usize; 2] {
+        [recent.shelves[0].bytes, recent.shelves[1].bytes]
+    }
+
     #[test]
     fn what_is_held_is_what_was_written_last() {
         let mut recent = Recent::default();
@@ -159,7 +181,7 @@ mod tests {
         recent.absorb(&[Write::Delete("a".into()), put("b", 7, PAIR_BYTES)]);
         assert_eq!(recent.get(b"a"), None);
         assert_eq!(recent.get(b"b"), None, "too large");
-        assert_eq!(recent.bytes, 0);
+        assert_eq!(bytes(&recent), [0, 0]);
         let long = "k".repeat(PAIR_BYTES);
         recent.absorb(&[put(&long, 8, 1), put(&long, 9, 1)]);
         assert_eq!(recent.get(long.as_bytes()), None);
@@ -177,27 +199,47 @@ mod tests {
         assert_eq!(recent.get(b"b"), Some(kv("b", 6, 20)));
         recent.put(hash, &kv("a", 7, 10));
         assert_eq!(recent.get(b"b"), None);
-        assert_eq!(recent.bytes, footprint(&kv("a", 7, 10)));
+        assert_eq!(bytes(&recent), [footprint(&kv("a", 7, 10)), 0]);
     }
 
     #[test]
     fn only_so_much_is_held() {
         let mut recent = Recent::default();
-        let large = BYTES / 200;
+        let large = PAIR_BYTES / 2;
         for revision in 0..300 {
             recent.absorb(&[put(&revision.to_string(), revision, large)]);
-            assert!(recent.bytes <= BYTES);
+            assert!(bytes(&recent)[0] <= BYTES[0]);
         }
         assert_eq!(recent.get(b"299"), Some(kv("299", 299, large)));
         assert_eq!(recent.get(b"0"), None);
         // One key that is written all the time pushes out others, and stays itself.
         for revision in 300..300 + 2 * WRITES as i64 {
             recent.absorb(&[put("one", revision, 1)]);
-            assert!(recent.turns.len() <= WRITES);
+            assert!(recent.shelves[0].turns.len() <= WRITES);
         }
         assert_eq!(recent.held.len(), 1);
-        assert_eq!(recent.bytes, footprint(&kv("one", 0, 1)));
+        assert_eq!(bytes(&recent), [footprint(&kv("one", 0, 1)), 0]);
         assert!(recent.get(b"one").is_some());
+    }
+
+    #[test]
+    fn what_is_written_again_and_again_is_not_pushed_out_by_what_comes_once() {
+        let mut recent = Recent::default();
+        let renewed = |key, mod_revision| KeyValue {
+            version: VERSIONS + 1,
+            ..kv(key, mod_revision, 100)
+        };
+        recent.absorb(&[put("lease", 1, 100)]);
+        recent.absorb(&[Write::Put(renewed("lease", 2))]);
+        assert_eq!(bytes(&recent), [0, footprint(&renewed("lease", 2))]);
+        for revision in 3..1000 {
+            recent.absorb(&[put(&revision.to_string(), revision, PAIR_BYTES / 2)]);
+        }
+        assert_eq!(recent.get(b"lease"), Some(renewed("lease", 2)));
+        // Made anew, it is a key like others.
+        recent.absorb(&[Write::Delete("lease".into()), put("lease", 1001, 100)]);
+        assert_eq!(recent.get(b"lease"), Some(kv("lease", 1001, 100)));
+        assert_eq!(bytes(&recent)[1], 0);
     }
 
     /// Says that nothing can be read.
