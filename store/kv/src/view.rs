@@ -218,7 +218,11 @@ impl LastRead {
         if self.0.len() == Self::MAX {
             self.0.remove(0);
         }
-        self.0.push((Bytes::copy_from_slice(key), kv));
+        let key = match &kv {
+            Some(kv) => kv.key.clone(),
+            None => Bytes::copy_from_slice(key),
+        };
+        self.0.push((key, kv));
     }
 }
 
