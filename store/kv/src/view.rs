@@ -577,8 +577,8 @@ mod tests {
     use super::*;
     use crate::mem::MemState;
     use crate::{
-        Command, Compare, CompareOperand, CompareResult, CompareTarget, Entry, PutRequest, Request,
-        RequestOp, TxnRequest, apply,
+        Command, Compare, CompareOperand, CompareResult, CompareTarget, Entry, PutRequest,
+        RangePlan, RangeRequest, Request, RequestOp, TxnRequest, apply,
     };
 
     /// Counts how often a key is read.
@@ -649,6 +649,29 @@ mod tests {
         let kv = staged.get(b"a").unwrap().unwrap();
         assert_eq!((&*kv.value, kv.version), (&b"4"[..], 3));
         assert_eq!(counting.reads.get(), 1);
+    }
+
+    #[test]
+    fn a_key_that_is_not_there_is_not_read() {
+        let mut state = MemState::default();
+        state.apply(&put_at("a", "1", 0), 1).unwrap();
+        let counting = Counting {
+            data: &state.data,
+            reads: Cell::new(0),
+        };
+        let base = Joined {
+            catalog: &state.catalog,
+            data: &counting,
+        };
+        for (key, found, reads) in [("b", 0, 0), ("a", 1, 1)] {
+            let request = RangeRequest {
+                key: Bytes::from_static(key.as_bytes()),
+                ..RangeRequest::default()
+            };
+            let plan = RangePlan::new(&base, &request).unwrap();
+            assert_eq!(plan.run(&counting).unwrap().kvs.len(), found);
+            assert_eq!(counting.reads.get(), reads);
+        }
     }
 
     #[test]
