@@ -108,7 +108,7 @@ pub(super) fn begin(
     // It counts as running when what it does first of all is done.
     let (hook, is_good) = hook.map_or((Duration::ZERO, true), |hook| health::hook(hook, stage));
     let start = stage.start.sample((what, "start"));
-    let begins = now + slowed(start.saturating_add(hook.min(HOOK_MAX)), slow);
+    let begins = now.saturating_add(slowed(start.saturating_add(hook.min(HOOK_MAX)), slow));
     let ends = match is_good {
         true => end(pod, role, container, attempt, (stage, slow), begins),
         false => Some((begins, HOOK_FAILED)),
@@ -160,7 +160,7 @@ fn end(
     begins: OffsetDateTime,
 ) -> Option<(OffsetDateTime, i64)> {
     let what = (&pod.metadata.uid, &container.name, attempt);
-    let after = |duration: Duration| begins + slowed(duration, slow);
+    let after = |duration: Duration| begins.saturating_add(slowed(duration, slow));
     if let Some((duration, code)) = said(role, container, stage) {
         return Some((after(duration), code));
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 
 use crate::pod::plan::Observation;
-use crate::runtime::hollow::{NOTICE, program};
+use crate::runtime::hollow::{NOTICE, program, seconds};
 use crate::runtime::{Exit, Observed, State};
 use crate::spec::{Container, Pod};
 
@@ -46,7 +46,7 @@ pub(super) fn said(
         let lines = program(&spec.command, &spec.args).lines.into_iter();
         let lines = lines.filter(|(_, line)| written(spec, line).is_none());
         let lines = lines.take(LINES_MAX);
-        all.extend(lines.map(|(after, line)| (began + after, line)));
+        all.extend(lines.map(|(after, line)| (began.saturating_add(seconds(after)), line)));
     }
     if let Some(exit) = ended {
         all.push((

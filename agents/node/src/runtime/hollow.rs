@@ -125,7 +125,7 @@ impl HollowRuntime {
     fn notify_at(&self, pod_uid: &str, after: Duration) -> Owned {
         let (events, pod_uid) = (self.events.clone(), pod_uid.to_owned());
         Owned::spawn(async move {
-            tokio::time::sleep(after + Duration::from_millis(1)).await;
+            tokio::time::sleep(after.saturating_add(Duration::from_millis(1))).await;
             let _ = events.send(RuntimeEvent { pod_uid });
         })
     }

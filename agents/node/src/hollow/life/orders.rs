@@ -153,7 +153,8 @@ impl Life {
         let hook = hook.filter(|_| !grace.is_zero());
         let hook = hook.map(|hook| health::hook(hook, place.stage));
         let (takes, code, hook_ends_well) = ending(pause, hook, place.slow, grace);
-        let at = now + seconds(takes);
+        // A grace period may be longer than there are years.
+        let at = now.saturating_add(seconds(takes));
         if run.ends.is_none_or(|(end, _)| at < end) {
             // A second order counts only where it shortens the first: the grace period has been cut.
             run.ends = Some((at, code));

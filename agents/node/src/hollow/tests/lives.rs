@@ -570,3 +570,20 @@ fn a_container_without_memory_says_so_also_after_a_restart_of_the_process() {
     sim.advance(secs(3));
     assert!(sim.pods[stopped].object.is_none());
 }
+
+#[test]
+fn times_that_no_calendar_has_are_never() {
+    let mut sim = Sim::new();
+    let mut spec = one("Always", &["sleep", "1e18"]);
+    spec["terminationGracePeriodSeconds"] = i64::MAX.into();
+    spec["containers"][0]["lifecycle"] = json!({"preStop": {"sleep": {"seconds": i64::MAX}}});
+    let pod = sim.bind("", spec);
+    sim.advance(secs(3));
+    assert_eq!(sim.status(pod)["phase"], "Running");
+    sim.delete(pod, i64::MAX);
+    sim.advance(secs(60));
+    assert_eq!(sim.status(pod)["phase"], "Running");
+    sim.delete(pod, 1);
+    sim.advance(secs(3));
+    assert!(sim.pods[pod].object.is_none());
+}

@@ -43,7 +43,7 @@ impl Simulated {
         let natural = self
             .program
             .end
-            .map(|(after, code)| (run.started_at + seconds(after), code));
+            .map(|(after, code)| (run.started_at.saturating_add(seconds(after)), code));
         match (natural, run.stopped) {
             (Some((at, code)), None) if at <= now => exited(code, at),
             (Some((at, code)), Some((stopped_at, _))) if at <= stopped_at => exited(code, at),
@@ -65,7 +65,7 @@ impl Simulated {
         let notice = (Duration::ZERO, NOTICE.to_owned());
         let lines = std::iter::once(&notice).chain(&self.program.lines);
         lines
-            .map(|(after, line)| (run.started_at + seconds(*after), line))
+            .map(|(after, line)| (run.started_at.saturating_add(seconds(*after)), line))
             .filter(|(at, _)| *at <= end)
             .map(|(at, line)| LogChunk {
                 output: Output::Stdout(Bytes::from(format!("{line}\n"))),

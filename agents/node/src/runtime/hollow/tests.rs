@@ -92,3 +92,16 @@ async fn a_container_runs_ends_and_says_that_it_is_simulated() {
     runtime.remove(&sandbox).await.unwrap();
     assert_eq!(runtime.list(None).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_container_that_sleeps_longer_than_there_are_years_runs() {
+    let runtime = HollowRuntime::new(HollowConfig::default(), "n");
+    let sandbox = run_sandbox(&runtime).await;
+    let command = spec(&["sh", "-c", "sleep 1e18; echo done"]);
+    let made = runtime.create(&sandbox, &identity("c"), &command).await;
+    let id = made.unwrap();
+    runtime.start(&id).await.unwrap();
+    let all = runtime.list(Some("u")).await.unwrap();
+    let found = all.iter().find(|container| container.id == id);
+    assert!(found.unwrap().is_running());
+}
