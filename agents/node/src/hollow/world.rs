@@ -101,6 +101,8 @@ pub(super) struct Place {
     pub(super) pods_listed: u64,
     /// What a watch has shown while something was under way.
     pub(super) seen: Option<Shown>,
+    /// The API had it no more while something was under way.
+    pub(super) lost: bool,
     pub(super) listed: u64,
     pub(super) queued: bool,
     pub(super) writing: bool,
@@ -184,6 +186,7 @@ impl World {
             pods: BTreeSet::new(),
             pods_listed: 0,
             seen: None,
+            lost: false,
             listed: 0,
             queued: false,
             writing: false,

@@ -70,7 +70,7 @@ impl Engine {
     fn finish_node(&mut self, number: u32, answer: Answer) {
         let elapsed = self.clock.elapsed();
         let (mut is_new, mut later) = (false, None);
-        let mut news = Vec::new();
+        let (mut news, mut shown) = (Vec::new(), None);
         {
             let mut world = self.world();
             let Some(place) = world.place(number) else {
@@ -79,7 +79,7 @@ impl Engine {
             place.writing = false;
             let seen = place.seen.take();
             match answer {
-                Answer::Node(told) => {
+                Answer::Node(told) if !place.lost => {
                     place.failures = 0;
                     is_new = !place.node.is_registered();
                     if let Some((status, _)) = &told.told {
@@ -89,20 +89,24 @@ impl Engine {
                     if let Some((status, ready)) = told.told {
                         place.node.reported(&status, ready, elapsed);
                     }
+                    shown = seen;
                 }
-                Answer::Missing => {
+                Answer::Node(_) | Answer::Missing => {
                     place.node.lose();
                     later = Some(elapsed + RETURN);
                 }
                 Answer::Failed(wait) => {
                     place.failures = place.failures.saturating_add(1);
                     later = Some(elapsed + pause(place.failures, wait));
-                    if let Some(seen) = seen {
-                        place.node.see(seen);
-                    }
+                    shown = seen;
                 }
                 _ => later = Some(elapsed + RETRY_MAX),
             }
+            place.lost = false;
+        }
+        // A watch may have shown more than the answer knows.
+        if shown.is_some_and(|shown| self.take_in_node(number, shown)) {
+            self.queue(Key::Lease(number));
         }
         match later {
             Some(at) => self.schedule(Key::Node(number), at),
@@ -152,4 +156,96 @@ fn pause(failures: u32, wanted: Option<Duration>) -> Duration {
         .min(RETRY_MAX)
         .mul_f64(jitter)
         .max(wanted.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use agent_runtime::{Body, BoxError, Client, InProcessService};
+    use serde_json::json;
+    use tokio_util::sync::CancellationToken;
+
+    use super::*;
+    use crate::hollow::engine::Clock;
+    use crate::hollow::engine::seen::Seen;
+    use crate::hollow::nodes::{BEHAVIOUR, Behaviour, Names, Node, Periods, Shown, Template};
+    use crate::hollow::world::World;
+    use crate::hollow::writes::Told;
+    use crate::hollow::{HollowNodes, config};
+
+    /// An engine of one node that something is just being written of, and that never hears an answer of the API.
+    fn engine() -> Engine {
+        let nodes = HollowNodes::new(1);
+        let names = Names::new(&nodes.prefix, 1);
+        let node = Node::new(0, names.of(0), Behaviour::Steady);
+        let mut world = World::new(std::iter::once(node));
+        world.places[0].writing = true;
+        let template = Template {
+            config: config(&nodes, false),
+            zones: 0,
+            periods: Periods::default(),
+            port: 0,
+        };
+        let service = tower::service_fn(|_: http::Request<Body>| {
+            std::future::pending::<Result<http::Response<Body>, BoxError>>()
+        });
+        let clients = vec![Client::in_process(InProcessService::new(service))];
+        let world = Arc::new(Mutex::new(world));
+        let stop = CancellationToken::new();
+        Engine::new(
+            nodes,
+            names,
+            template,
+            world,
+            clients,
+            Clock::start(),
+            &stop,
+        )
+    }
+
+    fn shown(version: u64, behaviour: Option<&str>) -> Shown {
+        Shown::of(&json!({"metadata": {
+            "uid": "u",
+            "resourceVersion": version.to_string(),
+            "annotations": {(BEHAVIOUR): behaviour},
+        }}))
+    }
+
+    fn answer(version: u64) -> Answer {
+        Answer::Node(Box::new(Told {
+            shown: shown(version, None),
+            told: None,
+        }))
+    }
+
+    #[tokio::test]
+    async fn what_a_watch_has_shown_during_a_write_counts_where_it_is_newer_than_the_answer() {
+        for (answered, is_silent) in [(5, true), (7, false)] {
+            let mut engine = engine();
+            engine.see(Seen::Node {
+                number: 1,
+                node: 0,
+                shown: shown(6, Some("silent")),
+            });
+            engine.finish_node(0, answer(answered));
+            let found = engine.world().places[0].node.is_silent();
+            assert_eq!(found, is_silent, "{answered}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_node_that_went_during_a_write_is_made_again() {
+        let mut engine = engine();
+        engine.see(Seen::NodeGone(0));
+        engine.finish_node(0, answer(5));
+        {
+            let world = engine.world();
+            let place = &world.places[0];
+            assert!(!place.node.is_registered() && place.due.is_some());
+            assert!(!place.writing && !place.lost);
+        }
+        engine.finish_node(0, answer(6));
+        assert!(engine.world().places[0].node.is_registered());
+    }
 }

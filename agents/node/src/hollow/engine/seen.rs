@@ -114,34 +114,51 @@ impl Engine {
     }
 
     fn see_node(&mut self, number: u64, node: u32, shown: Shown) {
-        let woken: Vec<Uid> = {
+        {
             let mut world = self.world();
             let Some(place) = world.place(node) else {
                 return;
             };
             place.listed = number;
             if place.writing {
-                // What the answer says is newer.
+                // Which is newer, this or the answer, is known when that is there.
                 place.seen = Some(shown);
                 return;
             }
+        }
+        if self.take_in_node(node, shown) {
+            self.queue(Key::Node(node));
+            self.queue(Key::Lease(node));
+        }
+    }
+
+    /// Takes in what a watch has shown of a node, and gives its pods their turn where it behaves otherwise now. True where
+    /// the node has something to do because of it.
+    pub(super) fn take_in_node(&mut self, node: u32, shown: Shown) -> bool {
+        let woken: Vec<Uid> = {
+            let mut world = self.world();
+            let Some(place) = world.place(node) else {
+                return false;
+            };
             let before = place.node.behaviour();
             if !place.node.see(shown) {
-                return;
+                return false;
             }
             match before == place.node.behaviour() {
                 true => Vec::new(),
                 false => place.pods.iter().cloned().collect(),
             }
         };
-        self.queue(Key::Node(node));
-        self.queue(Key::Lease(node));
         woken.into_iter().for_each(|uid| self.queue(Key::Pod(uid)));
+        true
     }
 
     fn lose_node(&mut self, node: u32) {
         if let Some(place) = self.world().place(node) {
             place.node.lose();
+            place.seen = None;
+            // The answer may tell of the node as it was before.
+            place.lost = place.writing;
         }
         let at = self.clock.elapsed() + RETURN;
         self.schedule(Key::Node(node), at);
