@@ -214,8 +214,9 @@ pub async fn run(
         Tainting::Always => true,
         Tainting::Never => false,
         Tainting::Auto => tokio::select! {
-            found = real_nodes(client) => found,
+            biased;
             () = cancel.cancelled() => return Ok(()),
+            found = real_nodes(client) => found,
         },
     };
     let made =
@@ -250,10 +251,12 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
+    // The engine may always have something to do: who comes after it would wait.
     tokio::select! {
+        biased;
         () = cancel.cancelled() => {}
-        () = engine.run() => {}
         () = serving => {}
+        () = engine.run() => {}
     }
     Ok(())
 }

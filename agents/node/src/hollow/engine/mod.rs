@@ -146,12 +146,9 @@ impl Engine {
             let next = self.wheel.next().unwrap_or(Duration::MAX);
             let next = next.min(self.clock.elapsed() + TELL_EVERY);
             tokio::select! {
-                Some(done) = self.writes.join_next(), if !self.writes.is_empty() => {
-                    self.finish(done);
-                    while let Some(done) = self.writes.try_join_next() {
-                        self.finish(done);
-                    }
-                }
+                biased;
+                Some(_) = watches.join_next() => return,
+                Some(done) = self.writes.join_next(), if !self.writes.is_empty() => self.finish(done),
                 count = seen.recv_many(&mut batch, SEEN_AT_ONCE) => {
                     if count == 0 {
                         return;
@@ -159,7 +156,15 @@ impl Engine {
                     batch.drain(..).for_each(|one| self.see(one));
                 }
                 () = tokio::time::sleep_until(self.clock.began + next) => {}
-                Some(_) = watches.join_next() => return,
+            }
+            // Whichever it was, neither may keep the other waiting: writes that end one after the other would hide what was
+            // seen, and what is always seen the ends of writes.
+            while let Some(done) = self.writes.try_join_next() {
+                self.finish(done);
+            }
+            for _ in 0..SEEN_AT_ONCE {
+                let Ok(one) = seen.try_recv() else { break };
+                self.see(one);
             }
         }
     }
