@@ -64,6 +64,21 @@ fn a_refusal_for_what_the_node_was_shown_as_waits_for_its_newer_word() {
     assert_eq!(pod.looks_again(&verdict("NodeAffinity"), over), None);
 }
 
+#[test]
+fn a_pod_waits_until_its_own_status_has_been_shown() {
+    let shown = |version| Some(Box::new(entry("a", version, json!({})).life.pod));
+    let mut pod = entry("a", 5, json!({}));
+    assert!(!pod.awaits(), "nothing was written of it");
+    pod.life.taken(7);
+    pod.seen = shown(6);
+    assert!(pod.awaits(), "another one wrote that before");
+    pod.seen = shown(7);
+    assert!(!pod.awaits());
+    pod.seen = None;
+    pod.removed = true;
+    assert!(!pod.awaits(), "what is gone will not be shown");
+}
+
 fn held<'a>(pods: &[&'a Slim]) -> Vec<Holder<'a>> {
     let pods = pods.iter();
     pods.map(|pod| Holder::new(&pod.uid, &pod.share, pod.rank))
