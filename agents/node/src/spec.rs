@@ -22,6 +22,9 @@ pub(crate) use self::volume::{
     DownwardVolume, EmptyDirVolume, HostPathVolume, ObjectVolume, TokenProjection, Volume,
 };
 
+/// No grace period is longer, as the API server has it for deletions: a time has to be added to it.
+pub(crate) const GRACE_SECONDS_MAX: i64 = 0x7fff_ffff;
+
 /// A pod, as far as a node has to know it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -198,7 +201,7 @@ impl Pod {
         deletion
             .or(self.spec.termination_grace_period_seconds)
             .unwrap_or(30)
-            .max(0)
+            .clamp(0, GRACE_SECONDS_MAX)
     }
 
     /// The phase that the API has on record.

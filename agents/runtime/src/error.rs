@@ -3,6 +3,9 @@
 use serde_json::Value;
 use std::time::Duration;
 
+/// Nobody is asked to stay away for longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
 /// A refused or failed API call. `code` is 0 when no answer arrived; then `reason` is `Transport`.
 #[derive(Clone, Debug, Default, thiserror::Error)]
 #[error("{message}")]
@@ -42,6 +45,7 @@ impl ApiError {
 
     /// From an HTTP status and its body, which is normally a `metav1.Status`.
     pub fn from_response(code: u16, retry_after: Option<Duration>, body: &[u8]) -> Self {
+        let retry_after = retry_after.map(|after| after.min(RETRY_AFTER_MAX));
         match serde_json::from_slice::<Value>(body) {
             Ok(status) if status.get("kind").and_then(Value::as_str) == Some("Status") => {
                 let mut error = Self::from_status(&status);
@@ -92,7 +96,7 @@ impl ApiError {
             reason: text("reason"),
             message: text("message"),
             details: status.get("details").cloned(),
-            retry_after: seconds.map(Duration::from_secs),
+            retry_after: seconds.map(|after| Duration::from_secs(after).min(RETRY_AFTER_MAX)),
         }
     }
 
@@ -193,5 +197,18 @@ mod tests {
         assert!(other.is_conflict() && !other.is_invalid());
         let wrong = refused("status");
         assert!(!wrong.is_conflict() && wrong.is_invalid());
+    }
+
+    #[test]
+    fn who_is_asked_to_stay_away_for_ever_comes_back() {
+        let seconds = |asked: u64| {
+            let status =
+                json!({"kind": "Status", "code": 429, "details": {"retryAfterSeconds": asked}});
+            let told = ApiError::from_status(&status).retry_after;
+            let header = Some(Duration::from_secs(asked));
+            let said = ApiError::from_response(429, header, b"").retry_after;
+            [told, said].map(|after| after.unwrap().as_secs())
+        };
+        assert_eq!([seconds(7), seconds(u64::MAX)], [[7, 7], [3600, 3600]]);
     }
 }

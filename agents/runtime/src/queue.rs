@@ -18,6 +18,8 @@ use tokio::time::Instant;
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(5);
 const BACKOFF_MAX: Duration = Duration::from_secs(1000);
+/// Nothing comes later: what users ask for may be more than a time can be added to.
+const AFTER_MAX: Duration = Duration::from_secs(1 << 31);
 /// So many resting keys are looked through for those whose rest is over.
 const RESTING_MANY: usize = 256;
 
@@ -138,7 +140,8 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         if after.is_zero() {
             return self.add(key);
         }
-        if self.lock().add_at(key, Instant::now() + after) {
+        let due = Instant::now() + after.min(AFTER_MAX);
+        if self.lock().add_at(key, due) {
             self.wake.notify_one();
         }
     }
@@ -350,6 +353,14 @@ mod tests {
         queue.done(&"a");
         assert!(!queue.add_new("a") && !queue.add_new("b"));
         assert_eq!(queue.len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_delay_without_end_is_one() {
+        let queue = Queue::new();
+        queue.add_after("never", Duration::MAX);
+        queue.add_after("soon", Duration::from_millis(1));
+        assert_eq!(queue.next().await, Some("soon"));
     }
 
     #[tokio::test]

@@ -10,7 +10,7 @@ use super::plan::{self, StopReason};
 use super::probe::Kind;
 use super::worker::Worker;
 use crate::runtime::RuntimeError;
-use crate::spec::{Pod, Role};
+use crate::spec::{GRACE_SECONDS_MAX, Pod, Role};
 
 /// What a container gets to end itself even when the grace period is used up or zero: as much as a kubelet gives.
 pub(crate) const GRACE_MIN: Duration = Duration::from_secs(2);
@@ -92,6 +92,7 @@ pub(crate) fn grace(pod: &Pod, container: &str, reason: StopReason) -> Duration 
     let seconds = probe
         .and_then(|probe| probe.termination_grace_period_seconds)
         .unwrap_or(pod.grace_seconds());
+    let seconds = seconds.clamp(0, GRACE_SECONDS_MAX);
     Duration::from_secs(u64::try_from(seconds).unwrap_or(0))
 }
 

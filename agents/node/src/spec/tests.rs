@@ -49,3 +49,12 @@ fn wrong_types_are_an_error_not_a_panic() {
     assert!(Pod::decode(&json!({"spec": {"containers": "no"}})).is_err());
     assert!(Pod::decode(&json!(3)).is_err());
 }
+
+#[test]
+fn a_grace_period_can_be_added_to_a_time() {
+    for (asked, found) in [(5, 5), (-1, 0), (i64::MAX, GRACE_SECONDS_MAX)] {
+        let spec = json!({"terminationGracePeriodSeconds": asked});
+        let pod = Pod::decode(&json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
+        assert_eq!(pod.grace_seconds(), found, "{asked}");
+    }
+}
