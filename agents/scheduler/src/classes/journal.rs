@@ -15,11 +15,22 @@ struct Change {
 }
 
 /// The slots of nodes in the order of their changes. A position in it is a number that only grows.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Journal {
     changes: Vec<Change>,
     /// How many changes are forgotten.
     forgotten: u64,
+}
+
+/// A copy begins where the other one ends: nothing has been counted in the copy of a cluster yet, and copies are made for single
+/// decisions.
+impl Clone for Journal {
+    fn clone(&self) -> Journal {
+        Journal {
+            changes: Vec::new(),
+            forgotten: self.end(),
+        }
+    }
 }
 
 impl Journal {
@@ -135,6 +146,19 @@ mod tests {
         assert_eq!(late.changed(&journal, 3), [0, 1, 2]);
         assert_eq!(reader.changed(&journal, 3), [1]);
     }
+
+    #[test]
+    fn a_copy_remembers_only_how_much_there_was() {
+        let mut journal = Journal::default();
+        journal.note(1);
+        let mut copy = journal.clone();
+        assert_eq!((copy.end(), copy.changes.len()), (1, 0));
+        let mut reader = Reader::default();
+        assert_eq!(reader.changed(&copy, 3), [0, 1, 2]);
+        copy.note(2);
+        assert_eq!(reader.changed(&copy, 3), [2]);
+    }
+
     #[test]
     fn one_who_counts_some_pods_does_not_look_where_others_came() {
         let labels = |app: &str| Labels::from_iter([("app".to_owned(), app.to_owned())]);
