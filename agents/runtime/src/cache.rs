@@ -15,8 +15,8 @@ use crate::resource_ref::ResourceRef;
 use futures::future::BoxFuture;
 use host::HashMap;
 use host::watch;
-use objects::{Objects, is_elsewhere};
-use std::collections::BTreeMap;
+use objects::{Held, Named, Objects, is_elsewhere};
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -63,7 +63,7 @@ pub struct Cache<T> {
     objects: RwLock<Objects<T>>,
     /// Held while a change is applied and told, so that every subscriber sees every change once and in order.
     subscribers: Mutex<Vec<Subscriber<T>>>,
-    staged: Mutex<BTreeMap<Key, Arc<T>>>,
+    staged: Mutex<BTreeSet<Held<T>>>,
     version: watch::Sender<Version>,
 }
 
@@ -84,16 +84,15 @@ impl<T: Kind> Cache<T> {
         Self {
             resource,
             objects: RwLock::new(Objects {
-                map: BTreeMap::new(),
+                all: BTreeSet::new(),
                 by_owner: HashMap::default(),
                 by_node: HashMap::default(),
                 by_mention: HashMap::default(),
                 uncontrolled: HashMap::default(),
-                by_labels: BTreeMap::new(),
                 classes: HashMap::default(),
             }),
             subscribers: Mutex::new(Vec::new()),
-            staged: Mutex::new(BTreeMap::new()),
+            staged: Mutex::new(BTreeSet::new()),
             version: watch::Sender::new(Version::default()),
         }
     }
@@ -142,7 +141,7 @@ impl<T: Kind> Cache<T> {
     /// Removes one object, as a watch event would.
     pub fn remove(&self, key: &Key) {
         let subscribers = lock(&self.subscribers);
-        self.drop_key(&subscribers, key);
+        self.drop_named(&subscribers, key);
         self.bump(|_| {});
     }
 
@@ -168,18 +167,18 @@ impl<T: Kind> Cache<T> {
     fn put(&self, subscribers: &[Subscriber<T>], object: Arc<T>) {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
-            let key = objects.known(Key::of(object.meta()));
-            let old = objects.map.insert(key.clone(), object.clone());
+            let old = objects.all.replace(Held(object.clone()));
+            let old = old.map(|Held(old)| old);
             // Nearly every change leaves an object where it was, and is put over it there.
             if let Some(old) = old.as_ref().filter(|old| is_elsewhere::<T>(old, &object)) {
-                objects.unindex(&key, old);
+                objects.unindex(old);
             }
-            objects.index(&key, &object);
+            objects.index(&object);
             old
         };
         match old {
             // A new incarnation under an old name is a deletion and an addition to everybody who reckons with uids.
-            Some(old) if old.meta().uid != object.meta().uid => {
+            Some(old) if old.identity().uid != object.identity().uid => {
                 tell(
                     subscribers,
                     &Change {
@@ -205,12 +204,12 @@ impl<T: Kind> Cache<T> {
         }
     }
 
-    fn drop_key(&self, subscribers: &[Subscriber<T>], key: &Key) {
+    fn drop_named(&self, subscribers: &[Subscriber<T>], name: &dyn Named) {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
-            let old = objects.map.remove(key);
+            let old = objects.all.take(name).map(|Held(old)| old);
             if let Some(old) = &old {
-                objects.unindex(key, old);
+                objects.unindex(old);
             }
             old
         };
@@ -224,36 +223,35 @@ impl<T: Kind> Cache<T> {
         if staging {
             let mut staged = lock(&self.staged);
             match object {
-                Some(object) => drop(staged.insert(key, object)),
-                None => drop(staged.remove(&key)),
+                Some(object) => drop(staged.replace(Held(object))),
+                None => drop(staged.take(&key as &dyn Named)),
             }
             return;
         }
         let subscribers = lock(&self.subscribers);
         match object {
             Some(object) => self.put(&subscribers, object),
-            None => self.drop_key(&subscribers, &key),
+            None => self.drop_named(&subscribers, &key),
         }
         self.bump(|v| v.revision = revision.parse().unwrap_or(0).max(v.revision));
     }
 
-    fn replace(&self, objects: BTreeMap<Key, Arc<T>>) {
+    fn replace(&self, objects: BTreeSet<Held<T>>) {
         let subscribers = lock(&self.subscribers);
-        let gone: Vec<Key> = self
-            .read()
-            .map
-            .keys()
-            .filter(|key| !objects.contains_key(key))
-            .cloned()
-            .collect();
-        for key in &gone {
-            self.drop_key(&subscribers, key);
+        let mut gone: Vec<Held<T>> = Vec::new();
+        for held in &self.read().all {
+            if !objects.contains(held) {
+                gone.push(Held(held.0.clone()));
+            }
         }
-        for (key, object) in objects {
-            let same = self.by_key(&key).is_some_and(|old| {
-                old.meta().resource_version == object.meta().resource_version
-                    && old.meta().uid == object.meta().uid
-            });
+        for held in &gone {
+            self.drop_named(&subscribers, held);
+        }
+        for Held(object) in objects {
+            let id = object.identity();
+            let same = self
+                .get(id.namespace, id.name)
+                .is_some_and(|old| old.identity() == id);
             if !same {
                 self.put(&subscribers, object);
             }
@@ -297,8 +295,12 @@ impl<T: Kind> AnyCache for Cache<T> {
         self.version.subscribe()
     }
     fn incarnation(&self, key: &Key) -> Option<(String, bool)> {
-        self.by_key(key)
-            .map(|object| (object.meta().uid.clone(), object.meta().is_deleting()))
+        self.by_key(key).map(|object| {
+            (
+                object.identity().uid.to_owned(),
+                object.meta().is_deleting(),
+            )
+        })
     }
     fn subscribe_meta(&self, subscriber: MetaSubscriber) {
         self.subscribe(move |change| {

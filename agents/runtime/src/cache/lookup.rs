@@ -1,31 +1,35 @@
 //! How the objects of a cache are found.
 
-use super::objects::Objects;
+use super::objects::{Held, Named, Objects, of_namespace};
 use super::{Cache, Key};
 use crate::kinds::{Kind, LabelSelector, Labels, Mention, ObjectMeta};
 use crate::selector::contains_all;
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl<T: Kind> Cache<T> {
     /// One object.
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<T>> {
-        self.read().map.get(&Key::new(namespace, name)).cloned()
+        self.named(&(namespace, name))
     }
 
     /// One object by key.
     pub fn by_key(&self, key: &Key) -> Option<Arc<T>> {
-        self.read().map.get(key).cloned()
+        self.named(key)
+    }
+
+    fn named(&self, name: &dyn Named) -> Option<Arc<T>> {
+        self.read().all.get(name).map(|held| held.0.clone())
     }
 
     /// Everything, ordered by namespace and name.
     pub fn list(&self) -> Vec<Arc<T>> {
-        self.read().map.values().cloned().collect()
+        self.read().all.iter().map(|held| held.0.clone()).collect()
     }
 
     /// Number of objects.
     pub fn len(&self) -> usize {
-        self.read().map.len()
+        self.read().all.len()
     }
 
     /// Whether there is no object.
@@ -36,10 +40,7 @@ impl<T: Kind> Cache<T> {
     /// The objects of a namespace, ordered by name.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
         let objects = self.read();
-        let all = objects.map.range(Key::new(namespace, "")..);
-        all.take_while(|(key, _)| &*key.namespace == namespace)
-            .map(|(_, object)| object.clone())
-            .collect()
+        of_namespace(&objects.all, namespace).cloned().collect()
     }
 
     /// The objects of a namespace that a selector matches, by name.
@@ -62,29 +63,17 @@ impl<T: Kind> Cache<T> {
         let Some(classes) = objects.classes.get(namespace) else {
             return Vec::new();
         };
-        let mut found: Vec<(&Key, &Arc<T>)> = Vec::new();
-        for labels in classes.keys() {
-            if !wanted(labels) {
-                continue;
-            }
-            let from = (labels.clone(), Key::new(namespace, ""));
-            let members = objects.by_labels.range(from..);
-            let members =
-                members.take_while(|((has, key), _)| has == labels && &*key.namespace == namespace);
-            found.extend(members.map(|((_, key), object)| (key, object)));
-        }
+        let wanted = classes.iter().filter(|(labels, _)| wanted(labels));
+        let mut found: Vec<&Held<T>> = wanted.flat_map(|(_, members)| members).collect();
         // Each class is in order already, which a sort finds out quickly.
-        found.sort_by_key(|(key, _)| *key);
-        let found = found.into_iter();
-        found.map(|(_, object)| object.clone()).collect()
+        found.sort();
+        found.into_iter().map(|held| held.0.clone()).collect()
     }
 
     /// Whether a namespace has any.
     pub fn has_any_in(&self, namespace: &str) -> bool {
         let objects = self.read();
-        let mut from = objects.map.range(Key::new(namespace, "")..);
-        from.next()
-            .is_some_and(|(key, _)| &*key.namespace == namespace)
+        of_namespace(&objects.all, namespace).next().is_some()
     }
 
     /// The objects that name `uid` as an owner, controlling or not.
@@ -98,11 +87,7 @@ impl<T: Kind> Cache<T> {
         let Some(found) = objects.by_owner.get(uid) else {
             return Vec::new();
         };
-        let found = found.range(Key::new(namespace, "")..);
-        found
-            .take_while(|(key, _)| &*key.namespace == namespace)
-            .map(|(_, object)| object.clone())
-            .collect()
+        of_namespace(found, namespace).cloned().collect()
     }
 
     /// The objects on a node.
@@ -146,16 +131,16 @@ impl<T: Kind> Cache<T> {
         let objects = self.read();
         let found = objects.uncontrolled.get(namespace).into_iter().flatten();
         found
-            .filter(|(_, object)| wanted(object.meta()))
-            .map(|(_, object)| object.clone())
+            .filter(|held| wanted(held.0.meta()))
+            .map(|held| held.0.clone())
             .collect()
     }
 
-    fn indexed(&self, of: impl Fn(&Objects<T>) -> Option<&BTreeMap<Key, Arc<T>>>) -> Vec<Arc<T>> {
+    fn indexed(&self, of: impl Fn(&Objects<T>) -> Option<&BTreeSet<Held<T>>>) -> Vec<Arc<T>> {
         let objects = self.read();
         let Some(found) = of(&objects) else {
             return Vec::new();
         };
-        found.values().cloned().collect()
+        found.iter().map(|held| held.0.clone()).collect()
     }
 }

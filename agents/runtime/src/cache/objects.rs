@@ -3,95 +3,171 @@
 use super::Key;
 use crate::kinds::{Kind, Labels, Mention};
 use host::HashMap;
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
+/// An object in a set of them, by namespace and name. The set asks the object itself, so that a place in one of the indexes
+/// takes no more than a pointer; a hundred thousand pods stand in five of them.
+pub(super) struct Held<T>(pub(super) Arc<T>);
+
+/// Something with a place among [`Held`] objects: one of them, or whatever names it.
+pub(super) trait Named {
+    /// Namespace (empty for none) and name.
+    fn place(&self) -> (&str, &str);
+}
+
+impl<T: Kind> Named for Held<T> {
+    fn place(&self) -> (&str, &str) {
+        let id = self.0.identity();
+        (id.namespace, id.name)
+    }
+}
+
+impl Named for Key {
+    fn place(&self) -> (&str, &str) {
+        (&self.namespace, &self.name)
+    }
+}
+
+impl Named for (&str, &str) {
+    fn place(&self) -> (&str, &str) {
+        *self
+    }
+}
+
+impl PartialEq for dyn Named + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl Eq for dyn Named + '_ {}
+
+impl PartialOrd for dyn Named + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn Named + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+impl<'a, T: Kind> Borrow<dyn Named + 'a> for Held<T> {
+    fn borrow(&self) -> &(dyn Named + 'a) {
+        self
+    }
+}
+
+impl<T: Kind> PartialEq for Held<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.place() == other.place()
+    }
+}
+
+impl<T: Kind> Eq for Held<T> {}
+
+impl<T: Kind> PartialOrd for Held<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T: Kind> Ord for Held<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.place().cmp(&other.place())
+    }
+}
+
+/// Those of a namespace, by name.
+pub(super) fn of_namespace<'a, T: Kind>(
+    all: &'a BTreeSet<Held<T>>,
+    namespace: &'a str,
+) -> impl Iterator<Item = &'a Arc<T>> {
+    let first = (namespace, "");
+    let from: Bound<&dyn Named> = Bound::Included(&first);
+    all.range::<dyn Named + '_, _>((from, Bound::Unbounded))
+        .map(|held| &held.0)
+        .take_while(move |object| object.identity().namespace == namespace)
+}
+
 /// Objects by a value that several have. They are in it, not only their keys: who asks for thousands would otherwise look up each.
-type Index<T> = HashMap<String, BTreeMap<Key, Arc<T>>>;
+type Index<V, T> = HashMap<V, BTreeSet<Held<T>>>;
 
 pub(super) struct Objects<T> {
-    pub(super) map: BTreeMap<Key, Arc<T>>,
-    pub(super) by_owner: Index<T>,
-    pub(super) by_node: Index<T>,
-    pub(super) by_mention: HashMap<Mention, BTreeMap<Key, Arc<T>>>,
+    pub(super) all: BTreeSet<Held<T>>,
+    pub(super) by_owner: Index<String, T>,
+    pub(super) by_node: Index<String, T>,
+    pub(super) by_mention: Index<Mention, T>,
     /// By namespace, those that nobody controls.
-    pub(super) uncontrolled: Index<T>,
-    /// By their labels as a whole: all that were made of one template are together, and a selector is asked once for them.
-    pub(super) by_labels: BTreeMap<(Labels, Key), Arc<T>>,
-    /// By namespace, how many have the same labels.
-    pub(super) classes: HashMap<String, BTreeMap<Labels, usize>>,
+    pub(super) uncontrolled: Index<String, T>,
+    /// By namespace and by their labels as a whole: all that were made of one template are together, and a selector is asked
+    /// once for them.
+    pub(super) classes: HashMap<String, BTreeMap<Labels, BTreeSet<Held<T>>>>,
 }
 
 impl<T: Kind> Objects<T> {
-    /// The same key in the texts of one that is there: each name stands in memory once, and a namespace for all that is in it.
-    pub(super) fn known(&self, key: Key) -> Key {
-        if let Some((known, _)) = self.map.get_key_value(&key) {
-            return known.clone();
-        }
-        let before = self.map.range::<Key, _>(..&key).next_back();
-        match before.filter(|(before, _)| before.namespace == key.namespace) {
-            Some((before, _)) => Key {
-                namespace: before.namespace.clone(),
-                name: key.name,
-            },
-            None => key,
-        }
-    }
-
-    pub(super) fn index(&mut self, key: &Key, object: &Arc<T>) {
+    pub(super) fn index(&mut self, object: &Arc<T>) {
         if !T::IS_INDEXED {
             return;
         }
-        for owner in &object.meta().owner_references {
-            add_to(&mut self.by_owner, &owner.uid, key, object);
+        let meta = object.meta();
+        for owner in &meta.owner_references {
+            add_to(&mut self.by_owner, &owner.uid, object);
         }
         if !object.node_name().is_empty() {
-            add_to(&mut self.by_node, object.node_name(), key, object);
+            add_to(&mut self.by_node, object.node_name(), object);
         }
         for mention in object.mentions() {
             let found = self.by_mention.entry(mention).or_default();
-            found.insert(key.clone(), object.clone());
+            found.replace(Held(object.clone()));
         }
-        if object.meta().controller().is_none() {
-            let namespace = &object.meta().namespace;
-            add_to(&mut self.uncontrolled, namespace, key, object);
+        if meta.controller().is_none() {
+            add_to(&mut self.uncontrolled, &meta.namespace, object);
         }
-        let member = (object.meta().labels.clone(), key.clone());
-        if self.by_labels.insert(member, object.clone()).is_none() {
-            let namespace = object.meta().namespace.clone();
-            let classes = self.classes.entry(namespace).or_default();
-            *classes.entry(object.meta().labels.clone()).or_default() += 1;
+        let held = Held(object.clone());
+        match self.classes.get_mut(&meta.namespace) {
+            Some(classes) => {
+                let members = classes.entry(meta.labels.clone()).or_default();
+                members.replace(held);
+            }
+            None => {
+                let first = BTreeMap::from([(meta.labels.clone(), BTreeSet::from([held]))]);
+                self.classes.insert(meta.namespace.clone(), first);
+            }
         }
     }
 
-    pub(super) fn unindex(&mut self, key: &Key, object: &T) {
+    pub(super) fn unindex(&mut self, object: &Arc<T>) {
         if !T::IS_INDEXED {
             return;
         }
-        for owner in &object.meta().owner_references {
-            remove_from(&mut self.by_owner, &owner.uid, key);
+        let held = Held(object.clone());
+        let meta = object.meta();
+        for owner in &meta.owner_references {
+            remove_from(&mut self.by_owner, &owner.uid, &held);
         }
-        remove_from(&mut self.by_node, object.node_name(), key);
+        remove_from(&mut self.by_node, object.node_name(), &held);
         for mention in object.mentions() {
             if let Some(found) = self.by_mention.get_mut(&mention) {
-                found.remove(key);
+                found.remove(&held);
                 if found.is_empty() {
                     self.by_mention.remove(&mention);
                 }
             }
         }
-        let meta = object.meta();
-        remove_from(&mut self.uncontrolled, &meta.namespace, key);
-        let member = (meta.labels.clone(), key.clone());
-        if self.by_labels.remove(&member).is_none() {
-            return;
-        }
+        remove_from(&mut self.uncontrolled, &meta.namespace, &held);
         let Some(classes) = self.classes.get_mut(&meta.namespace) else {
             return;
         };
-        if let Some(count) = classes.get_mut(&meta.labels) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(members) = classes.get_mut(&meta.labels) {
+            members.remove(&held);
+            if members.is_empty() {
                 classes.remove(&meta.labels);
             }
         }
@@ -109,19 +185,19 @@ pub(super) fn is_elsewhere<T: Kind>(old: &T, new: &T) -> bool {
         || old.mentions() != new.mentions()
 }
 
-fn add_to<T>(index: &mut Index<T>, value: &str, key: &Key, object: &Arc<T>) {
+fn add_to<T: Kind>(index: &mut Index<String, T>, value: &str, object: &Arc<T>) {
+    let held = Held(object.clone());
     match index.get_mut(value) {
-        Some(found) => drop(found.insert(key.clone(), object.clone())),
+        Some(found) => drop(found.replace(held)),
         None => {
-            let first = BTreeMap::from([(key.clone(), object.clone())]);
-            index.insert(value.to_owned(), first);
+            index.insert(value.to_owned(), BTreeSet::from([held]));
         }
     }
 }
 
-fn remove_from<T>(index: &mut Index<T>, value: &str, key: &Key) {
+fn remove_from<T: Kind>(index: &mut Index<String, T>, value: &str, held: &Held<T>) {
     if let Some(found) = index.get_mut(value) {
-        found.remove(key);
+        found.remove(held);
         if found.is_empty() {
             index.remove(value);
         }

@@ -1,5 +1,6 @@
 //! How a cache takes what the reflector reads.
 
+use super::objects::Held;
 use super::{Cache, Key, lock};
 use crate::error::ApiError;
 use crate::kinds::Kind;
@@ -37,7 +38,7 @@ impl<T: Kind> Sink for Cache<T> {
         for item in page.items {
             match serde_json::from_value::<T>(item) {
                 Ok(object) => {
-                    staged.insert(Key::of(object.meta()), Arc::new(object));
+                    staged.replace(Held(Arc::new(object)));
                 }
                 Err(error) => {
                     tracing::warn!(resource = %self.resource, %error, "an object of an unexpected form is left out")
@@ -99,8 +100,8 @@ impl<T: Kind> Sink for Cache<T> {
                 });
             }
         };
-        let revision = object.meta().resource_version.clone();
-        let key = Key::of(object.meta());
+        let id = object.identity();
+        let (revision, key) = (id.resource_version.to_owned(), id.key());
         let object = (kind != "DELETED").then(|| Arc::new(object));
         self.take_line(key, object, &revision, staging);
         Ok(Parsed {

@@ -155,20 +155,44 @@ fn who_may_select_is_found_by_labels() {
 }
 
 #[test]
-fn names_of_objects_are_there_once() {
+fn a_place_in_an_index_is_a_pointer_to_the_object_as_it_is() {
+    // A hundred thousand pods stand in five indexes each.
+    assert_eq!(size_of::<Held<Pod>>(), size_of::<usize>());
     let cache = Cache::<Pod>::new(PODS);
-    let put = |name: &str, node: &str| {
-        cache.apply(serde_json::from_value(pod(name, name, node, 1)).unwrap());
+    let put = |version: u32| {
+        let mut pod = pod("x", "x", "n", version);
+        pod["status"] = json!({"resourceClaimStatuses": [{"name": "x", "resourceClaimName": "c"}]});
+        cache.apply(serde_json::from_value(pod).unwrap());
     };
-    put("x", "");
-    put("y", "");
-    put("y", "n");
+    put(1);
+    let first = Arc::downgrade(&cache.get("a", "x").unwrap());
+    put(2);
+    assert!(first.upgrade().is_none(), "no index holds what was before");
+    cache.apply(serde_json::from_value(pod("y", "y", "n", 3)).unwrap());
+    cache.remove(&Key::new("a", "x"));
     let objects = cache.read();
-    let keys: Vec<&Key> = objects.map.keys().collect();
-    assert!(Arc::ptr_eq(&keys[0].namespace, &keys[1].namespace));
-    let (on_node, _) = objects.by_node["n"].first_key_value().unwrap();
-    assert!(Arc::ptr_eq(&on_node.name, &keys[1].name));
-    assert!(Arc::ptr_eq(&on_node.namespace, &keys[0].namespace));
+    let holders = (objects.all.len(), objects.by_node["n"].len());
+    assert_eq!((holders, objects.by_owner["owner"].len()), ((1, 1), 1));
+    assert!(objects.by_mention.is_empty());
+}
+
+#[test]
+fn a_namespace_ends_where_the_next_begins() {
+    let cache = Cache::<Pod>::new(PODS);
+    for (namespace, name) in [("a", "z"), ("ab", "a"), ("b", "a"), ("a", "b")] {
+        let mut pod = pod(name, name, "", 1);
+        pod["metadata"]["namespace"] = namespace.into();
+        cache.apply(serde_json::from_value(pod).unwrap());
+    }
+    let of = |found: Vec<Arc<Pod>>| -> Vec<String> {
+        let names = found.iter().map(|pod| Key::of(&pod.metadata).to_string());
+        names.collect()
+    };
+    assert_eq!(of(cache.in_namespace("a")), ["a/b", "a/z"]);
+    assert_eq!(of(cache.owned_in("ab", "owner")), ["ab/a"]);
+    assert_eq!(of(cache.list()), ["a/b", "a/z", "ab/a", "b/a"]);
+    assert!(cache.get("b", "z").is_none() && cache.get("b", "a").is_some());
+    assert!(cache.by_key(&Key::new("ab", "a")).is_some());
 }
 
 #[test]
@@ -227,7 +251,7 @@ fn a_selector_finds_what_has_its_labels_now_in_the_order_of_names() {
     for name in ["a", "b", "d", "e"] {
         cache.remove(&Key::new("a", name));
     }
-    assert!(cache.read().by_labels.is_empty() && cache.read().classes.is_empty());
+    assert!(cache.read().all.is_empty() && cache.read().classes.is_empty());
 }
 
 #[test]

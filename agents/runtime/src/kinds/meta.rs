@@ -1,6 +1,7 @@
 //! `meta/v1`.
 
 use super::{Exact, Labels, List, fields};
+use crate::cache::Key;
 use crate::timestamp::{self, Micros};
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +77,37 @@ fields! {
     }
 }
 
+/// Who an object is, and which state of it this is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Identity<'a> {
+    /// Namespace, or empty.
+    pub namespace: &'a str,
+    /// Name.
+    pub name: &'a str,
+    /// Of this incarnation.
+    pub uid: &'a str,
+    /// The revision of this state.
+    pub resource_version: &'a str,
+}
+
+impl Identity<'_> {
+    /// What it is found by.
+    pub fn key(&self) -> Key {
+        Key::new(self.namespace, self.name)
+    }
+}
+
 impl ObjectMeta {
+    /// Whose metadata this is.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity {
+            namespace: &self.namespace,
+            name: &self.name,
+            uid: &self.uid,
+            resource_version: &self.resource_version,
+        }
+    }
+
     /// The owner that controls this object.
     pub fn controller(&self) -> Option<&OwnerReference> {
         self.owner_references

@@ -46,8 +46,12 @@ pub trait Kind: DeserializeOwned + Send + Sync + 'static {
     const IS_INDEXED: bool = true;
     /// What to list and watch.
     fn resource() -> ResourceRef;
-    /// Metadata.
+    /// Metadata. What is not indexed may have none.
     fn meta(&self) -> &ObjectMeta;
+    /// Who it is; of the metadata of what is not indexed a cache asks for nothing else.
+    fn identity(&self) -> Identity<'_> {
+        self.meta().identity()
+    }
     /// The node that the object belongs to, for the node index.
     fn node_name(&self) -> &str {
         ""
