@@ -5,9 +5,11 @@
 //! away again. It is confirmed when the watch shows the pod on its node, forgotten when binding fails, and expires
 //! when the confirmation does not come.
 
+mod by_uid;
 mod decided;
 mod node_info;
 
+pub use by_uid::Occupants;
 pub use node_info::NodeInfo;
 
 use crate::classes::{Journal, Kept};
@@ -18,8 +20,8 @@ use crate::selector::{LabelSelector, Labels};
 use crate::shares::Usage;
 use crate::tracked::Tracked;
 use crate::volume::Volumes;
+use by_uid::Slots;
 use decided::Assumed;
-use host::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -39,8 +41,7 @@ pub struct Snapshot {
     journal: Journal,
     /// What was counted for earlier decisions.
     pub(crate) kept: Kept,
-    /// Slots by uid.
-    slot_of_pod: HashMap<String, u32>,
+    slot_of_pod: Slots,
     assumed: BTreeMap<String, Assumed>,
     /// On how many nodes an image is.
     image_nodes: BTreeMap<String, i64>,
@@ -136,7 +137,7 @@ impl Snapshot {
     /// Placed pods with affinity of any kind, each with its node.
     pub fn pods_with_affinity(&self) -> impl Iterator<Item = (&NodeInfo, &Arc<Pod>)> {
         self.with_affinity.iter().filter_map(|uid| {
-            let info = self.slot(*self.slot_of_pod.get(uid)?);
+            let info = self.slot(self.slot_of_pod.of(uid)?);
             Some((info, info.pods.get(uid)?))
         })
     }
@@ -256,13 +257,13 @@ impl Snapshot {
     /// Takes the newer state of a pod that stands where it stood and counts for what it counted for. A pod that starts
     /// changes three times, and each time all that was counted on its node would have to be counted again for every class.
     fn renew(&mut self, pod: &Arc<Pod>) -> bool {
-        let Some(slot) = self.slot_of_pod.get(&pod.uid) else {
+        let Some(slot) = self.slot_of_pod.of(&pod.uid) else {
             return false;
         };
-        if self.slot_of_node.get(&pod.node_name) != Some(slot) {
+        if self.slot_of_node.get(&pod.node_name) != Some(&slot) {
             return false;
         }
-        let info = &mut self.slots[*slot as usize];
+        let info = &mut self.slots[slot as usize];
         let Some(known) = info.pods.get_mut(&pod.uid) else {
             return false;
         };
@@ -274,6 +275,7 @@ impl Snapshot {
         if let Some(known) = with_affinity.find(|other| other.uid == pod.uid) {
             *known = pod.clone();
         }
+        self.slot_of_pod.set(pod.clone(), slot);
         self.assumed.remove(&pod.uid);
         self.nominated.remove(&pod.uid);
         true
@@ -281,24 +283,24 @@ impl Snapshot {
 
     /// Whether the pod occupies a node, assumed or confirmed.
     pub fn holds(&self, uid: &str) -> bool {
-        self.slot_of_pod.contains_key(uid)
+        self.slot_of_pod.of(uid).is_some()
     }
 
     /// A pod that occupies a node.
     pub(crate) fn pod(&self, uid: &str) -> Option<&Arc<Pod>> {
-        let slot = self.slot_of_pod.get(uid)?;
-        self.slot(*slot).pods.get(uid)
+        let slot = self.slot_of_pod.of(uid)?;
+        self.slot(slot).pods.get(uid)
     }
 
     /// The node that a pod occupies.
     pub(crate) fn node_of(&self, uid: &str) -> Option<&str> {
-        let slot = self.slot_of_pod.get(uid)?;
+        let slot = self.slot_of_pod.of(uid)?;
         let mut names = self.slot_of_node.iter();
-        let info = self.slot(*slot);
+        let info = self.slot(slot);
         match &info.node {
             Some(node) => Some(&node.name),
             None => names
-                .find(|(_, other)| *other == slot)
+                .find(|(_, other)| **other == slot)
                 .map(|(name, _)| name.as_str()),
         }
     }
@@ -337,7 +339,7 @@ impl Snapshot {
             usage.add(&pod);
         }
         let slot = self.slot_for(node);
-        self.slot_of_pod.insert(pod.uid.clone(), slot);
+        self.slot_of_pod.set(pod.clone(), slot);
         self.journal.note_pod(slot, &pod.labels);
         self.slots[slot as usize].add(pod);
     }

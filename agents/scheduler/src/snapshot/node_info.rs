@@ -1,5 +1,6 @@
 //! One node and what is on it.
 
+use super::Occupants;
 use crate::object::{HostPort, Node, Pod};
 use crate::resources::Resources;
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ pub struct NodeInfo {
     /// Absent while pods are known on a node that is not (yet, or any more) there.
     pub node: Option<Arc<Node>>,
     /// By uid.
-    pub pods: BTreeMap<String, Arc<Pod>>,
+    pub pods: Occupants,
     /// Those of them with affinity of any kind.
     pub(super) with_affinity: Vec<Arc<Pod>>,
     /// Sum of what the pods ask for.
@@ -61,7 +62,7 @@ impl NodeInfo {
         for port in &pod.host_ports {
             *self.ports.entry(port.clone()).or_default() += 1;
         }
-        self.pods.insert(pod.uid.clone(), pod);
+        self.pods.insert(pod);
     }
 
     pub(super) fn remove(&mut self, uid: &str) -> Option<Arc<Pod>> {
