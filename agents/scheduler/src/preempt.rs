@@ -13,6 +13,7 @@ use crate::object::Pod;
 use crate::plugins::{Prepared, Rejection, dynamic_resources};
 use crate::schedule::{Diagnosis, count_reasons};
 use crate::snapshot::{NodeInfo, Snapshot};
+use agent_runtime::timestamp::Micros;
 use budget::split_by_budget;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -187,7 +188,7 @@ pub(crate) fn candidates(
 fn victims_are_leaving(pod: &Pod, snapshot: &Snapshot, diagnosis: &Diagnosis) -> bool {
     let lasting = diagnosis
         .rejected
-        .get(&pod.nominated_node)
+        .get(&*pod.nominated_node)
         .is_some_and(|rejection| !rejection.resolvable);
     let leaving = |info: &NodeInfo| {
         info.pods
@@ -201,7 +202,7 @@ fn victims_are_leaving(pod: &Pod, snapshot: &Snapshot, diagnosis: &Diagnosis) ->
 
 /// Fewest broken budgets, then the lowest top priority, then the least sum of priorities, then the fewest victims,
 /// then the one whose most important victims started last.
-fn cost(candidate: &Candidate) -> (usize, i32, i64, usize, Reverse<String>) {
+fn cost(candidate: &Candidate) -> (usize, i32, i64, usize, Reverse<Micros>) {
     let top = candidate
         .victims
         .iter()
@@ -218,10 +219,7 @@ fn cost(candidate: &Candidate) -> (usize, i32, i64, usize, Reverse<String>) {
         .victims
         .iter()
         .filter(|victim| victim.priority == top);
-    let earliest = tops
-        .map(|victim| victim.started.clone())
-        .min()
-        .unwrap_or_default();
+    let earliest = tops.map(|victim| victim.started).min().unwrap_or(0);
     (
         candidate.violations,
         top,

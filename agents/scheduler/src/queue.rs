@@ -343,7 +343,7 @@ impl Queue {
             rank: (self.config.sort.rank)(pod),
             priority: Reverse(pod.priority),
             since,
-            created: pod.created.clone(),
+            created: pod.created,
             uid: pod.uid.clone(),
         })
     }
@@ -390,11 +390,11 @@ impl Queue {
 /// Whether anything changed that a filter could read; what the scheduler itself writes into the status does not count.
 fn asks_differently(old: &Pod, new: &Pod) -> bool {
     let essence = |pod: &Pod| Pod {
-        resource_version: String::new(),
+        resource_version: Box::default(),
         generation: 0,
-        nominated_node: String::new(),
+        nominated_node: Box::default(),
         scheduled_condition: None,
-        started: String::new(),
+        started: 0,
         ..pod.clone()
     };
     essence(old) != essence(new)

@@ -231,7 +231,7 @@ pub(crate) fn reference(pod: &Pod) -> ObjectReference {
         namespace: pod.namespace.clone(),
         name: pod.name.clone(),
         uid: pod.uid.clone(),
-        resource_version: pod.resource_version.clone(),
+        resource_version: pod.resource_version.to_string(),
         field_path: String::new(),
     }
 }
@@ -255,7 +255,7 @@ pub(crate) fn refusal(
 ) -> Option<Value> {
     let known = pod.scheduled_condition.as_deref();
     let said = known.is_some_and(|(status, r, m)| status == "False" && r == reason && m == message);
-    let renominated = nominated_node != pod.nominated_node;
+    let renominated = nominated_node != &*pod.nominated_node;
     if said && !renominated {
         return None;
     }

@@ -122,15 +122,16 @@ mod tests {
     use crate::object::Group;
 
     fn pod(uid: &str, min_count: u32) -> Pod {
-        Pod {
+        let mut pod = Pod {
             namespace: "d".into(),
             uid: uid.into(),
-            group: Some(Group {
-                name: "g".into(),
-                min_count,
-            }),
             ..Pod::default()
-        }
+        };
+        pod.group = Some(Group {
+            name: "g".into(),
+            min_count,
+        });
+        pod
     }
 
     fn key() -> Key {

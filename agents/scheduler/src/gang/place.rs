@@ -9,6 +9,7 @@ use crate::queue::Queued;
 use crate::resources::Resources;
 use crate::schedule::{Decision, Diagnosis, schedule, schedule_asked};
 use crate::world::World;
+use agent_runtime::timestamp::Micros;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
 
@@ -125,14 +126,14 @@ fn decide(
     }
 }
 
-fn order(pod: &Pod) -> (Reverse<i32>, Reverse<(i64, i64)>, String, String) {
+fn order(pod: &Pod) -> (Reverse<i32>, Reverse<(i64, i64)>, Micros, String) {
     let Resources {
         milli_cpu, memory, ..
     } = pod.requests;
     (
         Reverse(pod.priority),
         Reverse((milli_cpu, memory)),
-        pod.created.clone(),
+        pod.created,
         pod.uid.clone(),
     )
 }
@@ -190,8 +191,8 @@ pub(super) fn fares_as(one: &Pod, other: &Pod, config: &Config) -> bool {
     let essence = |pod: &Pod| Pod {
         name: String::new(),
         uid: String::new(),
-        resource_version: String::new(),
-        created: String::new(),
+        resource_version: Box::default(),
+        created: 0,
         generation: 0,
         scheduled_condition: None,
         deadline: None,

@@ -217,7 +217,7 @@ impl Trial<'_> {
         };
         // What the pod hoped for before does not keep it from looking elsewhere.
         let mut asking = (*pod).clone();
-        asking.nominated_node = String::new();
+        asking.nominated_node = Box::default();
         let (budgets, others) = (&self.budgets, &self.others);
         let offset = pick(diagnosis.nodes.max(1));
         let cluster = &mut self.cluster;

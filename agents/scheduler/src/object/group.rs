@@ -76,6 +76,7 @@ mod tests {
             let annotations = json!({"scheduling.kontiki.io/pod-group-min-count": count});
             pod(json!({"labels": labels, "annotations": annotations}), spec)
                 .group
+                .clone()
                 .map(|group| (group.name, group.min_count))
         };
         let label = json!({"scheduling.kontiki.io/pod-group": "l"});

@@ -1,7 +1,7 @@
 //! Pods.
 
 use super::affinity::{preferred_terms, required_terms, weight};
-use super::group::{self, Group};
+use super::group;
 use super::port::host_ports;
 use super::pressure::sensitivity;
 use super::taint::toleration;
@@ -12,7 +12,7 @@ use crate::devices::extended::askings;
 use crate::resources::{items, pod_requests};
 use crate::selector::{Labels, labels};
 use crate::volume::object::{PodVolume, pod_volumes};
-use agent_runtime::timestamp::Micros;
+use agent_runtime::timestamp::{self, Micros};
 use serde_json::Value;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -27,13 +27,13 @@ pub struct Pod {
     /// The identity of this incarnation.
     pub uid: String,
     /// The revision that this was read from.
-    pub resource_version: String,
+    pub resource_version: Box<str>,
     /// `metadata.generation`.
     pub generation: i64,
     /// Labels.
     pub labels: Labels,
-    /// `metadata.creationTimestamp`; RFC 3339 text sorts by time.
-    pub created: String,
+    /// `metadata.creationTimestamp`, 0 where there is none.
+    pub created: Micros,
     /// Whether deletion was asked for.
     pub deleting: bool,
     /// Whether it ran to its end (`Succeeded` or `Failed`) and uses nothing any more.
@@ -42,25 +42,21 @@ pub struct Pod {
     pub succeeded: bool,
     /// `spec.nodeName`, empty when not yet bound.
     pub node_name: String,
-    /// `spec.schedulerName`.
-    pub scheduler_name: String,
     /// `spec.priority`.
     pub priority: i32,
     /// `status.nominatedNodeName`.
-    pub nominated_node: String,
-    /// `status.startTime`, empty when not started.
-    pub started: String,
-    /// Who it is placed with, together or not at all, where the profile knows of groups.
-    pub group: Option<Group>,
+    pub nominated_node: Box<str>,
+    /// `status.startTime`, 0 when not started.
+    pub started: Micros,
     /// By when it should be through, for the profiles that sort by that.
     pub deadline: Option<Micros>,
     /// What it has alike with others, whose fields are this pod's.
     pub template: Arc<Template>,
     /// Volumes that matter to where it runs.
-    pub volumes: Vec<PodVolume>,
+    pub volumes: Box<[PodVolume]>,
     /// Claims on devices.
-    pub resource_claims: Vec<PodClaim>,
-    /// The `PodScheduled` condition as (status, reason, message).
+    pub resource_claims: Box<[PodClaim]>,
+    /// The `PodScheduled` condition as (status, reason, message), where it is `False`.
     pub scheduled_condition: Option<Box<(String, String, String)>>,
 }
 
@@ -127,6 +123,10 @@ impl Pod {
         ));
         let template = Template {
             controller_uid: controller_uid(object),
+            scheduler_name: Some(text(spec, "/schedulerName"))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| DEFAULT_SCHEDULER.into()),
+            group: group::group(object, spec),
             may_preempt: text(spec, "/preemptionPolicy") != "Never",
             gates: group::gates(spec),
             pressure_sensitivity: sensitivity(object),
@@ -152,12 +152,12 @@ impl Pod {
             template: template.shared(),
             name: text(object, "/metadata/name"),
             uid: text(object, "/metadata/uid"),
-            resource_version: text(object, "/metadata/resourceVersion"),
+            resource_version: text(object, "/metadata/resourceVersion").into(),
             generation: object
                 .pointer("/metadata/generation")
                 .and_then(Value::as_i64)
                 .unwrap_or(0),
-            created: text(object, "/metadata/creationTimestamp"),
+            created: moment(object, "/metadata/creationTimestamp"),
             deleting: object
                 .pointer("/metadata/deletionTimestamp")
                 .is_some_and(Value::is_string),
@@ -166,21 +166,17 @@ impl Pod {
                 "Succeeded" | "Failed"
             ),
             node_name: text(spec, "/nodeName"),
-            scheduler_name: Some(text(spec, "/schedulerName"))
-                .filter(|name| !name.is_empty())
-                .unwrap_or_else(|| DEFAULT_SCHEDULER.into()),
             priority: spec
                 .get("priority")
                 .and_then(Value::as_i64)
                 .and_then(|p| p.try_into().ok())
                 .unwrap_or(0),
-            nominated_node: text(object, "/status/nominatedNodeName"),
-            started: text(object, "/status/startTime"),
+            nominated_node: text(object, "/status/nominatedNodeName").into(),
+            started: moment(object, "/status/startTime"),
             succeeded: group::succeeded(object),
-            group: group::group(object, spec),
             deadline: group::deadline(object, spec),
-            volumes: pod_volumes(&text(object, "/metadata/name"), spec),
-            resource_claims: pod_claims(object),
+            volumes: pod_volumes(&text(object, "/metadata/name"), spec).into(),
+            resource_claims: pod_claims(object).into(),
             scheduled_condition: object
                 .pointer("/status/conditions")
                 .and_then(Value::as_array)
@@ -188,6 +184,7 @@ impl Pod {
                 .flatten()
                 .find(|condition| text(condition, "/type") == "PodScheduled")
                 .map(|c| (text(c, "/status"), text(c, "/reason"), text(c, "/message")))
+                .filter(|(status, ..)| status == "False")
                 .map(Box::new),
             labels: pod_labels,
             namespace,
@@ -209,11 +206,9 @@ impl Pod {
             finished,
             succeeded,
             node_name: _,
-            scheduler_name,
             priority,
             nominated_node: _,
             started: _,
-            group,
             deadline,
             template,
             volumes,
@@ -228,9 +223,7 @@ impl Pod {
             && *deleting == other.deleting
             && *finished == other.finished
             && *succeeded == other.succeeded
-            && *scheduler_name == other.scheduler_name
             && *priority == other.priority
-            && *group == other.group
             && *deadline == other.deadline
             && (Arc::ptr_eq(template, &other.template) || *template == other.template)
             && *volumes == other.volumes
@@ -295,6 +288,12 @@ impl Pod {
             || !self.anti_affinity.is_empty()
             || !self.preferred_affinity.is_empty()
     }
+}
+
+/// The time at a JSON pointer, 0 when there is none.
+fn moment(object: &Value, pointer: &str) -> Micros {
+    let text = object.pointer(pointer).and_then(Value::as_str);
+    text.and_then(timestamp::parse).unwrap_or(0)
 }
 
 /// Image names as nodes report them: with `:latest` when neither tag nor digest is given.

@@ -26,13 +26,14 @@ mod tests {
     use std::sync::Arc;
 
     fn pod(uid: usize, deadline: Option<i64>, priority: i32) -> Arc<Pod> {
-        Arc::new(Pod {
+        let mut pod = Pod {
             uid: format!("{uid:03}"),
-            scheduler_name: "default-scheduler".into(),
             deadline,
             priority,
             ..Pod::default()
-        })
+        };
+        pod.scheduler_name = "default-scheduler".into();
+        Arc::new(pod)
     }
 
     fn queue() -> Queue {

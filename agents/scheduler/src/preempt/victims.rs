@@ -8,6 +8,7 @@ use crate::object::Pod;
 use crate::plugins::{Rejection, dynamic_resources};
 use crate::schedule::Filters;
 use crate::snapshot::{NodeInfo, Snapshot};
+use agent_runtime::timestamp::Micros;
 use std::cmp::Reverse;
 use std::sync::Arc;
 
@@ -111,8 +112,8 @@ pub(crate) fn in_order_of_reprieve(mut pods: Vec<Arc<Pod>>, budgets: &[Budget]) 
 }
 
 /// Sorts the most important first: higher priority, then started earlier.
-fn importance(pod: &Pod) -> (Reverse<i32>, String) {
-    (Reverse(pod.priority), pod.started.clone())
+fn importance(pod: &Pod) -> (Reverse<i32>, Micros) {
+    (Reverse(pod.priority), pod.started)
 }
 
 #[cfg(test)]

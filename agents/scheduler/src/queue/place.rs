@@ -1,6 +1,7 @@
 //! Where a pod stands in the queue, and what stands before it.
 
 use crate::snapshot::Millis;
+use agent_runtime::timestamp::Micros;
 use std::cmp::Reverse;
 
 /// Where a pod waits; the key by which it stands there, so that it can be found again.
@@ -43,7 +44,7 @@ pub(super) struct Standing {
     pub(super) rank: i64,
     pub(super) priority: Reverse<i32>,
     pub(super) since: Millis,
-    pub(super) created: String,
+    pub(super) created: Micros,
     pub(super) uid: String,
 }
 
@@ -55,7 +56,7 @@ impl Standing {
             rank: i64::MIN,
             priority: Reverse(i32::MAX),
             since: 0,
-            created: String::new(),
+            created: Micros::MIN,
             uid: String::new(),
         }
     }

@@ -52,7 +52,8 @@ fn a_pod_that_only_tells_how_it_fares_does_not_change_its_node() {
             "spec": {"nodeName": "n1", "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
                 [{"topologyKey": "zone", "labelSelector": {}}]}}},
         });
-        object["status"] = json!({"startTime": version, "conditions": [{"type": "PodScheduled", "status": version}]});
+        let start = format!("1970-01-01T00:00:00.00000{version}Z");
+        object["status"] = json!({"startTime": start, "conditions": [{"type": "PodScheduled", "status": version}]});
         Arc::new(Pod::compile(&object))
     };
     let mut snapshot = Snapshot::default();
@@ -64,16 +65,16 @@ fn a_pod_that_only_tells_how_it_fares_does_not_change_its_node() {
     snapshot.set_pod(told("2", json!({})));
     assert_eq!(snapshot.journal().end(), before);
     assert_eq!(snapshot.assumed_node("a"), None, "it is confirmed");
-    assert_eq!(snapshot.pod("a").unwrap().started, "2");
+    assert_eq!(snapshot.pod("a").unwrap().started, 2);
     let (_, known) = snapshot.pods_with_affinity().next().unwrap();
-    assert_eq!(known.started, "2");
+    assert_eq!(known.started, 2);
     assert_eq!(
         snapshot.node("n1").unwrap().pods_with_affinity()[0].started,
-        "2"
+        2
     );
     snapshot.set_pod(told("3", json!({"app": "web"})));
     assert!(snapshot.journal().end() > before);
-    assert_eq!(snapshot.pod("a").unwrap().started, "3");
+    assert_eq!(snapshot.pod("a").unwrap().started, 3);
 }
 
 #[test]
