@@ -231,7 +231,7 @@ fn endpoint_address(service: &Service, pod: &Pod, ip: String) -> EndpointAddress
     EndpointAddress {
         ip,
         hostname: if has_name {
-            pod.spec.hostname.clone()
+            pod.spec.hostname.to_string()
         } else {
             String::new()
         },

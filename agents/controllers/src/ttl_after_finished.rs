@@ -62,7 +62,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
         name: meta.name.clone(),
         params: DeleteParams {
             propagation: Some(Propagation::Foreground),
-            resource_version: Some(meta.resource_version.clone()),
+            resource_version: Some(meta.resource_version.to_string()),
             ..DeleteParams::uid(&meta.uid)
         },
     });

@@ -52,7 +52,7 @@ pub fn reference(resource: &ResourceRef, meta: &ObjectMeta) -> ObjectReference {
         namespace: meta.namespace.clone(),
         name: meta.name.clone(),
         uid: meta.uid.clone(),
-        resource_version: meta.resource_version.clone(),
+        resource_version: meta.resource_version.to_string(),
         field_path: String::new(),
     }
 }

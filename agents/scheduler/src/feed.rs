@@ -57,7 +57,7 @@ impl<'de, T: Compiled> Deserialize<'de> for Seen<T> {
             name: text("/metadata/name"),
             namespace: text("/metadata/namespace"),
             uid: text("/metadata/uid"),
-            resource_version: text("/metadata/resourceVersion"),
+            resource_version: text("/metadata/resourceVersion").into(),
             ..ObjectMeta::default()
         };
         let meta = value.identity().is_none().then(|| Box::new(meta()));

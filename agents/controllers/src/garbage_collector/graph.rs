@@ -370,8 +370,7 @@ mod tests {
                 block_owner_deletion: Some(true),
             }]
         };
-        let deletion_timestamp =
-            (!finalizers.is_empty()).then(|| "2026-01-01T00:00:00Z".to_owned());
+        let deletion_timestamp = (!finalizers.is_empty()).then(|| "2026-01-01T00:00:00Z".into());
         ObjectMeta {
             uid: uid.into(),
             name: uid.into(),

@@ -234,7 +234,7 @@ impl Collector {
                 tracing::debug!(%resource, namespace = %meta.namespace, name = %meta.name, "deleting, its owners are gone");
                 let params = DeleteParams {
                     uid: Some(meta.uid.clone()),
-                    resource_version: Some(meta.resource_version.clone()),
+                    resource_version: Some(meta.resource_version.to_string()),
                     propagation: Some(policy),
                     grace_seconds: None,
                 };

@@ -221,7 +221,7 @@ impl Subject<'_> {
 
     /// Whether a pod's use of processors says nothing yet of how it will be.
     fn is_beginning(&self, pod: &Pod, figure: &PodFigure) -> bool {
-        let started = pod.status.start_time.as_deref().and_then(timestamp::parse);
+        let started = pod.status.start_time.micros();
         let (Some(ready), Some(started)) = (pod.condition("Ready"), started) else {
             return true;
         };
@@ -352,7 +352,7 @@ fn request(pod: &Pod, resource: &str, container: &str) -> Result<i64, String> {
     let said = |resources: &ResourceRequirements| {
         quantity::milli(&Value::from(resources.requests.get(resource)?.as_str()))
     };
-    let of_pod = pod.spec.resources.as_ref().and_then(said);
+    let of_pod = pod.spec.resources.as_deref().and_then(said);
     if let Some(of_pod) = of_pod.filter(|_| container.is_empty()) {
         return Ok(of_pod);
     }

@@ -100,8 +100,7 @@ pub(super) fn silence(node: &Node, health: &Health, now: Moment) -> Option<Op> {
             }
             None => {
                 changed = true;
-                let created = (!node.metadata.creation_timestamp.is_empty())
-                    .then(|| node.metadata.creation_timestamp.clone());
+                let created = node.metadata.creation_timestamp.text();
                 let never = patches::condition(
                     kind,
                     "Unknown",

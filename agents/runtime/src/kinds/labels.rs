@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 /// A map of a few texts, sorted by key. It is one block of exactly its size, where a `BTreeMap` takes half a kilobyte for its
 /// first pair. Clones share the block, and so do maps that were read one soon after the other and say the same
-/// ([`Labels::shared`]).
+/// ([`Labels::shared`]). It takes one word, and nothing more where it is empty.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Labels(Arc<[(String, String)]>);
+pub struct Labels(Option<Arc<Box<[(String, String)]>>>);
 
 impl PartialOrd for Labels {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
@@ -26,10 +26,10 @@ impl PartialOrd for Labels {
 impl Ord for Labels {
     /// By keys and values. Most of those that say the same share a block, and need not be read for it.
     fn cmp(&self, other: &Self) -> Ordering {
-        if Arc::ptr_eq(&self.0, &other.0) {
+        if self.is_one_with(other) {
             return Ordering::Equal;
         }
-        self.0.cmp(&other.0)
+        self.pairs().cmp(other.pairs())
     }
 }
 
@@ -56,33 +56,33 @@ impl Labels {
 
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.0.is_none()
     }
 
     /// Number of pairs.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.pairs().len()
     }
 
     /// The pairs in the order of their keys.
     pub fn iter(&self) -> Iter<'_> {
-        self.0.iter().map(|(key, value)| (key, value))
+        self.pairs().iter().map(|(key, value)| (key, value))
     }
 
     /// The keys in order.
     pub fn keys(&self) -> impl ExactSizeIterator<Item = &String> {
-        self.0.iter().map(|(key, _)| key)
+        self.pairs().iter().map(|(key, _)| key)
     }
 
     /// The values in the order of their keys.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &String> {
-        self.0.iter().map(|(_, value)| value)
+        self.pairs().iter().map(|(_, value)| value)
     }
 
     /// The value of a key.
     pub fn get(&self, key: &(impl AsRef<str> + ?Sized)) -> Option<&String> {
         let at = self.find(key.as_ref()).ok()?;
-        Some(&self.0[at].1)
+        Some(&self.pairs()[at].1)
     }
 
     /// Whether a key has a value.
@@ -115,7 +115,7 @@ impl Labels {
     /// The same, in the block of an equal map that this thread has read lately. The thousand pods of one ReplicaSet have one
     /// map of labels, and who compares them all finds it in the processor's cache.
     pub fn shared(self) -> Self {
-        let bytes = self.0.iter().map(|(key, value)| key.len() + value.len());
+        let bytes = self.iter().map(|(key, value)| key.len() + value.len());
         if self.is_empty() || bytes.sum::<usize>() > SHARED_BYTES_MAX {
             return self;
         }
@@ -132,14 +132,26 @@ impl Labels {
     }
 
     fn find(&self, key: &str) -> Result<usize, usize> {
-        self.0
+        self.pairs()
             .binary_search_by(|(known, _)| known.as_str().cmp(key))
     }
 
+    fn pairs(&self) -> &[(String, String)] {
+        match &self.0 {
+            Some(pairs) => pairs,
+            None => &[],
+        }
+    }
+
+    /// Whether both are the same block.
+    fn is_one_with(&self, other: &Self) -> bool {
+        matches!((&self.0, &other.0), (Some(one), Some(other)) if Arc::ptr_eq(one, other))
+    }
+
     fn change<R>(&mut self, change: impl FnOnce(&mut Vec<(String, String)>) -> R) -> R {
-        let mut pairs = self.0.to_vec();
+        let mut pairs = self.pairs().to_vec();
         let result = change(&mut pairs);
-        self.0 = pairs.into();
+        self.0 = (!pairs.is_empty()).then(|| Arc::new(pairs.into_boxed_slice()));
         result
     }
 }
@@ -185,7 +197,7 @@ impl IntoIterator for Labels {
     type IntoIter = std::vec::IntoIter<(String, String)>;
 
     fn into_iter(self) -> Self::IntoIter {
-        Vec::from(&*self.0).into_iter()
+        self.pairs().to_vec().into_iter()
     }
 }
 
@@ -206,7 +218,7 @@ impl<K: Borrow<str> + ?Sized> Index<&K> for Labels {
     fn index(&self, key: &K) -> &String {
         let key = key.borrow();
         let at = self.find(key).unwrap_or_else(|_| panic!("no {key}"));
-        &self.0[at].1
+        &self.pairs()[at].1
     }
 }
 
@@ -285,7 +297,7 @@ mod tests {
     fn what_is_read_twice_is_there_once_until_it_is_changed() {
         let read = || serde_json::from_str::<Labels>(r#"{"app":"web"}"#).unwrap();
         let (one, mut other) = (read(), read());
-        assert!(Arc::ptr_eq(&one.0, &other.0));
+        assert!(one.is_one_with(&other));
         other.insert("app".to_owned(), "db".to_owned());
         assert_eq!(
             (&one["app"], &other["app"]),
@@ -296,7 +308,7 @@ mod tests {
             let text = format!(r#"{{"a":"{}"}}"#, "x".repeat(SHARED_BYTES_MAX));
             serde_json::from_str::<Labels>(&text).unwrap()
         };
-        assert!(!Arc::ptr_eq(&long().0, &long().0) && long() == long());
+        assert!(!long().is_one_with(&long()) && long() == long());
         for number in 0..2 * REMEMBERED {
             let text = format!(r#"{{"app":"{number}"}}"#);
             assert_eq!(

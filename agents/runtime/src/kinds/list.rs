@@ -9,8 +9,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// A list that does not change. Clones share it, and so do lists that were read one soon after the other and say the same.
-pub struct List<T>(Arc<[T]>);
+/// A list that does not change. Clones share it, and so do lists that were read one soon after the other and say the same. It
+/// takes one word, and nothing more where it is empty.
+pub struct List<T>(Option<Arc<Box<[T]>>>);
 
 /// So many different lists of each type are remembered by each thread, to be shared.
 const REMEMBERED: usize = 256;
@@ -110,7 +111,7 @@ impl<T: Alike> List<T> {
             if lately.is_empty() {
                 lately.resize_with(REMEMBERED, Self::default);
             }
-            if *lately[at].0 != *all {
+            if *lately[at] != *all {
                 lately[at] = all.into();
             }
             lately[at].clone()
@@ -122,7 +123,10 @@ impl<T> Deref for List<T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
-        &self.0
+        match &self.0 {
+            Some(all) => all,
+            None => &[],
+        }
     }
 }
 
@@ -134,13 +138,20 @@ impl<T> Clone for List<T> {
 
 impl<T> Default for List<T> {
     fn default() -> Self {
-        Self(Arc::default())
+        Self(None)
+    }
+}
+
+impl<T> List<T> {
+    /// Whether both are the same block.
+    fn is_one_with(&self, other: &Self) -> bool {
+        matches!((&self.0, &other.0), (Some(one), Some(other)) if Arc::ptr_eq(one, other))
     }
 }
 
 impl<T: PartialEq> PartialEq for List<T> {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || *self.0 == *other.0
+        self.is_one_with(other) || **self == **other
     }
 }
 
@@ -152,7 +163,7 @@ impl<T: fmt::Debug> fmt::Debug for List<T> {
 
 impl<T> From<Vec<T>> for List<T> {
     fn from(all: Vec<T>) -> Self {
-        Self(all.into())
+        Self((!all.is_empty()).then(|| Arc::new(all.into_boxed_slice())))
     }
 }
 
@@ -200,26 +211,19 @@ mod tests {
             pod("a", "2026-11-27T14:29:17Z"),
             pod("b", "2026-11-27T14:29:17Z"),
         );
-        assert!(Arc::ptr_eq(
-            &one.metadata.owner_references.0,
-            &other.metadata.owner_references.0
-        ));
-        assert!(Arc::ptr_eq(
-            &one.spec.containers.0,
-            &other.spec.containers.0
-        ));
-        assert!(Arc::ptr_eq(
-            &one.spec.tolerations.0,
-            &other.spec.tolerations.0
-        ));
-        assert!(Arc::ptr_eq(
-            &one.status.conditions.0,
-            &other.status.conditions.0
-        ));
-        assert!(Arc::ptr_eq(
-            &one.status.container_statuses.0,
-            &other.status.container_statuses.0
-        ));
+        let (meta, spec, status) = (&one.metadata, &one.spec, &one.status);
+        assert!(
+            meta.owner_references
+                .is_one_with(&other.metadata.owner_references)
+        );
+        assert!(spec.containers.is_one_with(&other.spec.containers));
+        assert!(spec.tolerations.is_one_with(&other.spec.tolerations));
+        assert!(status.conditions.is_one_with(&other.status.conditions));
+        assert!(
+            status
+                .container_statuses
+                .is_one_with(&other.status.container_statuses)
+        );
         let later = pod("c", "2026-11-27T14:29:18Z");
         assert!(later.is_ready() && later.status.conditions != one.status.conditions);
         assert_eq!(later.spec.containers, one.spec.containers);
@@ -239,9 +243,9 @@ mod tests {
         let read = |message: &str| -> List<Condition> {
             serde_json::from_value(json!([{"type": "Ready", "message": message}])).unwrap()
         };
-        assert!(Arc::ptr_eq(&read("short").0, &read("short").0));
+        assert!(read("short").is_one_with(&read("short")));
         let long = "x".repeat(SHARED_TEXT_MAX + 1);
-        assert!(!Arc::ptr_eq(&read(&long).0, &read(&long).0) && read(&long) == read(&long));
+        assert!(!read(&long).is_one_with(&read(&long)) && read(&long) == read(&long));
         for number in 0..2 * REMEMBERED {
             let number = number.to_string();
             assert_eq!(read(&number)[0].message, number);

@@ -1,8 +1,8 @@
 //! `meta/v1`.
 
-use super::{Exact, Labels, List, fields};
+use super::{Exact, Labels, List, Text, Time, fields};
 use crate::cache::Key;
-use crate::timestamp::{self, Micros};
+use crate::timestamp::Micros;
 use serde::{Deserialize, Serialize};
 
 fields! {
@@ -11,10 +11,10 @@ fields! {
         pub name: String,
         pub namespace: String,
         pub uid: String,
-        pub resource_version: String,
+        pub resource_version: Text,
         pub generation: i64,
-        pub creation_timestamp: String,
-        pub deletion_timestamp: Option<String>,
+        pub creation_timestamp: Time,
+        pub deletion_timestamp: Option<Text>,
         /// 0 where it is not being deleted.
         pub deletion_grace_period_seconds: i64,
         pub labels: Labels,
@@ -127,7 +127,7 @@ impl ObjectMeta {
 
     /// Creation time; 0 when it is missing.
     pub fn created(&self) -> Micros {
-        timestamp::parse(&self.creation_timestamp).unwrap_or(0)
+        self.creation_timestamp.micros().unwrap_or(0)
     }
 
     /// The version as a number; 0 when it is not one.

@@ -1,6 +1,8 @@
 //! Pods: the specification.
 
-use super::{Kind, Labels, List, Mention, ObjectMeta, PodStatus, Volume, fields, mention};
+use super::{
+    Few, Kind, Labels, List, Mention, ObjectMeta, PodStatus, Text, Volume, fields, mention,
+};
 use crate::resource_ref::{PODS, ResourceRef};
 use serde_json::Value;
 
@@ -19,13 +21,13 @@ fields! {
         /// Those that make or use a claim.
         pub volumes: List<Volume>,
         pub node_selector: Labels,
-        pub hostname: String,
-        pub subdomain: String,
-        pub affinity: Option<Affinity>,
+        pub hostname: Text,
+        pub subdomain: Text,
+        pub affinity: Option<Box<Affinity>>,
         pub tolerations: List<Toleration>,
         pub priority: Option<i32>,
-        pub resources: Option<ResourceRequirements>,
-        pub resource_claims: Vec<Value>,
+        pub resources: Option<Box<ResourceRequirements>>,
+        pub resource_claims: Few<Value>,
     }
     /// The part of a pod template that says which nodes its pods may run on.
     pub struct PodPlacement {

@@ -1,25 +1,24 @@
 //! Pods: the status.
 
-use super::{Condition, List, Pod, condition, fields};
+use super::{Condition, Few, List, Pod, Text, Time, condition, fields};
 use crate::timestamp::{self, Micros};
 
 fields! {
     /// What became of a pod.
     pub struct PodStatus {
         pub observed_generation: i64,
-        pub phase: String,
+        pub phase: Text,
         pub conditions: List<Condition>,
-        pub message: String,
-        pub reason: String,
+        pub reason: Text,
         #[serde(rename = "podIP")]
-        pub pod_ip: String,
+        pub pod_ip: Text,
         #[serde(rename = "podIPs")]
-        pub pod_ips: Vec<PodIp>,
-        pub start_time: Option<String>,
+        pub pod_ips: Box<[PodIp]>,
+        pub start_time: Time,
         pub init_container_statuses: List<ContainerStatus>,
         pub container_statuses: List<ContainerStatus>,
-        pub resource_claim_statuses: Vec<PodResourceClaimStatus>,
-        pub extended_resource_claim_status: Option<PodExtendedResourceClaimStatus>,
+        pub resource_claim_statuses: Few<PodResourceClaimStatus>,
+        pub extended_resource_claim_status: Option<Box<PodExtendedResourceClaimStatus>>,
     }
     /// The claim that was made for an entry of the pod's `resourceClaims`; without a name none was needed.
     pub struct PodResourceClaimStatus {
@@ -32,7 +31,7 @@ fields! {
     }
     /// An address of the pod.
     pub struct PodIp {
-        pub ip: String,
+        pub ip: Text,
     }
     /// What became of a container.
     pub struct ContainerStatus {

@@ -64,7 +64,10 @@ fn of_slices(slices: &[Arc<EndpointSlice>]) -> Lines {
 fn expected(pods: &[(&Arc<Pod>, i32)]) -> Lines {
     let line = |(pod, port): &(&Arc<Pod>, i32)| {
         let uid = pod.metadata.uid.clone();
-        (pod.status.pod_ip.clone(), ("http".to_owned(), *port, uid))
+        (
+            pod.status.pod_ip.to_string(),
+            ("http".to_owned(), *port, uid),
+        )
     };
     pods.iter().map(line).collect()
 }
