@@ -2,7 +2,7 @@
 
 use super::{FOREGROUND, ORPHAN, has_finalizer};
 use agent_runtime::ResourceRef;
-use agent_runtime::kinds::{List, ObjectMeta, OwnerReference};
+use agent_runtime::kinds::{List, ObjectMeta, OwnerReference, Text};
 use host::HashMap;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -44,8 +44,8 @@ struct Sort {
 pub(super) struct Node {
     pub(super) uid: Arc<str>,
     sort: Arc<Sort>,
-    pub(super) namespace: String,
-    pub(super) name: String,
+    pub(super) namespace: Text,
+    pub(super) name: Text,
     owners: List<OwnerReference>,
     deleting: bool,
     foreground: bool,
@@ -102,14 +102,15 @@ impl Node {
 
 #[derive(Default)]
 pub(super) struct Graph {
-    nodes: HashMap<Arc<str>, Node>,
+    /// Each in a block of its own: up to half of the table are empty places.
+    nodes: HashMap<Arc<str>, Box<Node>>,
     /// Of all resources of which objects were seen.
     sorts: Vec<Arc<Sort>>,
 }
 
 impl Graph {
     pub(super) fn get(&self, uid: &str) -> Option<&Node> {
-        self.nodes.get(uid)
+        self.nodes.get(uid).map(|node| &**node)
     }
 
     /// An object was added or changed.
@@ -117,7 +118,7 @@ impl Graph {
         if meta.uid.is_empty() {
             return Vec::new();
         }
-        let known = self.nodes.get(meta.uid.as_str());
+        let known = self.get(&meta.uid);
         if known.is_some_and(|n| n.is_like(meta)) {
             // Most changes are of no concern here, and an owner may have very many dependents.
             return Vec::new();
@@ -127,8 +128,8 @@ impl Graph {
         let node = Node {
             uid: uid.unwrap_or_else(|| meta.uid.as_str().into()),
             sort: self.sort(resource),
-            namespace: meta.namespace.clone(),
-            name: meta.name.clone(),
+            namespace: meta.namespace.as_str().into(),
+            name: meta.name.as_str().into(),
             owners: meta.owner_references.clone(),
             deleting: meta.is_deleting(),
             foreground: has_finalizer(meta, FOREGROUND),
@@ -141,7 +142,7 @@ impl Graph {
         let mut work = self.relink(before.as_ref(), &node);
         if before.as_ref().is_some_and(Node::is_virtual) {
             // Only now it is known where it is, and who named it from elsewhere.
-            let dependents = node.dependents.iter().filter_map(|d| self.nodes.get(d));
+            let dependents = node.dependents.iter().filter_map(|d| self.get(d));
             let strangers = dependents.filter(|d| node.is_elsewhere(&d.namespace));
             work.extend(strangers.map(|d| Work::Examine(d.uid.to_string())));
         }
@@ -154,7 +155,7 @@ impl Graph {
         if node.orphans() && !before.as_ref().is_some_and(Node::orphans) {
             work.push(Work::Orphan(node.uid.to_string()));
         }
-        self.nodes.insert(node.uid.clone(), node);
+        self.nodes.insert(node.uid.clone(), Box::new(node));
         work
     }
 
@@ -197,7 +198,7 @@ impl Graph {
                 // An owner never seen: its existence has to be verified.
                 work.push(Work::Verify(reference.uid.clone()));
                 let owner = virtual_node(reference, &node.namespace);
-                self.nodes.insert(owner.uid.clone(), owner);
+                self.nodes.insert(owner.uid.clone(), Box::new(owner));
             }
             let Some(owner) = self.nodes.get_mut(uid) else {
                 continue;
@@ -224,7 +225,7 @@ impl Graph {
     pub(super) fn absent(&mut self, uid: &str, namespace: &str) -> Vec<Work> {
         let nodes = &self.nodes;
         let is_still_sought = |node: &&Node| node.is_virtual() && node.namespace == namespace;
-        let Some(node) = nodes.get(uid).filter(is_still_sought) else {
+        let Some(node) = self.get(uid).filter(is_still_sought) else {
             return Vec::new();
         };
         let of = |uid: &Arc<str>| nodes.get(uid).map_or("", |d| d.namespace.as_str());
@@ -240,7 +241,7 @@ impl Graph {
             .collect();
         work.push(Work::Verify(uid.to_owned()));
         if let Some(node) = self.nodes.get_mut(uid) {
-            node.namespace = next;
+            node.namespace = next.into();
             node.dependents = others;
         }
         work
@@ -275,7 +276,7 @@ impl Graph {
         let waiting = dependents
             .into_iter()
             .flatten()
-            .any(|d| self.nodes.get(d).is_some_and(Node::waits_for_dependents));
+            .any(|d| self.get(d).is_some_and(Node::waits_for_dependents));
         (dependents.is_some_and(|d| !d.is_empty()), waiting)
     }
 
@@ -288,7 +289,7 @@ impl Graph {
             .into_iter()
             .flatten();
         dependents
-            .filter_map(|d| self.nodes.get(d))
+            .filter_map(|d| self.get(d))
             .filter(|d| d.blocks(uid))
             .map(|d| (d.uid.to_string(), d.deleting))
             .collect()
@@ -296,7 +297,7 @@ impl Graph {
 
     /// Whether an object waits for itself: for a dependent that waits for one of its own, and so on around.
     pub(super) fn waits_in_a_circle(&self, uid: &str) -> bool {
-        let waits = |uid: &str| self.nodes.get(uid).filter(|n| n.waits_for_dependents());
+        let waits = |uid: &str| self.get(uid).filter(|n| n.waits_for_dependents());
         let mut seen = BTreeSet::new();
         let mut ahead = vec![uid];
         while let Some(owner) = ahead.pop() {
@@ -323,10 +324,7 @@ impl Graph {
             .map(|n| &n.dependents)
             .into_iter()
             .flatten();
-        dependents
-            .filter_map(|d| self.nodes.get(d))
-            .cloned()
-            .collect()
+        dependents.filter_map(|d| self.get(d)).cloned().collect()
     }
 }
 
@@ -342,8 +340,8 @@ fn virtual_node(reference: &OwnerReference, namespace: &str) -> Node {
             group: group.to_owned(),
             kind: reference.kind.clone(),
         }),
-        namespace: namespace.to_owned(),
-        name: reference.name.clone(),
+        namespace: namespace.into(),
+        name: reference.name.as_str().into(),
         owners: List::default(),
         deleting: false,
         foreground: false,
@@ -447,6 +445,13 @@ mod tests {
         graph.observe(&PODS, &meta("p", "rs", &[]));
         let seen = graph.observe(&REPLICA_SETS, &meta("rs", "", &[]));
         assert_eq!(texts(seen), ["examine q"]);
+    }
+
+    #[test]
+    fn an_object_takes_little() {
+        // There is one for each of a hundred thousand pods, and a place in a table that may be half empty.
+        assert!(size_of::<Node>() <= 96, "{}", size_of::<Node>());
+        assert_eq!(size_of::<(Arc<str>, Box<Node>)>(), 24);
     }
 
     #[test]
