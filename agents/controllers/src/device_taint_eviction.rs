@@ -361,7 +361,7 @@ mod tests {
             look(&world)
         };
         assert_eq!(changed(|_| {})[2], GONE);
-        assert!(changed(|pod| pod.spec.node_name.clear()).is_empty());
+        assert!(changed(|pod| pod.spec.node_name = "".into()).is_empty());
         assert!(changed(|pod| pod.status.phase = "Succeeded".into()).is_empty());
         assert!(changed(|pod| pod.metadata.uid = "successor".into()).is_empty());
     }

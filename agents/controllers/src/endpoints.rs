@@ -235,7 +235,7 @@ fn endpoint_address(service: &Service, pod: &Pod, ip: String) -> EndpointAddress
         } else {
             String::new()
         },
-        node_name: (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.clone()),
+        node_name: (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.to_string()),
         target_ref: Some(pod_reference(pod)),
     }
 }

@@ -6,7 +6,7 @@ use crate::manager::{Body, Controller, TaskContext};
 use crate::patches;
 use crate::queue_names::queue_of;
 use agent_runtime::client::{DeleteParams, ListParams, PatchType};
-use agent_runtime::kinds::{Condition, Namespace, condition};
+use agent_runtime::kinds::{Condition, Namespace, Text, condition};
 use agent_runtime::resource_ref::{NAMESPACES, PODS};
 use agent_runtime::timestamp::{self, Micros};
 use agent_runtime::worker::{self, Next};
@@ -128,7 +128,7 @@ async fn sync(context: &TaskContext, name: &str) -> Result<Option<Duration>, Api
     }
     if !content.is_clean() {
         let deleted = namespace.metadata.deletion_timestamp.as_deref();
-        return Ok(Some(again(deleted, now)));
+        return Ok(Some(again(deleted.map(Text::as_str), now)));
     }
     finalize(context, name, uid).await?;
     Ok(None)

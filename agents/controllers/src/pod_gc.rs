@@ -78,7 +78,9 @@ fn decide(
     let mut ops = surplus(pods, threshold);
     ops.extend(never_scheduled(pods));
     ops.extend(out_of_service(pods, nodes, now));
-    let orphans = pods.iter().filter(|pod| gone.contains(&pod.spec.node_name));
+    let orphans = pods
+        .iter()
+        .filter(|pod| gone.contains(pod.spec.node_name.as_str()));
     ops.extend(orphans.map(|pod| orphaned(pod, now)));
     Plan::of(vec![Op::Parallel(ops)])
 }

@@ -130,14 +130,17 @@ fn victims(target: &Target<'_>, pods: &[Arc<Pod>], count: usize, world: &World) 
             .iter()
             .filter(|pod| pod.is_active())
         {
-            *per_node.entry(pod.spec.node_name.clone()).or_default() += 1;
+            *per_node.entry(pod.spec.node_name.to_string()).or_default() += 1;
         }
     }
     let mut ranked: Vec<Ranked> = pods
         .iter()
         .map(|pod| Ranked {
             pod: pod.clone(),
-            neighbours: per_node.get(&pod.spec.node_name).copied().unwrap_or(0),
+            neighbours: per_node
+                .get(pod.spec.node_name.as_str())
+                .copied()
+                .unwrap_or(0),
         })
         .collect();
     ranked.sort_by(|a, b| compare(a, b, world.now));

@@ -137,8 +137,9 @@ async fn run(fate: fn(usize) -> Fate, batches: usize) -> Run {
         {
             let mut seen = seen.lock().unwrap();
             let nodes = seen.entry(pod.metadata.name.clone()).or_default();
-            if nodes.last() != Some(&pod.spec.node_name) {
-                nodes.push(pod.spec.node_name.clone());
+            let node = &pod.spec.node_name;
+            if nodes.last().is_none_or(|last| *node != *last) {
+                nodes.push(node.to_string());
             }
         }
     });

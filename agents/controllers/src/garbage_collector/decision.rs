@@ -121,7 +121,7 @@ mod tests {
             }
         );
         let deleting = ObjectMeta {
-            deletion_timestamp: Some("x".into()),
+            deletion_timestamp: Some(Box::new("x".into())),
             ..ObjectMeta::default()
         };
         assert_eq!(

@@ -368,14 +368,16 @@ mod tests {
                 block_owner_deletion: Some(true),
             }]
         };
-        let deletion_timestamp = (!finalizers.is_empty()).then(|| "2026-01-01T00:00:00Z".into());
+        let deletion_timestamp =
+            (!finalizers.is_empty()).then(|| Box::new("2026-01-01T00:00:00Z".into()));
+        let finalizers: Vec<String> = finalizers.iter().map(|f| (*f).to_owned()).collect();
         ObjectMeta {
             uid: uid.into(),
             name: uid.into(),
             namespace: "a".into(),
             owner_references: owner_references.into(),
             deletion_timestamp,
-            finalizers: finalizers.iter().map(|f| (*f).to_owned()).collect(),
+            finalizers: finalizers.into(),
             ..ObjectMeta::default()
         }
     }

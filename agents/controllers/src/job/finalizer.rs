@@ -66,7 +66,7 @@ pub(super) fn claim_plan(
         let meta = &pod.metadata;
         let mut owners = meta.owner_references.to_vec();
         owners.retain(|owner| owner.uid != job.uid);
-        let mut finalizers = meta.finalizers.clone();
+        let mut finalizers = meta.finalizers.to_vec();
         finalizers.retain(|finalizer| finalizer != TRACKING);
         match claim(job, selector.matches(&meta.labels), meta) {
             Claim::Adopt => {

@@ -201,7 +201,7 @@ impl Run {
         let Some(pod) = self.pods.iter().find(|one| one.metadata.uid == uid) else {
             return false;
         };
-        let (node, going) = (&pod.spec.node_name, pod.metadata.is_deleting());
+        let (node, going) = (pod.spec.node_name.as_str(), pod.metadata.is_deleting());
         let since = self.seen.get(node).copied().unwrap_or(0).max(self.began);
         let is_orphan = !node.is_empty()
             && self.cluster.get("Node", node).is_none()

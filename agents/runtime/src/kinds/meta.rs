@@ -1,6 +1,6 @@
 //! `meta/v1`.
 
-use super::{Exact, Labels, List, Text, Time, fields};
+use super::{Exact, Few, Labels, List, Text, Time, fields};
 use crate::cache::Key;
 use crate::timestamp::Micros;
 use serde::{Deserialize, Serialize};
@@ -14,13 +14,13 @@ fields! {
         pub resource_version: Text,
         pub generation: i64,
         pub creation_timestamp: Time,
-        pub deletion_timestamp: Option<Text>,
+        pub deletion_timestamp: Option<Box<Text>>,
         /// 0 where it is not being deleted.
         pub deletion_grace_period_seconds: i64,
         pub labels: Labels,
         pub annotations: Labels,
         pub owner_references: List<OwnerReference>,
-        pub finalizers: Vec<String>,
+        pub finalizers: Few<String>,
     }
 
     /// A reference to the object that owns this one.

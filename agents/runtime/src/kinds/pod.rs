@@ -1,7 +1,7 @@
 //! Pods: the specification.
 
 use super::{
-    Few, Kind, Labels, List, Mention, ObjectMeta, PodStatus, Text, Volume, fields, mention,
+    Few, Kind, Labels, List, Mention, ObjectMeta, PodStatus, Seldom, Text, Volume, fields, mention,
 };
 use crate::resource_ref::{PODS, ResourceRef};
 use serde_json::Value;
@@ -15,14 +15,14 @@ fields! {
     }
     /// What a pod runs and where it may run.
     pub struct PodSpec {
-        pub node_name: String,
+        pub node_name: Text,
         pub containers: List<Container>,
         pub init_containers: List<Container>,
         /// Those that make or use a claim.
         pub volumes: List<Volume>,
         pub node_selector: Labels,
-        pub hostname: Text,
-        pub subdomain: Text,
+        pub hostname: Seldom,
+        pub subdomain: Seldom,
         pub affinity: Option<Box<Affinity>>,
         pub tolerations: List<Toleration>,
         pub priority: Option<i32>,

@@ -1,6 +1,6 @@
 //! Pods: the status.
 
-use super::{Condition, Few, List, Pod, Text, Time, condition, fields};
+use super::{Condition, Few, List, Pod, Seldom, Text, Time, condition, fields};
 use crate::timestamp::{self, Micros};
 
 fields! {
@@ -9,7 +9,7 @@ fields! {
         pub observed_generation: i64,
         pub phase: Text,
         pub conditions: List<Condition>,
-        pub reason: Text,
+        pub reason: Seldom,
         #[serde(rename = "podIP")]
         pub pod_ip: Text,
         #[serde(rename = "podIPs")]

@@ -13,7 +13,9 @@ use std::ops::Deref;
 #[serde(transparent)]
 pub struct Text(Box<str>);
 
-impl Exact for Text {}
+/// A text that is nearly always empty, and then takes one word.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Seldom(Option<Box<Text>>);
 
 impl Text {
     /// The text.
@@ -22,29 +24,10 @@ impl Text {
     }
 }
 
-impl Deref for Text {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl AsRef<str> for Text {
-    fn as_ref(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Borrow<str> for Text {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<&str> for Text {
-    fn from(text: &str) -> Self {
-        Self(text.into())
+impl Seldom {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        self.0.as_deref().map_or("", Text::as_str)
     }
 }
 
@@ -54,35 +37,87 @@ impl From<String> for Text {
     }
 }
 
-impl PartialEq<str> for Text {
-    fn eq(&self, other: &str) -> bool {
-        *self.0 == *other
+impl From<String> for Seldom {
+    fn from(text: String) -> Self {
+        Self((!text.is_empty()).then(|| Box::new(text.into())))
     }
 }
 
-impl PartialEq<&str> for Text {
-    fn eq(&self, other: &&str) -> bool {
-        *self.0 == **other
+impl Borrow<str> for Text {
+    fn borrow(&self) -> &str {
+        self.as_str()
     }
 }
 
-impl PartialEq<String> for Text {
-    fn eq(&self, other: &String) -> bool {
-        *self.0 == **other
+impl Serialize for Seldom {
+    fn serialize<S: Serializer>(&self, encoder: S) -> Result<S::Ok, S::Error> {
+        encoder.serialize_str(self.as_str())
     }
 }
 
-impl fmt::Display for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
+impl<'de> Deserialize<'de> for Seldom {
+    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
+        String::deserialize(decoder).map(Self::from)
     }
 }
 
-impl fmt::Debug for Text {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
+/// What has `as_str` is read and compared like a text.
+macro_rules! texts {
+    ($($name:ident)*) => { $(
+        impl Exact for $name {}
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl AsRef<str> for $name {
+            fn as_ref(&self) -> &str {
+                self.as_str()
+            }
+        }
+
+        impl From<&str> for $name {
+            fn from(text: &str) -> Self {
+                text.to_owned().into()
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                self.as_str() == other
+            }
+        }
+
+        impl PartialEq<&str> for $name {
+            fn eq(&self, other: &&str) -> bool {
+                self.as_str() == *other
+            }
+        }
+
+        impl PartialEq<String> for $name {
+            fn eq(&self, other: &String) -> bool {
+                self.as_str() == other
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self.as_str(), f)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(self.as_str(), f)
+            }
+        }
+    )* };
 }
+texts!(Text Seldom);
 
 /// When something happened, read once; by default never. What is not RFC 3339 counts as never, too.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,6 +128,12 @@ impl Exact for Time {}
 impl Default for Time {
     fn default() -> Self {
         Self(Micros::MIN)
+    }
+}
+
+impl From<Option<Micros>> for Time {
+    fn from(micros: Option<Micros>) -> Self {
+        micros.map_or_else(Self::default, Self)
     }
 }
 
@@ -136,7 +177,7 @@ impl<'de> Deserialize<'de> for Time {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Time, E> {
-                Ok(timestamp::parse(text).map_or_else(Time::default, Time))
+                Ok(timestamp::parse(text).into())
             }
         }
 
@@ -170,6 +211,12 @@ impl<T> Deref for Few<T> {
 impl<T> From<Vec<T>> for Few<T> {
     fn from(all: Vec<T>) -> Self {
         Self((!all.is_empty()).then(|| Box::new(all.into_boxed_slice())))
+    }
+}
+
+impl<T: PartialEq<U>, U, const N: usize> PartialEq<[U; N]> for Few<T> {
+    fn eq(&self, other: &[U; N]) -> bool {
+        self[..] == other[..]
     }
 }
 
@@ -231,7 +278,7 @@ mod tests {
         let read = |text: &str| serde_json::from_str::<Few<i32>>(text).unwrap();
         assert!(read("[]").is_empty() && read("[]") == Few::default());
         let some = read("[1, 2]");
-        assert_eq!(some.iter().sum::<i32>(), 3);
+        assert_eq!(some, [1, 2]);
         assert_eq!(serde_json::to_string(&some).unwrap(), "[1,2]");
     }
 
@@ -242,6 +289,11 @@ mod tests {
         assert!(text == "a\n" && text == owned && text != *"a");
         assert_eq!(format!("{text}{text:?}"), "a\n\"a\\n\"");
         assert_eq!((text.len(), Text::default().as_str()), (2, ""));
-        assert_eq!(size_of::<Option<Text>>(), 16);
+        assert_eq!((size_of::<Text>(), size_of::<Seldom>()), (16, 8));
+        let read = |text: &str| serde_json::from_str::<Seldom>(text).unwrap();
+        let (none, some) = (read(r#""""#), read(r#""a""#));
+        assert_eq!((&none, none.as_str()), (&Seldom::default(), ""));
+        assert!(some == "a" && some != none && some.starts_with('a'));
+        assert_eq!(serde_json::to_string(&some).unwrap(), r#""a""#);
     }
 }

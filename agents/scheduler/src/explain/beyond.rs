@@ -58,7 +58,7 @@ pub(super) fn of_queue(pod: &Pod, world: &World) -> Option<OfQueue> {
                 "namespace {namespace} has the share {percent:.3} % with weight {weight}{of}; the smallest is first"
             )
         }
-        _ if sort.name == "EarliestDeadline" => match pod.deadline {
+        _ if sort.name == "EarliestDeadline" => match pod.deadline.micros() {
             Some(deadline) => format!("its deadline is {}", timestamp::time(deadline)),
             None => "it has no deadline, and comes after those that have one".into(),
         },

@@ -9,6 +9,7 @@ use crate::queue::Queued;
 use crate::resources::Resources;
 use crate::schedule::{Decision, Diagnosis, schedule, schedule_asked};
 use crate::world::World;
+use agent_runtime::kinds::Time;
 use agent_runtime::timestamp::Micros;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
@@ -195,7 +196,7 @@ pub(super) fn fares_as(one: &Pod, other: &Pod, config: &Config) -> bool {
         created: 0,
         generation: 0,
         scheduled_condition: None,
-        deadline: None,
+        deadline: Time::default(),
         ..pod.clone()
     };
     let alike = one.requests == other.requests && one.labels == other.labels;

@@ -105,7 +105,9 @@ mod tests {
         let of = |named: Value, seconds: Value| {
             let annotations = json!({"scheduling.kontiki.io/deadline": named});
             let metadata = json!({"annotations": annotations, "creationTimestamp": created});
-            pod(metadata, json!({"activeDeadlineSeconds": seconds})).deadline
+            pod(metadata, json!({"activeDeadlineSeconds": seconds}))
+                .deadline
+                .micros()
         };
         let start = agent_runtime::timestamp::parse(created).unwrap();
         let table = [

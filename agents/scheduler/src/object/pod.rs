@@ -12,6 +12,7 @@ use crate::devices::extended::askings;
 use crate::resources::{items, pod_requests};
 use crate::selector::{Labels, labels};
 use crate::volume::object::{PodVolume, pod_volumes};
+use agent_runtime::kinds::{Few, Time};
 use agent_runtime::timestamp::{self, Micros};
 use serde_json::Value;
 use std::ops::{Deref, DerefMut};
@@ -49,13 +50,13 @@ pub struct Pod {
     /// `status.startTime`, 0 when not started.
     pub started: Micros,
     /// By when it should be through, for the profiles that sort by that.
-    pub deadline: Option<Micros>,
+    pub deadline: Time,
     /// What it has alike with others, whose fields are this pod's.
     pub template: Arc<Template>,
     /// Volumes that matter to where it runs.
-    pub volumes: Box<[PodVolume]>,
+    pub volumes: Few<PodVolume>,
     /// Claims on devices.
-    pub resource_claims: Box<[PodClaim]>,
+    pub resource_claims: Few<PodClaim>,
     /// The `PodScheduled` condition as (status, reason, message), where it is `False`.
     pub scheduled_condition: Option<Box<(String, String, String)>>,
 }
@@ -174,7 +175,7 @@ impl Pod {
             nominated_node: text(object, "/status/nominatedNodeName").into(),
             started: moment(object, "/status/startTime"),
             succeeded: group::succeeded(object),
-            deadline: group::deadline(object, spec),
+            deadline: group::deadline(object, spec).into(),
             volumes: pod_volumes(&text(object, "/metadata/name"), spec).into(),
             resource_claims: pod_claims(object).into(),
             scheduled_condition: object

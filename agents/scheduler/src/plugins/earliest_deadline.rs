@@ -13,7 +13,7 @@ pub(super) const SORT: Sort = Sort {
 fn rank(pod: &Pod) -> i64 {
     match pod.priority >= SYSTEM_CRITICAL {
         true => i64::MIN,
-        false => pod.deadline.unwrap_or(i64::MAX),
+        false => pod.deadline.micros().unwrap_or(i64::MAX),
     }
 }
 
@@ -28,7 +28,7 @@ mod tests {
     fn pod(uid: usize, deadline: Option<i64>, priority: i32) -> Arc<Pod> {
         let mut pod = Pod {
             uid: format!("{uid:03}"),
-            deadline,
+            deadline: deadline.into(),
             priority,
             ..Pod::default()
         };
