@@ -16,6 +16,7 @@ use agent_runtime::{ApiError, ControllerOptions, Hub, Key};
 use host::HashMap;
 use std::any::Any;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -123,7 +124,8 @@ impl Caches {
 /// takes over begins anew, as in Kubernetes.
 #[derive(Default)]
 pub struct Sightings {
-    since: Mutex<HashMap<Key, BTreeMap<String, Instant>>>,
+    /// By [`mark`]: a hundred thousand ready pods would have as many texts here, and each is asked for as a whole.
+    since: Mutex<HashMap<Key, BTreeMap<u64, Instant>>>,
     delays: Mutex<HashMap<Key, BTreeMap<String, Delay>>>,
     held: Mutex<HashMap<Key, BTreeSet<&'static str>>>,
     kept: Mutex<HashMap<Key, Box<dyn Any + Send>>>,
@@ -139,17 +141,25 @@ struct Delay {
 /// The first delay; each next one is twice as long, up to the longest. What was not done for twice the longest begins anew.
 const DELAY_MIN: Duration = Duration::from_secs(1);
 
+/// Tells one text from all others about a key; that two have the same mark will not happen.
+fn mark(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
 impl Sightings {
     /// Since when each of these has been seen about the key, in their order, and nothing for what is seen the first time;
     /// everything else about it is forgotten.
     fn first_seen(&self, key: &Key, seen: &[String], now: Instant) -> Vec<Option<Instant>> {
         let mut all = self.since.lock().unwrap_or_else(PoisonError::into_inner);
         let before = all.remove(key).unwrap_or_default();
-        let since = |name: &String| before.get(name).copied();
-        let since: Vec<Option<Instant>> = seen.iter().map(since).collect();
+        let marks: Vec<u64> = seen.iter().map(|text| mark(text)).collect();
+        let since = |mark: &u64| before.get(mark).copied();
+        let since: Vec<Option<Instant>> = marks.iter().map(since).collect();
         if !seen.is_empty() {
             let begun = since.iter().map(|since| since.unwrap_or(now));
-            all.insert(key.clone(), seen.iter().cloned().zip(begun).collect());
+            all.insert(key.clone(), marks.into_iter().zip(begun).collect());
         }
         since
     }
@@ -405,6 +415,20 @@ mod tests {
         sightings.keep(&key, 8_u32);
         sightings.forget(&key);
         assert!(sightings.kept.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn news_is_what_was_not_there_when_it_was_last_asked_for() {
+        let (sightings, key) = (Sightings::default(), Key::new("a", "x"));
+        let news = |seen: &[&str]| {
+            let seen: Vec<String> = seen.iter().map(|text| (*text).to_owned()).collect();
+            sightings.news(&key, &seen, Instant::now())
+        };
+        assert_eq!(news(&["p@1", "q@1"]), [true, true]);
+        assert_eq!(news(&["q@1", "p@2"]), [false, true]);
+        assert_eq!(news(&["p@1", "p@2"]), [true, false]);
+        news(&[]);
+        assert!(sightings.since.lock().unwrap().is_empty());
     }
 
     #[test]
