@@ -40,16 +40,15 @@ impl Model {
 
     fn join(&mut self, name: &str, how: usize) {
         self.count += 1;
-        let provided = [
-            Value::Null,
-            json!("10.0.0.1"),
-            json!("10.0.0.1,fd00::1"),
-            json!("?"),
-        ];
+        let provided = ["10.0.0.1", "10.0.0.1,fd00::1", "?"].get(how % 4);
+        let notes = match provided {
+            Some(provided) => json!({ PROVIDED_IP: provided }),
+            None => json!({}),
+        };
         let id = [Value::Null, json!("other://x")][how % 2].clone();
         self.cluster.put(json!({
             "kind": "Node",
-            "metadata": {"name": name, "uid": format!("u{}", self.count), "annotations": {PROVIDED_IP: provided[how % 4]}},
+            "metadata": {"name": name, "uid": format!("u{}", self.count), "annotations": notes},
             "spec": {"providerID": id, "taints": [{"key": UNINITIALIZED, "effect": "NoSchedule"}]},
         }));
     }
