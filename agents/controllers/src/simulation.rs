@@ -128,17 +128,6 @@ impl Simulation {
         self.sightings = Arc::default();
     }
 
-    /// Does what somebody decided who is no plain reconcile, or so many writes of it.
-    pub(crate) fn carry_out(&mut self, plan: Plan, writes: Option<u64>) {
-        self.left = writes;
-        for op in plan.ops {
-            if self.perform(op).is_err() {
-                break;
-            }
-        }
-        self.left = None;
-    }
-
     /// Nothing reaches the cluster any more of who is cut off.
     fn write(&mut self) -> Result<(), ApiError> {
         match &mut self.left {

@@ -184,7 +184,7 @@ impl Run {
         let plan = decide(&self.pods, &self.nodes, &gone, THRESHOLD, now.wall);
         let before = self.cluster.all("Pod");
         self.cluster.removed.clear();
-        self.cluster.carry_out(plan, writes);
+        self.cluster.attempt(plan, writes);
         for pod in &self.cluster.removed {
             assert!(has_ended(pod), "it goes before it is told: {pod}");
             assert!(self.has_to_go(pod), "it could stay: {pod}");
