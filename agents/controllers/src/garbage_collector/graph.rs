@@ -221,13 +221,16 @@ impl Graph {
     }
 
     /// An owner that was only named is not in the namespace where it was looked for: those there named nothing. Others may have
-    /// named it from another namespace, and there it is looked for next.
-    pub(super) fn absent(&mut self, uid: &str, namespace: &str) -> Vec<Work> {
+    /// named it from another namespace, and there it is looked for next, if its kind has namespaces.
+    pub(super) fn absent(&mut self, uid: &str, namespace: &str, is_namespaced: bool) -> Vec<Work> {
         let nodes = &self.nodes;
         let is_still_sought = |node: &&Node| node.is_virtual() && node.namespace == namespace;
         let Some(node) = self.get(uid).filter(is_still_sought) else {
             return Vec::new();
         };
+        if !is_namespaced {
+            return self.remove(uid);
+        }
         let of = |uid: &Arc<str>| nodes.get(uid).map_or("", |d| d.namespace.as_str());
         let dependents = node.dependents.iter().cloned();
         let (deceived, others): (BTreeSet<_>, BTreeSet<_>) =
@@ -426,16 +429,32 @@ mod tests {
         stranger.namespace = "z".into();
         graph.observe(&PODS, &stranger);
         graph.observe(&PODS, &meta("p", "rs", &[]));
-        assert!(graph.absent("rs", "a").is_empty(), "not asked for there");
-        assert_eq!(texts(graph.absent("rs", "z")), ["verify rs", "examine q"]);
+        assert!(
+            graph.absent("rs", "a", true).is_empty(),
+            "not asked for there"
+        );
+        assert_eq!(
+            texts(graph.absent("rs", "z", true)),
+            ["verify rs", "examine q"]
+        );
         assert_eq!(graph.get("rs").unwrap().namespace, "a");
         // Whoever named it rightly is told of when it goes.
         graph.observe(&REPLICA_SETS, &meta("rs", "", &[]));
-        assert!(graph.absent("rs", "a").is_empty(), "it was seen meanwhile");
+        assert!(
+            graph.absent("rs", "a", true).is_empty(),
+            "it was seen meanwhile"
+        );
         assert_eq!(texts(graph.remove("rs")), ["examine p"]);
         graph.observe(&PODS, &meta("o", "rt", &[]));
-        assert_eq!(texts(graph.absent("rt", "a")), ["examine o"]);
+        assert_eq!(texts(graph.absent("rt", "a", true)), ["examine o"]);
         assert!(graph.get("rt").is_none());
+        // Who has no namespace is nowhere else.
+        graph.observe(&PODS, &meta("n", "ru", &[]));
+        stranger.owner_references = meta("q", "ru", &[]).owner_references;
+        graph.observe(&PODS, &stranger);
+        let absent = texts(graph.absent("ru", "a", false));
+        assert_eq!(absent, ["examine n", "examine q"]);
+        assert!(graph.get("ru").is_none());
     }
 
     #[test]

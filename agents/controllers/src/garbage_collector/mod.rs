@@ -203,7 +203,9 @@ impl Collector {
         let Some(meta) = live else {
             // Never seen, or seen no more: its dependents are looked at as after a deletion.
             let work = match node.is_virtual() {
-                true => self.graph().absent(&node.uid, &node.namespace),
+                true => self
+                    .graph()
+                    .absent(&node.uid, &node.namespace, resource.namespaced),
                 false => self.graph().remove(&node.uid),
             };
             work.into_iter().for_each(|work| self.queue.add(work));
