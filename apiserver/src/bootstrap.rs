@@ -413,11 +413,7 @@ async fn follow_aggregation(server: &Arc<ApiServer>) {
         let mut failed = false;
         for (name, rules) in aggregate::due(&roles) {
             let context = internal(server, resource, "", name);
-            let mut make = |old: &Object, _: &Versions<'_>| {
-                let mut new = old.clone();
-                new.set(&["rules"], Value::Array(rules.clone()));
-                Ok(new)
-            };
+            let mut make = |old: &Object, _: &Versions<'_>| Ok(gathering(old, &rules));
             if let Err(error) =
                 update::apply(&context, resource, "", false, SERVER, &mut make).await
             {
@@ -436,6 +432,15 @@ async fn follow_aggregation(server: &Arc<ApiServer>) {
             return;
         }
     }
+}
+
+/// The role with these rules, if it still is an aggregated one: the rules of any other are somebody's own.
+fn gathering(role: &Object, rules: &[Value]) -> Object {
+    let mut role = role.clone();
+    if aggregate::is_aggregated(role.value()) {
+        role.set(&["rules"], Value::Array(rules.to_vec()));
+    }
+    role
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ pub fn due(roles: &[Value]) -> Vec<(&str, Vec<Value>)> {
         .collect()
 }
 
-fn is_aggregated(role: &Value) -> bool {
+/// Whether a role holds the rules of others, and none of its own.
+pub fn is_aggregated(role: &Value) -> bool {
     role.get("aggregationRule").is_some_and(Value::is_object)
 }
 

@@ -1,8 +1,10 @@
 //! Whatever happens to cluster roles, and however old the list that is gone by: aggregated roles come to hold the rules of all
 //! that they select, each once, in an order that follows from the roles alone, and then nothing is written.
 
+use super::gathering;
 use auth::aggregate;
 use proptest::prelude::*;
+use schema::Object;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,15 +15,25 @@ fn rule(number: usize) -> Value {
     json!({"apiGroups": [""], "resources": [format!("r{number}")], "verbs": ["get"]})
 }
 
-/// The writes of a round over such a list, or so many of them: what was deleted meanwhile stays so.
-fn look(roles: &mut Roles, seen: &[Value], writes: usize) -> usize {
-    let due = aggregate::due(seen);
-    for (name, rules) in due.iter().take(writes) {
+/// The roles that have rules of their own.
+fn plain(roles: &Roles) -> Vec<Value> {
+    let plain = roles
+        .values()
+        .filter(|role| !aggregate::is_aggregated(role));
+    plain.cloned().collect()
+}
+
+/// The writes of a round over such a list, or so many of them: what was deleted meanwhile stays so, and what is a plain role
+/// by now keeps its rules.
+fn look(roles: &mut Roles, seen: &[Value], writes: usize) {
+    let before = plain(roles);
+    for (name, rules) in aggregate::due(seen).iter().take(writes) {
         if let Some(role) = roles.get_mut(*name) {
-            role["rules"] = rules.clone().into();
+            let present = Object::new(role.take()).unwrap();
+            *role = gathering(&present, rules).into_value();
         }
     }
-    due.len()
+    assert_eq!(plain(roles), before);
 }
 
 fn selected<'a>(roles: &'a Roles, role: &Value) -> Vec<&'a Value> {
@@ -81,9 +93,7 @@ fn act(roles: &mut Roles, old: &mut Vec<Value>, (what, who, how): (u8, usize, us
             roles.remove(&name);
         }
         3 => *old = roles.values().cloned().collect(),
-        4 => {
-            look(roles, old, usize::MAX);
-        }
+        4 => look(roles, old, usize::MAX),
         _ => {
             let seen: Vec<Value> = roles.values().cloned().collect();
             look(roles, &seen, how % 3);
