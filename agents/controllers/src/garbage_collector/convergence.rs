@@ -340,7 +340,7 @@ fn collector(api: &Api) -> Collector {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(150) })]
     #[test]
     fn what_has_lost_its_owners_goes_and_nothing_else(turns in prop::collection::vec(any::<u64>(), 1..80)) {
         runtime().block_on(async move {

@@ -306,7 +306,7 @@ fn wanted(replicas: u64, percent: u64) -> u64 {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(100) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
     #[test]
     fn the_target_gets_the_size_that_its_load_asks_for(turns in prop::collection::vec(any::<u64>(), 1..60)) {
         runtime().block_on(async move {
