@@ -250,6 +250,26 @@ impl Graph {
         work
     }
 
+    /// The owner that this reference of an object names exists. Where it was looked for in vain, since somebody else had named it
+    /// wrongly, it is made known again, or the object would not hear of its end.
+    pub(super) fn exists(&mut self, uid: &str, reference: &OwnerReference) -> Option<Work> {
+        let node = self.nodes.get(uid)?;
+        let is_owned = node.owners.iter().any(|owner| owner.uid == reference.uid);
+        // What owns itself does not wait for itself.
+        if !is_owned || reference.uid == uid {
+            return None;
+        }
+        let (uid, namespace) = (node.uid.clone(), node.namespace.clone());
+        if let Some(owner) = self.nodes.get_mut(reference.uid.as_str()) {
+            owner.dependents.insert(uid);
+            return None;
+        }
+        let mut owner = virtual_node(reference, &namespace);
+        owner.dependents.insert(uid);
+        self.nodes.insert(owner.uid.clone(), Box::new(owner));
+        Some(Work::Verify(reference.uid.clone()))
+    }
+
     /// An object was deleted, or does not exist.
     pub(super) fn remove(&mut self, uid: &str) -> Vec<Work> {
         let Some(node) = self.nodes.remove(uid) else {
@@ -473,6 +493,35 @@ mod tests {
         // There is one for each of a hundred thousand pods, and a place in a table that may be half empty.
         assert!(size_of::<Node>() <= 96, "{}", size_of::<Node>());
         assert_eq!(size_of::<(Arc<str>, Box<Node>)>(), 24);
+    }
+
+    #[test]
+    fn an_owner_that_another_one_names_wrongly_is_not_lost() {
+        let mut graph = Graph::default();
+        let mut wrong = meta("q", "rs", &[]);
+        let mut owners = wrong.owner_references.to_vec();
+        owners[0].name = "other".into();
+        wrong.owner_references = owners.into();
+        graph.observe(&PODS, &wrong);
+        let right = meta("p", "rs", &[]);
+        graph.observe(&PODS, &right);
+        let absent = texts(graph.absent("rs", "a", true));
+        assert_eq!(absent, ["examine p", "examine q"]);
+        let reference = right.owner_references.first().unwrap();
+        let sought = graph.exists("p", reference);
+        assert_eq!(sought, Some(Work::Verify("rs".into())));
+        assert_eq!(graph.get("rs").unwrap().name, "rs");
+        assert_eq!(graph.exists("p", reference), None);
+        graph.observe(&REPLICA_SETS, &meta("rs", "", &[]));
+        assert_eq!(texts(graph.remove("rs")), ["examine p"]);
+        let own = meta("o", "o", &[]);
+        graph.observe(&PODS, &own);
+        assert_eq!(graph.exists("o", &own.owner_references[0]), None);
+        assert_eq!(graph.dependents_of("o"), (false, false));
+        // Who has no such owner any more is not tied to it again.
+        graph.observe(&PODS, &meta("p", "", &[]));
+        assert_eq!(graph.exists("p", reference), None);
+        assert!(graph.get("rs").is_none());
     }
 
     #[test]

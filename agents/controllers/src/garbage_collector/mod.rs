@@ -220,10 +220,12 @@ impl Collector {
         }
         let mut owners = Vec::new();
         for reference in &meta.owner_references {
-            owners.push((
-                reference.clone(),
-                self.owner_state(&resource, &meta, reference).await?,
-            ));
+            let state = self.owner_state(&resource, &meta, reference).await?;
+            if state != OwnerState::Absent {
+                let work = self.graph().exists(&meta.uid, reference);
+                work.into_iter().for_each(|work| self.queue.add(work));
+            }
+            owners.push((reference.clone(), state));
         }
         let (has_dependents, blocked) = self.graph().dependents_of(&meta.uid);
         match decide(&meta, &owners, has_dependents, blocked) {
