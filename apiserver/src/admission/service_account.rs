@@ -1,11 +1,12 @@
 //! Every pod runs as a service account and, unless told otherwise, gets its token, the cluster CA and its namespace
 //! as a projected volume.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use resources::Resource;
 use schema::Object;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 
 use crate::admission::Admission;
@@ -114,6 +115,27 @@ fn mounts_token(container: &Value) -> bool {
     })
 }
 
+/// What is projected, the same for every pod: a copy takes less than to build it.
+static PROJECTED: LazyLock<Value> = LazyLock::new(|| {
+    json!({
+        "defaultMode": 420,
+        "sources": [
+            { "serviceAccountToken": { "expirationSeconds": TOKEN_SECONDS, "path": "token" } },
+            { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
+            { "downwardAPI": { "items": [{
+                "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" }
+            }] } }
+        ]
+    })
+});
+
+fn projected(volume: String) -> Value {
+    let mut fields = Map::new();
+    fields.insert("name".to_owned(), Value::String(volume));
+    fields.insert("projected".to_owned(), PROJECTED.clone());
+    Value::Object(fields)
+}
+
 /// Adds the projected volume and mounts it wherever nothing is mounted at its place.
 fn mount_token(pod: &mut Object, suffix: &str) {
     let existing = pod.get_array(&["spec", "volumes"]).and_then(|volumes| {
@@ -150,25 +172,13 @@ fn mount_token(pod: &mut Object, suffix: &str) {
     if !mounted || volume_exists {
         return;
     }
-    let projected = json!({
-        "name": volume,
-        "projected": {
-            "defaultMode": 420,
-            "sources": [
-                { "serviceAccountToken": { "expirationSeconds": TOKEN_SECONDS, "path": "token" } },
-                { "configMap": { "name": "kube-root-ca.crt", "items": [{ "key": "ca.crt", "path": "ca.crt" }] } },
-                { "downwardAPI": { "items": [{
-                    "path": "namespace", "fieldRef": { "apiVersion": "v1", "fieldPath": "metadata.namespace" }
-                }] } }
-            ]
-        }
-    });
+    let projected = projected(volume);
     match pod
         .get_mut(&["spec", "volumes"])
         .and_then(Value::as_array_mut)
     {
         Some(volumes) => volumes.push(projected),
-        None => pod.set(&["spec", "volumes"], json!([projected])),
+        None => pod.set(&["spec", "volumes"], Value::Array(vec![projected])),
     }
 }
 
@@ -192,6 +202,14 @@ mod tests {
                 .len(),
             1
         );
-        assert_eq!(pod.get_array(&["spec", "volumes"]).unwrap().len(), 1);
+        let volumes = pod.get_array(&["spec", "volumes"]).unwrap();
+        let sources = json!([
+            {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
+            {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [{"path": "namespace",
+                "fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.namespace"}}]}}]);
+        let projected = json!({"defaultMode": 420, "sources": sources});
+        let volume = json!({"name": "kube-api-access-abcde", "projected": projected});
+        assert_eq!(*volumes, [volume]);
     }
 }
