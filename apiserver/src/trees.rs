@@ -106,7 +106,7 @@ impl Trees {
         Arc::try_unwrap(spare.object).ok()
     }
 
-    /// Lets go of the object under `key`, where it is kept as of this revision: nobody changes it any more.
+    /// Lets go of the object under `key`, where it is kept as of this revision: nobody will ask for it as it is.
     pub(crate) fn take(&self, key: &str, revision: i64) -> Option<Arc<Object>> {
         let mut kept = self.lock();
         let known = kept.by_key.get(key)?;

@@ -33,9 +33,14 @@ pub(crate) use written::Version;
 /// More lost races than this on one object mean that something is wrong with the client, not with luck.
 const ATTEMPTS_MAX: usize = 64;
 
+/// Makes of an object what is to be written in its place.
+pub(crate) type Change = Box<dyn FnOnce(&mut Object) + Send + Sync>;
+
 /// What to do with the object that was read.
 pub(crate) enum Step {
     Write(Object, Extra),
+    /// Writes the object as this leaves it: who holds its tree alone need not copy it.
+    Change(Change, Extra),
     /// Leaves nothing of the object; the client is shown this of it.
     Remove(Object, Extra),
     /// The same, and shows the object as it is: it needs no copy.
@@ -165,6 +170,31 @@ impl ApiServer {
         }
     }
 
+    /// An object after a change. The tree that is kept of it, if any, becomes the new one: should the write be lost to somebody
+    /// else, nobody asks for it any more.
+    fn changed(&self, key: &str, current: Current, change: Change) -> Object {
+        drop(self.trees.take(key, current.revision));
+        let mut object = Arc::unwrap_or_clone(current.object);
+        change(&mut object);
+        object
+    }
+
+    /// Writes an object in place of what is there at this revision.
+    async fn replace(
+        &self,
+        resource: &Resource,
+        version: Version,
+        (key, revision): (&str, i64),
+        object: Object,
+        extra: Extra,
+    ) -> ApiResult<(Shown, bool, Commit)> {
+        let written = self.written(resource, version, object).await?;
+        let commit = self
+            .commit_update(resource, key, revision, &written, extra)
+            .await?;
+        Ok((written.shown, false, commit))
+    }
+
     /// Reads, lets `decide` choose, and writes; again and again while others write in between. Where there is nothing to
     /// change, the error is [`ApiError::absent`].
     pub(crate) async fn change(
@@ -250,6 +280,11 @@ impl ApiServer {
         Ok(match step {
             Step::Keep(object) | Step::Same(object) => Outcome::of(object),
             Step::Write(object, _) => Outcome::of(self.shown(resource, version, object).await?),
+            Step::Change(change, _) => {
+                let mut object = Arc::unwrap_or_clone(current.object);
+                change(&mut object);
+                Outcome::of(self.shown(resource, version, object).await?)
+            }
             Step::Remove(object, _) => Outcome {
                 removed: true,
                 ..Outcome::of(object)
@@ -275,11 +310,14 @@ impl ApiServer {
         let (shown, removed, commit) = match step {
             Step::Keep(object) | Step::Same(object) => return Ok(Some(Outcome::of(object))),
             Step::Write(object, extra) => {
-                let written = self.written(resource, version, object).await?;
-                let commit = self
-                    .commit_update(resource, key, revision, &written, extra)
-                    .await?;
-                (written.shown, false, commit)
+                let place = (key, revision);
+                self.replace(resource, version, place, object, extra)
+                    .await?
+            }
+            Step::Change(change, extra) => {
+                let (place, object) = ((key, revision), self.changed(key, current, change));
+                self.replace(resource, version, place, object, extra)
+                    .await?
             }
             Step::Remove(object, extra) => {
                 let commit = self

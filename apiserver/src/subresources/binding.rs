@@ -1,5 +1,7 @@
 //! `binding`: the scheduler's word on which node a pod runs, written once.
 
+use std::sync::Arc;
+
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -13,7 +15,7 @@ use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::status::{self, ApiError, ApiResult};
 use crate::verbs::create;
-use crate::write::{Extra, Step};
+use crate::write::{Change, Extra, Step};
 
 pub(crate) const BINDING: Expected<'static> = Expected {
     group: "",
@@ -38,7 +40,7 @@ pub(crate) async fn create(
 pub(crate) struct Admitted {
     /// Of the pod.
     name: String,
-    binding: Object,
+    binding: Arc<Object>,
     dry_run: bool,
 }
 
@@ -81,7 +83,7 @@ pub(crate) async fn admit(
     admission::validate(&admission, Some(&binding)).await?;
     Ok(Admitted {
         name,
-        binding,
+        binding: Arc::new(binding),
         dry_run,
     })
 }
@@ -101,10 +103,11 @@ async fn change(context: &Context, admitted: &Admitted, dry_run: bool) -> ApiRes
     let Admitted { name, binding, .. } = admitted;
     let now = schema::time::now_rfc3339(context.now);
     let (server, namespace) = (&context.server, context.info.namespace.as_str());
-    let key = resources::storage_key(pods, namespace, name);
     let mut decide = |old: &Object| {
-        let pod = assign(old, binding, &now, || server.trees.copy(&key, old))?;
-        Ok(Step::Write(pod, Extra::default()))
+        check_free(old, binding)?;
+        let (binding, now) = (binding.clone(), now.clone());
+        let change: Change = Box::new(move |pod: &mut Object| assign(pod, &binding, &now));
+        Ok(Step::Change(change, Extra::default()))
     };
     server
         .change(pods, namespace, name, dry_run, &mut decide)
@@ -137,13 +140,8 @@ fn check_target(binding: &Object) -> ApiResult<()> {
     }
 }
 
-/// The pod on its node, or why it cannot be there. `copy` makes a copy of the old one.
-fn assign(
-    old: &Object,
-    binding: &Object,
-    now: &str,
-    copy: impl FnOnce() -> Object,
-) -> ApiResult<Object> {
+/// Whether a pod can be bound, or why not.
+fn check_free(old: &Object, binding: &Object) -> ApiResult<()> {
     let name = old.name();
     let refuse = |cause: String| Err(ApiError::conflict("", "pods/binding", name, &cause));
     if !binding.uid().is_empty() && binding.uid() != old.uid() {
@@ -171,7 +169,11 @@ fn assign(
     {
         return refuse(format!("pod {name} has non-empty .spec.schedulingGates"));
     }
-    let mut pod = copy();
+    Ok(())
+}
+
+/// Puts a pod on its node.
+fn assign(pod: &mut Object, binding: &Object, now: &str) {
     pod.set(
         &["spec", "nodeName"],
         binding.get_str(&["target", "name"]).unwrap_or_default(),
@@ -185,8 +187,7 @@ fn assign(
         pod.set_label(key, value);
     }
     let condition = json!({ "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": now });
-    super::set_condition(&mut pod, condition);
-    Ok(pod)
+    super::set_condition(pod, condition);
 }
 
 #[cfg(test)]
@@ -204,12 +205,14 @@ mod tests {
             json!({"metadata": {"name": "p", "annotations": {"a": "b"}}, "target": {"name": "n1"}}),
         )
         .unwrap();
-        let bound = assign(&pod, &binding, "now", || pod.clone()).unwrap();
+        check_free(&pod, &binding).unwrap();
+        let mut bound = pod;
+        assign(&mut bound, &binding, "now");
         assert_eq!(bound.get_str(&["spec", "nodeName"]), Some("n1"));
         assert_eq!(bound.condition_status("PodScheduled"), Some("True"));
         assert_eq!(bound.annotation("a"), Some("b"));
         assert_eq!(bound.get(&["status", "nominatedNodeName"]), None);
-        let again = assign(&bound, &binding, "now", || bound.clone()).unwrap_err();
+        let again = check_free(&bound, &binding).unwrap_err();
         assert_eq!(
             again.message,
             "Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""

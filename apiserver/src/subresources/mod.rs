@@ -68,16 +68,16 @@ pub(crate) async fn handle(
 
 /// Puts a condition into the status, in place of the one of its type.
 pub(crate) fn set_condition(object: &mut Object, condition: Value) {
-    let mut conditions = object
-        .get_array(&["status", "conditions"])
-        .cloned()
-        .unwrap_or_default();
-    match conditions
+    const PATH: &[&str] = &["status", "conditions"];
+    let Some(conditions) = object.get_mut(PATH).and_then(Value::as_array_mut) else {
+        object.set(PATH, Value::Array(vec![condition]));
+        return;
+    };
+    let known = conditions
         .iter_mut()
-        .find(|present| present["type"] == condition["type"])
-    {
+        .find(|present| present["type"] == condition["type"]);
+    match known {
         Some(present) => *present = condition,
         None => conditions.push(condition),
     }
-    object.set(&["status", "conditions"], Value::Array(conditions));
 }
