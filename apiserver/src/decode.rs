@@ -445,7 +445,7 @@ mod tests {
                 let mut headers = http::HeaderMap::new();
                 let form = format!("application/{form}+json").parse().unwrap();
                 headers.insert(http::header::CONTENT_TYPE, form);
-                let patch = Patch::read(&headers, &body.to_string().into()).unwrap();
+                let mut patch = Patch::read(&headers, &body.to_string().into()).unwrap();
                 let mut long = patch.apply(pod, &old, || old.clone()).unwrap();
                 let mut short = long.clone();
                 let taken = take_equal(&mut long, &old, |_| false);

@@ -47,7 +47,7 @@ pub(super) async fn handle(
         _ => {
             let dry_run = context.dry_run("PatchOptions", None)?;
             patch::check_type(context, resource)?;
-            let patch = Patch::read(&context.headers, body)?;
+            let mut patch = Patch::read(&context.headers, body)?;
             let manager = patch::manager(context)?;
             let validation = decode::field_validation(context, "PatchOptions")?;
             patch.check_operations(validation)?;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use resources::Resource;
 use schema::Object;
-use schema::decode::FieldValidation;
+use schema::decode::{Decoded, FieldValidation};
 use schema::field::{FieldError, Path};
 use schema::object::kind_of;
 use serde_json::{Map, Value};
@@ -34,32 +34,39 @@ const PROBLEMS_MAX: usize = 100;
 /// A patch whose body was read once; applied as often as the write has to be tried.
 pub(crate) struct Patch {
     form: Form,
+    /// As it came.
+    body: Bytes,
+    /// What it names at its root.
+    names: Vec<String>,
     /// What is wrong with the text of the patch itself, whatever comes of it: fields that occur twice.
     problems: Vec<String>,
     /// Why it is no list of operations, which is told where fields are validated; the patch itself says it in other words.
     misfit: Option<String>,
 }
 
+/// What was read is given away when it is applied for the first time: few writes are tried twice, and reading it again then
+/// costs less than a copy each time.
 enum Form {
-    Json(Bytes),
-    Merge(Value),
-    Strategic(Value),
+    Json,
+    Merge(Option<Value>),
+    Strategic(Option<Value>),
 }
 
 impl Patch {
     /// Reads the body; 415 for other types, 400 where it does not parse.
     pub(crate) fn read(headers: &http::HeaderMap, body: &Bytes) -> ApiResult<Patch> {
-        let parse = |form: fn(Value) -> Form| -> ApiResult<Patch> {
-            let decoded = schema::decode::json(None, body, FieldValidation::Warn)
-                .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))?;
-            if !decoded.value.is_object() {
+        let parse = |form: fn(Option<Value>) -> Form| -> ApiResult<Patch> {
+            let decoded = decoded(body, FieldValidation::Warn)?;
+            let Value::Object(fields) = &decoded.value else {
                 return Err(ApiError::bad_request(format!(
                     "error decoding patch: json: cannot unmarshal {} into Go value of type map[string]interface {{}}",
                     kind_of(&decoded.value)
                 )));
-            }
+            };
             Ok(Patch {
-                form: form(decoded.value),
+                names: fields.keys().cloned().collect(),
+                form: form(Some(decoded.value)),
+                body: body.clone(),
                 problems: decoded.problems,
                 misfit: None,
             })
@@ -68,7 +75,9 @@ impl Patch {
             JSON_PATCH => {
                 let (problems, misfit) = operation_problems(body);
                 Ok(Patch {
-                    form: Form::Json(body.clone()),
+                    form: Form::Json,
+                    body: body.clone(),
+                    names: Vec::new(),
                     problems,
                     misfit,
                 })
@@ -82,12 +91,11 @@ impl Patch {
     /// Whether the patch leaves a field of the object as it is, as far as it says so itself: it does not name it. A directive
     /// may mean any field.
     pub(crate) fn leaves_alone(&self, field: &str) -> bool {
+        let mut names = self.names.iter();
         match &self.form {
-            Form::Merge(Value::Object(fields)) => !fields.contains_key(field),
-            Form::Strategic(Value::Object(fields)) => !fields
-                .keys()
-                .any(|name| name == field || name.starts_with('$')),
-            _ => false,
+            Form::Merge(_) => !names.any(|name| name == field),
+            Form::Strategic(_) => !names.any(|name| name == field || name.starts_with('$')),
+            Form::Json => false,
         }
     }
 
@@ -108,33 +116,46 @@ impl Patch {
 
     /// The patched value of `object`, whose type is `expected`. `copy` makes a copy of it.
     pub(crate) fn apply(
-        &self,
+        &mut self,
         expected: Expected<'_>,
         object: &Value,
         copy: impl FnOnce() -> Value,
     ) -> ApiResult<Value> {
-        match &self.form {
-            Form::Json(patch) => {
-                schema::patch::json::apply(object, patch).map_err(|error| refuse(&error))
-            }
-            Form::Merge(patch) => {
-                schema::patch::merge::apply_to(copy(), patch).map_err(|error| refuse(&error))
-            }
-            Form::Strategic(patch) => {
+        let body = &self.body;
+        let again = |read: &mut Option<Value>| match read.take() {
+            Some(value) => Ok(value),
+            None => decoded(body, FieldValidation::Ignore).map(|decoded| decoded.value),
+        };
+        let patched = match &mut self.form {
+            Form::Json => schema::patch::json::apply(object, body),
+            Form::Merge(read) => schema::patch::merge::apply_to(copy(), again(read)?),
+            Form::Strategic(read) => {
                 let ty = schema::type_of(expected.group, expected.version, expected.kind)
                     .ok_or_else(|| ApiError::unsupported_media(&[JSON_PATCH, MERGE_PATCH]))?;
-                schema::patch::strategic::apply_to(Some(ty), copy(), patch)
-                    .map_err(|error| refuse(&error))
+                schema::patch::strategic::apply_to(Some(ty), copy(), again(read)?)
             }
-        }
+        };
+        patched.map_err(|error| refuse(&error))
     }
+}
+
+/// What a body says that has to be JSON.
+fn decoded(body: &Bytes, validation: FieldValidation) -> ApiResult<Decoded> {
+    schema::decode::json(None, body, validation)
+        .map_err(|error| ApiError::bad_request(format!("error decoding patch: {error}")))
 }
 
 impl std::fmt::Display for Patch {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.form {
-            Form::Json(text) => formatter.write_str(&String::from_utf8_lossy(text)),
-            Form::Merge(value) | Form::Strategic(value) => write!(formatter, "{value}"),
+        let read = match self.form {
+            Form::Json => None,
+            Form::Merge(_) | Form::Strategic(_) => {
+                decoded(&self.body, FieldValidation::Ignore).ok()
+            }
+        };
+        match read {
+            Some(read) => write!(formatter, "{}", read.value),
+            None => formatter.write_str(&String::from_utf8_lossy(&self.body)),
         }
     }
 }
@@ -247,7 +268,7 @@ pub(crate) async fn patch(
     }
     let dry_run = context.dry_run("PatchOptions", None)?;
     check_type(context, resource)?;
-    let patch = Patch::read(&context.headers, &body)?;
+    let mut patch = Patch::read(&context.headers, &body)?;
     let manager = manager(context)?;
     let validation = decode::field_validation(context, "PatchOptions")?;
     patch.check_operations(validation)?;
@@ -297,6 +318,39 @@ mod tests {
             ),
         ] {
             assert_eq!(said(patch).as_deref(), Some(text), "{patch}");
+        }
+    }
+
+    /// What is read again is what was read, for the object and for who is told of the patch.
+    #[test]
+    fn a_patch_is_applied_as_often_as_it_has_to_be() {
+        let pod = Expected {
+            group: "",
+            version: "v1",
+            kind: "Pod",
+            custom: None,
+        };
+        let old = serde_json::json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a", "labels": {"a": "b"}},
+            "spec": {"containers": [{"name": "c", "image": "i"}]}, "status": {"phase": "Running"}});
+        for (form, body) in [
+            (
+                MERGE_PATCH,
+                r#"{"z": {"y": null, "a": 1.50}, "metadata": {"labels": {"a": null, "c": "\u00fc"}}, "z": {}}"#,
+            ),
+            (
+                STRATEGIC_PATCH,
+                r#"{"status": {"phase": "Failed"}, "spec": {"containers": [{"image": "j", "name": "c"}]}}"#,
+            ),
+            (JSON_PATCH, r#"[{"op": "remove", "path": "/spec"}]"#),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(http::header::CONTENT_TYPE, form.parse().unwrap());
+            let mut patch = Patch::read(&headers, &Bytes::from(body)).unwrap();
+            let shown = patch.to_string();
+            let first = patch.apply(pod, &old, || old.clone()).unwrap();
+            assert_eq!(patch.apply(pod, &old, || old.clone()).unwrap(), first);
+            assert_ne!(first, old);
+            assert_eq!(patch.to_string(), shown);
         }
     }
 }

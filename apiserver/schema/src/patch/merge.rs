@@ -9,16 +9,16 @@ use crate::decode::{self, FieldValidation};
 pub fn apply_bytes(original: &Value, patch: &[u8]) -> Result<Value, PatchError> {
     let patch = decode::json(None, patch, FieldValidation::Ignore)
         .map_err(|e| PatchError::BadRequest(format!("error decoding patch: {e}")))?;
-    apply(original, &patch.value)
+    apply_to(original.clone(), patch.value)
 }
 
 /// Applies a patch; at the root it must be a JSON object.
 pub fn apply(original: &Value, patch: &Value) -> Result<Value, PatchError> {
-    apply_to(original.clone(), patch)
+    apply_to(original.clone(), patch.clone())
 }
 
-/// The same on an object that nobody else needs.
-pub fn apply_to(mut original: Value, patch: &Value) -> Result<Value, PatchError> {
+/// The same on an object that nobody else needs, with a patch that is not needed any more.
+pub fn apply_to(mut original: Value, patch: Value) -> Result<Value, PatchError> {
     if !patch.is_object() {
         return Err(PatchError::BadRequest("Invalid JSON Patch".to_owned()));
     }
@@ -26,10 +26,13 @@ pub fn apply_to(mut original: Value, patch: &Value) -> Result<Value, PatchError>
     Ok(original)
 }
 
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
+fn merge(target: &mut Value, patch: Value) {
+    let fields = match patch {
+        Value::Object(fields) => fields,
+        other => {
+            *target = other;
+            return;
+        }
     };
     if !target.is_object() {
         *target = Value::Object(Map::new());
@@ -39,9 +42,9 @@ fn merge(target: &mut Value, patch: &Value) {
     };
     for (key, value) in fields {
         if value.is_null() {
-            object.remove(key);
+            object.remove(&key);
         } else {
-            merge(object.entry(key.as_str()).or_insert(Value::Null), value);
+            merge(object.entry(key).or_insert(Value::Null), value);
         }
     }
 }

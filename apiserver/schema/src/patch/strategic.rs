@@ -26,16 +26,16 @@ const SET_ORDER: &str = "$setElementOrder";
 /// Applies a patch to an object of a type. Without a type, or inside fields that have none, lists
 /// are replaced.
 pub fn apply(ty: Option<&Type>, original: &Value, patch: &Value) -> Result<Value, PatchError> {
-    apply_to(ty, original.clone(), patch)
+    apply_to(ty, original.clone(), patch.clone())
 }
 
-/// The same on an object that nobody else needs.
-pub fn apply_to(ty: Option<&Type>, original: Value, patch: &Value) -> Result<Value, PatchError> {
+/// The same on an object that nobody else needs, with a patch that is not needed any more.
+pub fn apply_to(ty: Option<&Type>, original: Value, patch: Value) -> Result<Value, PatchError> {
     let (Value::Object(original), Value::Object(patch)) = (original, patch) else {
         return Err(bad("invalid JSON document"));
     };
     let schema = ty.map_or(Schema::Unknown, Schema::Type);
-    merge_map(original, patch.clone(), schema).map(Value::Object)
+    merge_map(original, patch, schema).map(Value::Object)
 }
 
 type Object = Map<String, Value>;
