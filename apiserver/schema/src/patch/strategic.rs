@@ -11,6 +11,7 @@
 //! The algorithm is Kubernetes', oddities included: ports are merged by `containerPort` alone, so
 //! one port with two protocols cannot be told apart.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use serde_json::{Map, Value};
@@ -281,23 +282,46 @@ fn delete_scalars(original: &mut Object, field: &str, gone: &Value) {
     }
 }
 
-/// What tells an item of a list from the others: the value of its key, or itself.
-fn identity(item: &Value, key: Option<&str>) -> Option<String> {
+/// What tells an item of a list from the others: the value of its key, or itself. Nearly all are texts, of which it takes no
+/// more than the text; all else is told apart by its JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Id<'a> {
+    Text(Cow<'a, str>),
+    Json(String),
+}
+
+impl<'a> Id<'a> {
+    fn of(value: &'a Value) -> Id<'a> {
+        match value {
+            Value::String(text) => Id::Text(Cow::Borrowed(text)),
+            other => Id::Json(other.to_string()),
+        }
+    }
+
+    fn into_owned(self) -> Id<'static> {
+        match self {
+            Id::Text(text) => Id::Text(Cow::Owned(text.into_owned())),
+            Id::Json(json) => Id::Json(json),
+        }
+    }
+}
+
+fn identity<'a>(item: &'a Value, key: Option<&str>) -> Option<Id<'a>> {
     match key {
-        Some(key) => item.get(key).map(Value::to_string),
-        None => Some(item.to_string()),
+        Some(key) => item.get(key).map(Id::of),
+        None => Some(Id::of(item)),
     }
 }
 
 /// The first position of each item, by identity. Lists can be long, so they are never searched, nor copied.
-type Positions = HashMap<String, usize>;
+type Positions = HashMap<Id<'static>, usize>;
 
 fn positions<'a>(list: impl IntoIterator<Item = &'a Value>, key: Option<&str>) -> Positions {
     let list = list.into_iter();
     let mut found = HashMap::with_capacity(list.size_hint().0);
     for (i, item) in list.enumerate() {
         if let Some(id) = identity(item, key) {
-            found.entry(id).or_insert(i);
+            found.entry(id.into_owned()).or_insert(i);
         }
     }
     found
@@ -444,16 +468,18 @@ fn merge_list(
     let server_order = positions(&original, Some(key));
     let order = positions(&patch, Some(key));
     let mut merged = original;
-    let mut at = server_order.clone();
+    let mut added = Positions::new();
     for item in patch {
         let id = identity(&item, Some(key)).ok_or_else(|| no_merge_key(&item, key))?;
-        match (at.get(&id).copied(), item) {
+        let known = server_order.get(&id).or_else(|| added.get(&id)).copied();
+        let new_id = known.is_none().then(|| id.into_owned());
+        match (known, item) {
             (Some(at), Value::Object(new)) => {
                 let old = merged[at].as_object_mut().map(std::mem::take);
                 merged[at] = Value::Object(merge_map(old.unwrap_or_default(), new, meta.schema)?);
             }
             (_, item) => {
-                at.insert(id, merged.len());
+                added.extend(new_id.map(|id| (id, merged.len())));
                 merged.push(item);
             }
         }
@@ -486,7 +512,7 @@ fn merge_scalars(original: Vec<Value>, patch: Vec<Value>) -> Vec<Value> {
     let mut seen = HashSet::with_capacity(original.len() + patch.len());
     let all = original.iter().chain(&patch);
     let merged = all
-        .filter(|item| seen.insert(item.to_string()))
+        .filter(|&item| seen.insert(Id::of(item)))
         .cloned()
         .collect();
     let (order, server_order) = (positions(&patch, None), positions(&original, None));
@@ -506,7 +532,7 @@ fn apply_item_directives(
         match item.get(PATCH).map(|d| d.as_str().unwrap_or("")) {
             None => plain.push(item),
             Some("delete") => {
-                let id = identity(&item, Some(key));
+                let id = identity(&item, Some(key)).map(Id::into_owned);
                 deleted.insert(id.ok_or_else(|| no_merge_key(&item, key))?);
             }
             Some("replace") => replace = true,
@@ -521,7 +547,9 @@ fn apply_item_directives(
             }
         }
     }
-    original.retain(|item| identity(item, Some(key)).is_none_or(|id| !deleted.contains(&id)));
+    if !deleted.is_empty() {
+        original.retain(|item| identity(item, Some(key)).is_none_or(|id| !deleted.contains(&id)));
+    }
     if replace {
         return Ok((plain, Vec::new()));
     }
@@ -551,10 +579,11 @@ fn in_order(
     let mut named = Vec::new();
     let mut others = Vec::new();
     for item in merged {
-        let id = identity(&item, key).unwrap_or_default();
-        let at_server = server_order.get(&id).copied();
-        match order.get(&id) {
-            Some(at) => named.push((*at, at_server, item)),
+        let id = identity(&item, key);
+        let at = |places: &Positions| -> Option<usize> { places.get(id.as_ref()?).copied() };
+        let (at_patch, at_server) = (at(order), at(server_order));
+        match at_patch {
+            Some(at) => named.push((at, at_server, item)),
             None => others.push((at_server.unwrap_or(usize::MAX), at_server, item)),
         }
     }

@@ -16,6 +16,32 @@ fn cleaned(value: &Value) -> Value {
     value
 }
 
+/// Items are told apart as by their JSON.
+#[test]
+fn an_identity_is_that_of_the_json() {
+    let values =
+        json!([null, true, "true", 1, "1", 1.0, "", "\"1\"", [], ["1"], {}, {"a": 1}, "{\"a\":1}"]);
+    let values = values.as_array().unwrap();
+    for a in values {
+        for b in values {
+            let is_same = a.to_string() == b.to_string();
+            assert_eq!(Id::of(a) == Id::of(b), is_same, "{a} {b}");
+            assert_eq!(Id::of(a).into_owned() == Id::of(b), is_same, "{a} {b}");
+        }
+    }
+}
+
+#[test]
+fn items_that_a_patch_names_twice_become_one() {
+    let pod = |containers: Value| json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": containers}});
+    let original = pod(json!([{"name": "a", "image": "x"}]));
+    let patch = json!({"spec": {"containers": [
+        {"name": "b", "image": "y"}, {"name": "a", "tty": true}, {"name": "b", "tty": true}, {"name": "a", "image": "z"}]}});
+    let merged = pod(json!([
+        {"name": "b", "image": "y", "tty": true}, {"name": "a", "image": "z", "tty": true}]));
+    assert_eq!(patched(&original, &patch), Ok(merged));
+}
+
 /// An ordered list is taken out of the object while it is merged.
 #[test]
 fn an_ordered_list_that_the_patch_does_not_change_stays() {
