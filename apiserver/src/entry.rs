@@ -7,7 +7,6 @@ use bytes::Bytes;
 use resources::{Handle, Resource, Storage, Text, custom};
 use schema::Object;
 use schema::pick::Pick;
-use serde_json::Value;
 
 use crate::codec::{self, Versioned};
 use crate::encryption::Opened;
@@ -64,7 +63,7 @@ impl Entry {
         let json = encoded.json.read(&mut room);
         let value = match needed {
             Some(pick) => pick.read(json),
-            None => serde_json::from_slice(json),
+            None => schema::read::json(json),
         };
         let mut object = Object::new(value.ok()?).ok()?;
         let mut of_custom = None;
@@ -279,8 +278,7 @@ impl Entry {
 
     /// The object, parsed afresh: the cache keeps bytes, which take a sixth of the room.
     pub(crate) fn object(&self) -> Object {
-        let value: Value =
-            serde_json::from_slice(&self.json()).expect("parsed when it entered the cache");
+        let value = schema::read::json(&self.json()).expect("parsed when it entered the cache");
         Object::new(value).expect("checked when it entered the cache")
     }
 

@@ -17,6 +17,7 @@ pub mod patch;
 pub mod pick;
 pub mod protobuf;
 pub mod quantity;
+pub mod read;
 pub mod renew;
 pub mod selector;
 pub mod structural;

@@ -116,7 +116,7 @@ impl ApiServer {
             }));
         }
         let versioned = Versioned::splice(&opened.value, pair.mod_revision).ok_or_else(broken)?;
-        let value = serde_json::from_slice(&versioned.json.bytes()).map_err(|_| broken())?;
+        let value = schema::read::json(&versioned.json.bytes()).map_err(|_| broken())?;
         let mut object = Object::new(value).map_err(|_| broken())?;
         let mut stale = false;
         match &resource.custom {
