@@ -25,18 +25,31 @@ pub fn renew(tree: &mut Value, like: &Value) {
 }
 
 fn renew_map(tree: &mut Map<String, Value>, like: &Map<String, Value>) {
-    if !tree.keys().eq(like.keys()) {
-        tree.retain(|key, _| like.contains_key(key));
-        for (key, value) in like {
-            if !tree.contains_key(key) {
-                tree.insert(key.clone(), value.clone());
-            }
+    if renew_members(tree, like) {
+        return;
+    }
+    tree.retain(|key, _| like.contains_key(key));
+    for (key, value) in like {
+        if !tree.contains_key(key) {
+            tree.insert(key.clone(), value.clone());
         }
     }
-    // Both are in the order of their keys.
-    for (value, like) in tree.values_mut().zip(like.values()) {
+    renew_members(tree, like);
+}
+
+/// Renews the members one after the other, in one walk: both maps are in the order of their keys. False where the keys are not
+/// the same; then some members may be as they have to be already.
+fn renew_members(tree: &mut Map<String, Value>, like: &Map<String, Value>) -> bool {
+    if tree.len() != like.len() {
+        return false;
+    }
+    for ((key, value), (like_key, like)) in tree.iter_mut().zip(like) {
+        if key != like_key {
+            return false;
+        }
         renew(value, like);
     }
+    true
 }
 
 #[cfg(test)]
