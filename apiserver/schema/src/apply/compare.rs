@@ -51,6 +51,13 @@ impl Changes {
         taken.add(self.modified.clone());
         taken
     }
+
+    /// The same of changes that nobody needs any more.
+    pub(super) fn into_taken(self) -> Set {
+        let mut taken = self.added;
+        taken.add(self.modified);
+        taken
+    }
 }
 
 impl Diff {
@@ -228,10 +235,10 @@ fn list(
     depth: usize,
 ) -> Diff {
     let items = |value: Option<&'_ Value>| value.and_then(Value::as_array).map_or(0, Vec::len);
-    if (items(old) == 0 && items(new) == 0) || old == new {
+    if items(old) == 0 && items(new) == 0 {
         return Diff::leaf(old, new);
     }
-    let mut both: BTreeMap<String, (Vec<&Value>, Vec<&Value>)> = BTreeMap::new();
+    let mut both: BTreeMap<String, (Alike<'_>, Alike<'_>)> = BTreeMap::new();
     for (value, is_new) in [(old, false), (new, true)] {
         let list = value
             .and_then(Value::as_array)
@@ -253,23 +260,42 @@ fn list(
     diff
 }
 
+/// Items of one list that bear the same key: nearly always one.
+#[derive(Default, PartialEq)]
+struct Alike<'v> {
+    first: Option<&'v Value>,
+    others: Vec<&'v Value>,
+}
+
+impl<'v> Alike<'v> {
+    fn push(&mut self, item: &'v Value) {
+        match self.first {
+            None => self.first = Some(item),
+            Some(_) => self.others.push(item),
+        }
+    }
+
+    fn are_many(&self) -> bool {
+        !self.others.is_empty()
+    }
+}
+
 /// Items that bear the same key are compared together.
-fn items_of_one_key(item: Atom<'_>, was: &[&Value], is: &[&Value], depth: usize) -> Diff {
-    let (old, new) = (was.first().copied(), is.first().copied());
-    match (was.len(), is.len()) {
-        (0 | 1, 0 | 1) => walk(item, old, new, &[], depth),
-        (2.., 2..) => {
+fn items_of_one_key(item: Atom<'_>, was: &Alike<'_>, is: &Alike<'_>, depth: usize) -> Diff {
+    match (was.are_many(), is.are_many()) {
+        (false, false) => walk(item, was.first, is.first, &[], depth),
+        (true, true) => {
             let mut diff = Diff::default();
             diff.modified.member = was != is;
             diff
         }
-        (2.., _) => {
-            let mut diff = walk(item, None, new, &[], depth);
+        (true, false) => {
+            let mut diff = walk(item, None, is.first, &[], depth);
             diff.removed.member = true;
             diff
         }
-        _ => {
-            let mut diff = walk(item, old, None, &[], depth);
+        (false, true) => {
+            let mut diff = walk(item, was.first, None, &[], depth);
             diff.added.member = true;
             diff
         }

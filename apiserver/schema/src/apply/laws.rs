@@ -314,7 +314,7 @@ proptest! {
             let changes = super::compare::compare(schema, &live, new, super::managers::UNOWNED);
             let taken = changes.taken();
             let seen = super::versions::Seen::of(schema, (&live, new), changes, &before, &who("editor"));
-            let after = before.clone().update(&live, &seen, &who("editor"));
+            let after = before.clone().update(&live, seen, &who("editor"));
             for entry in &after.0 {
                 let has = entry.set.intersection(&taken);
                 prop_assert!(entry.manager == "editor" || has.is_empty());

@@ -206,14 +206,14 @@ impl Managers {
 
     /// After an ordinary write: the writer owns what it changed, and the others do not. An object
     /// that is there and has no managers gets none: its fields have unknown owners.
-    pub(super) fn update(mut self, old: &Value, seen: &Seen, who: &Who<'_>) -> Managers {
+    pub(super) fn update(mut self, old: &Value, seen: Seen, who: &Who<'_>) -> Managers {
         let untracked = self.0.is_empty() && old.pointer("/metadata/uid").is_some();
         self.forget_unknown(who);
         if untracked || seen.own().is_empty() {
             return self;
         }
-        self.give_up(seen, |_| true);
-        let taken = seen.own().taken();
+        self.give_up(&seen, |_| true);
+        let taken = seen.into_own().into_taken();
         if !taken.is_empty() {
             let own = Entry::new(who, false);
             let own = self.entry(own);
@@ -341,7 +341,7 @@ pub fn updated<'a>(
         }
     };
     let seen = Seen::of(schema, (old, new), changes, &managers, who);
-    managers.update(old, &seen, who).write()
+    managers.update(old, seen, who).write()
 }
 
 /// The managers that a client sends to stand in place of those that are stored.

@@ -174,7 +174,7 @@ impl Operation<'_> {
             let nothing = json!({"metadata": {}});
             let all = compare(self.schema, &nothing, self.live, &skipped(&before));
             let all = Seen::of(self.schema, (&nothing, self.live), all, &managers, &before);
-            managers = managers.update(&nothing, &all, &before);
+            managers = managers.update(&nothing, all, &before);
         }
         managers.forget_unknown(self.who);
         let mut set = fields(self.schema, self.config);

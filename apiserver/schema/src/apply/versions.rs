@@ -117,6 +117,10 @@ impl Seen {
     pub(super) fn own(&self) -> &Changes {
         &self.own
     }
+
+    pub(super) fn into_own(self) -> Changes {
+        self.own
+    }
 }
 
 impl Managers {
