@@ -41,15 +41,30 @@ impl Places {
 /// Where the search for a name begins: its length and both its ends tell nearly all names of a type apart.
 fn first_slot(name: &str, slots: usize) -> usize {
     const ODD: u64 = 0x9e37_79b9_7f4a_7c15;
-    let bytes = name.as_bytes();
-    let end = bytes.len().min(8);
-    let (mut head, mut tail) = ([0; 8], [0; 8]);
-    head[..end].copy_from_slice(&bytes[..end]);
-    tail[..end].copy_from_slice(&bytes[bytes.len() - end..]);
-    let (head, tail) = (u64::from_le_bytes(head), u64::from_le_bytes(tail));
-    let mixed = (head ^ tail.rotate_left(29) ^ bytes.len() as u64).wrapping_mul(ODD);
+    let (head, tail) = ends(name.as_bytes());
+    let mixed = (head ^ tail.rotate_left(29) ^ name.len() as u64).wrapping_mul(ODD);
     // The highest bits, to which every bit of the name has come.
     mixed.rotate_left(slots.trailing_zeros()) as usize & (slots - 1)
+}
+
+/// The first and the last eight bytes, as numbers; of a shorter name both are the whole name. They are read in pieces of fixed
+/// sizes, for which no copy of so many bytes is called.
+fn ends(name: &[u8]) -> (u64, u64) {
+    if let (Some(head), Some(tail)) = (name.first_chunk::<8>(), name.last_chunk::<8>()) {
+        return (u64::from_le_bytes(*head), u64::from_le_bytes(*tail));
+    }
+    let whole = match (name.first_chunk::<4>(), name.last_chunk::<4>()) {
+        (Some(head), Some(tail)) => {
+            let (head, tail) = (u32::from_le_bytes(*head), u32::from_le_bytes(*tail));
+            // What both have of a name of less than eight bytes is the same in both.
+            u64::from(head) | (u64::from(tail) << (8 * (name.len() - 4)))
+        }
+        _ => name
+            .iter()
+            .rev()
+            .fold(0, |whole, byte| (whole << 8) | u64::from(*byte)),
+    };
+    (whole, whole)
 }
 
 #[cfg(test)]
@@ -68,6 +83,29 @@ mod tests {
             }
             assert!(ty.field("").is_none());
             assert!(ty.field("no such field of any type").is_none());
+        }
+    }
+
+    #[test]
+    fn the_ends_of_a_name_are_its_bytes() {
+        for name in [
+            "",
+            "a",
+            "ab",
+            "abc",
+            "abcd",
+            "abcdefg",
+            "abcdefgh",
+            "abcdefghi",
+            "a long name of a field",
+        ] {
+            let bytes = name.as_bytes();
+            let end = bytes.len().min(8);
+            let (mut head, mut tail) = ([0; 8], [0; 8]);
+            head[..end].copy_from_slice(&bytes[..end]);
+            tail[..end].copy_from_slice(&bytes[bytes.len() - end..]);
+            let expected = (u64::from_le_bytes(head), u64::from_le_bytes(tail));
+            assert_eq!(super::ends(bytes), expected, "{name}");
         }
     }
 
