@@ -62,7 +62,7 @@ fn ends(name: &[u8]) -> (u64, u64) {
         _ => name
             .iter()
             .rev()
-            .fold(0, |whole, byte| (whole << 8) | u64::from(*byte)),
+            .fold(0_u64, |whole, byte| (whole << 8) | u64::from(*byte)),
     };
     (whole, whole)
 }
