@@ -109,6 +109,10 @@ pub(crate) fn patched(
         Some(_) => Map::new(),
         None => take_equal(&mut patched, old, |name| patch.leaves_alone(name)),
     };
+    let entries = match expected.custom {
+        None if patch.leaves_alone("metadata") => take_entries(&mut patched),
+        _ => None,
+    };
     let own = patch.problems().join(", ");
     let decoded = match schema::decode::value(ty, patched, validation) {
         Ok(_) if validation == FieldValidation::Strict && !own.is_empty() => {
@@ -137,6 +141,7 @@ pub(crate) fn patched(
     if let Value::Object(fields) = &mut decoded.value {
         fields.extend(left_alone);
     }
+    put_entries(&mut decoded.value, entries);
     typed(expected, decoded.value, || json_head(&head))
 }
 
@@ -158,6 +163,21 @@ fn take_equal(
     let names: Vec<String> = equal.map(|(name, _)| name.clone()).collect();
     let taken = names.iter().filter_map(|name| patched.remove_entry(name));
     taken.collect()
+}
+
+/// Takes the managed fields out of a patched object, whose metadata the patch leaves alone: the server has written them, and
+/// nothing in them is to be checked, nor to be brought into form.
+fn take_entries(patched: &mut Value) -> Option<Value> {
+    let metadata = patched.get_mut("metadata")?.as_object_mut()?;
+    metadata.remove("managedFields")
+}
+
+/// Puts them back.
+fn put_entries(decoded: &mut Value, entries: Option<Value>) {
+    let metadata = decoded.get_mut("metadata").and_then(Value::as_object_mut);
+    if let (Some(metadata), Some(entries)) = (metadata, entries) {
+        metadata.insert("managedFields".to_owned(), entries);
+    }
 }
 
 fn is_kindless(value: &Value) -> bool {
@@ -409,6 +429,29 @@ mod tests {
         patched.as_object_mut().unwrap().extend(taken);
         assert_eq!(patched, whole);
         assert!(take_equal(&mut json!([1]), &old, |_| false).is_empty());
+    }
+
+    /// What the server writes into managed fields comes out of the checks of a body as it is.
+    #[test]
+    fn managed_fields_need_no_check() {
+        let pods = resources::find("", "v1", "pods").unwrap();
+        let metadata = json!({"name": "a", "uid": "u", "managedFields": [
+            {"manager": "m", "operation": "Update", "apiVersion": "v1", "fieldsType": "FieldsV1",
+                "time": "2026-01-01T00:00:00Z", "fieldsV1": {"f:spec": {"f:nodeName": {}, "f:odd": {}}}},
+            {"manager": "n", "operation": "Apply", "apiVersion": "v1", "fieldsType": "FieldsV1", "subresource": "status",
+                "fieldsV1": {"f:status": {"f:conditions": {".": {}, "k:{\"type\":\"Ready\"}": {}}}}}]});
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {"phase": "Running"}});
+        let checked = |value: Value| {
+            let schema = Expected::of(pods).schema();
+            let decoded = schema::decode::value(schema, value, FieldValidation::Strict);
+            decoded.unwrap().value
+        };
+        let mut without = pod.clone();
+        let entries = take_entries(&mut without);
+        assert_eq!(without["metadata"].get("managedFields"), None);
+        let mut short = checked(without);
+        put_entries(&mut short, entries);
+        assert_eq!(short, checked(pod));
     }
 
     /// What a patch says of itself, against comparing what it made.
