@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -61,6 +62,7 @@ impl Facts {
             push(&mut labels, value);
         }
         let mut names: Vec<Arc<str>> = Vec::new();
+        let mut told: Vec<&str> = Vec::new();
         let (mut fields, mut values) = (String::new(), String::new());
         for resource in shapes {
             if resource.field_selectors.is_empty() || !is_made_here(resource, object) {
@@ -71,13 +73,11 @@ impl Facts {
                 from_storage(resource, shaped.to_mut());
             }
             for name in &resource.field_selectors {
-                let value = resource.field(&shaped, name);
-                let Some(value) = value.filter(|value| !value.is_empty()) else {
-                    continue;
-                };
-                if names.contains(name) || value_of(&fields, name).is_some() {
+                let value = resource.offered_field(&shaped, name);
+                if value.is_empty() || told.contains(&&**name) {
                     continue;
                 }
+                told.push(name);
                 if OWN.iter().any(|end| name.ends_with(end)) {
                     names.push(name.clone());
                     push(&mut values, &value);
@@ -164,8 +164,8 @@ fn value_of<'a>(block: &'a str, name: &str) -> Option<&'a str> {
 
 /// Appends a text behind its length.
 fn push(block: &mut String, text: &str) {
-    block.push_str(&text.len().to_string());
-    block.push(':');
+    let written = write!(block, "{}:", text.len());
+    written.expect("writing to memory cannot fail");
     block.push_str(text);
 }
 

@@ -1,5 +1,7 @@
 //! Values that field selectors compare. Most names are simply paths; the few that are not stand here.
 
+use std::borrow::Cow;
+
 use schema::Object;
 use serde_json::Value;
 
@@ -7,13 +9,14 @@ use crate::look::Look;
 use crate::resource::Resource;
 
 /// The value of a selectable field as text; absent reads as empty.
-pub(crate) fn value(resource: &Resource, object: &Object, name: &str) -> String {
+pub(crate) fn value<'o>(resource: &Resource, object: &'o Object, name: &str) -> Cow<'o, str> {
     if resource.custom.is_some() {
         return plain(object, name);
     }
     match (&*resource.kind, name) {
         ("Pod", "spec.hostNetwork") | ("Node", "spec.unschedulable") => {
-            object.get_bool(&path(name)).unwrap_or(false).to_string()
+            let flag = at(object, name).and_then(Value::as_bool);
+            Cow::Borrowed(text_of(flag.unwrap_or(false)))
         }
         ("Pod", "status.podIP") => {
             let first = object
@@ -24,7 +27,7 @@ pub(crate) fn value(resource: &Resource, object: &Object, name: &str) -> String 
             if first.is_empty() {
                 plain(object, name)
             } else {
-                first.to_owned()
+                Cow::Borrowed(first)
             }
         }
         ("Pod", "status.podIPs") => {
@@ -34,19 +37,14 @@ pub(crate) fn value(resource: &Resource, object: &Object, name: &str) -> String 
                 .iter()
                 .map(|ip| ip.text("ip"))
                 .collect();
-            ips.join(",")
+            Cow::Owned(ips.join(","))
         }
         ("Event", "source") => {
             let component = object.at("source").text("component");
-            if component.is_empty() {
-                object
-                    .at("reportingComponent")
-                    .as_str()
-                    .unwrap_or("")
-                    .to_owned()
-            } else {
-                component.to_owned()
-            }
+            Cow::Borrowed(match component {
+                "" => object.text("reportingComponent"),
+                component => component,
+            })
         }
         // Stored events have the names of core/v1.
         ("Event", new) if new.starts_with("regarding.") && !object.has("regarding") => {
@@ -71,19 +69,25 @@ pub(crate) fn reads<'a>(kind: &str, name: &'a str) -> Vec<&'a str> {
     }
 }
 
-fn path(name: &str) -> Vec<&str> {
-    name.split('.').collect()
+fn number(object: &Object, path: &[&str]) -> Cow<'static, str> {
+    Cow::Owned(object.get_i64(path).unwrap_or(0).to_string())
 }
 
-fn number(object: &Object, path: &[&str]) -> String {
-    object.get_i64(path).unwrap_or(0).to_string()
+/// The value at a path whose names are joined by dots.
+fn at<'o>(object: &'o Object, path: &str) -> Option<&'o Value> {
+    let mut names = path.split('.');
+    names.try_fold(object.value(), |value, name| value.get(name))
 }
 
-fn plain(object: &Object, name: &str) -> String {
-    match object.get(&path(name)) {
-        Some(Value::String(text)) => text.clone(),
-        Some(Value::Number(number)) => number.to_string(),
-        Some(Value::Bool(flag)) => flag.to_string(),
-        _ => String::new(),
+fn text_of(flag: bool) -> &'static str {
+    if flag { "true" } else { "false" }
+}
+
+fn plain<'o>(object: &'o Object, name: &str) -> Cow<'o, str> {
+    match at(object, name) {
+        Some(Value::String(text)) => Cow::Borrowed(text),
+        Some(Value::Number(number)) => Cow::Owned(number.to_string()),
+        Some(Value::Bool(flag)) => Cow::Borrowed(text_of(*flag)),
+        _ => Cow::Borrowed(""),
     }
 }

@@ -507,7 +507,12 @@ impl Resource {
     /// The value that a field selector compares; None for fields that the kind does not offer.
     pub fn field(&self, object: &Object, name: &str) -> Option<String> {
         self.selects_by(name)
-            .then(|| field_selector::value(self, object, name))
+            .then(|| self.offered_field(object, name).into_owned())
+    }
+
+    /// The same of a field that the kind offers; absent is empty.
+    pub fn offered_field<'o>(&self, object: &'o Object, name: &str) -> Cow<'o, str> {
+        field_selector::value(self, object, name)
     }
 
     /// Where the values of all selectable fields of a built-in kind come from, as paths whose names are joined by dots:
