@@ -1,6 +1,8 @@
 //! Objects that this server has just written, as it had them in hand: whoever changes one of them next need not parse it.
 //! Most objects change several times within a second after they were made, and then for long no more, so what is kept is
-//! little, and not for long.
+//! little, and not for long, and nothing of what others change next.
+
+mod worth;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +12,9 @@ use schema::Object;
 use schema::renew::renew;
 use serde_json::Value;
 use tokio::time::Instant;
+
+pub(crate) use worth::Source;
+use worth::Worths;
 
 /// So much is kept at most: bytes, by estimate, and objects.
 const BYTES_MAX: usize = 32 << 20;
@@ -35,12 +40,16 @@ struct Kept {
     /// As they came. Those that another revision replaced are still in it.
     order: VecDeque<Mark>,
     bytes: usize,
+    worths: Worths,
 }
 
 struct Tree {
     object: Arc<Object>,
     revision: i64,
     bytes: usize,
+    /// The place of its like in [`Worths`], and whether somebody asked for it.
+    source: usize,
+    is_asked: bool,
     /// Whether somebody made a copy to change that.
     is_copied: bool,
     /// What it was before, to be made into what it will be next: whoever copies and changes an object does so again, and in
@@ -74,9 +83,11 @@ impl Trees {
 
     /// The object under `key`, where it is kept as of this revision.
     pub(crate) fn get(&self, key: &str, revision: i64) -> Option<Arc<Object>> {
-        let kept = self.lock();
-        let tree = kept.by_key.get(key)?;
-        (tree.revision == revision).then(|| tree.object.clone())
+        let mut kept = self.lock();
+        let tree = kept.by_key.get_mut(key)?;
+        let is_it = tree.revision == revision;
+        tree.is_asked |= is_it;
+        is_it.then(|| tree.object.clone())
     }
 
     /// A copy of an `object` under `key`, to be changed: the one of its past becomes it where there is one, which takes less
@@ -116,19 +127,22 @@ impl Trees {
         taken.map(|tree| tree.object)
     }
 
-    /// Keeps an object that takes `json_bytes` in JSON, and comes with its [`room`]. It has to be what is stored at this
-    /// revision, with its version.
+    /// Keeps an object that takes `json_bytes` in JSON, and comes with its [`room`], where its like are asked for. It has to
+    /// be what is stored at this revision, with its version.
     pub(crate) fn put(
         &self,
         key: &str,
         revision: i64,
         (object, room): (Arc<Object>, usize),
         json_bytes: usize,
+        source: Source<'_>,
         now: Instant,
     ) {
         let bytes = (json_bytes <= JSON_BYTES_MAX).then(|| room + key.len());
         let mut kept = self.lock();
-        let replaced = kept.put(key, revision, object, bytes, now);
+        let source = kept.worths.place(source);
+        let bytes = bytes.filter(|_| kept.worths.keeps(source));
+        let replaced = kept.put(key, revision, object, (bytes, source), now);
         let dropped = kept.shrink(now);
         drop(kept);
         // Freeing a tree takes a while, for which nobody has to wait.
@@ -140,7 +154,10 @@ impl Trees {
         let mut kept = self.lock();
         let dropped = kept.shrink(now);
         if kept.by_key.is_empty() {
-            *kept = Kept::default();
+            *kept = Kept {
+                worths: std::mem::take(&mut kept.worths),
+                ..Kept::default()
+            };
         }
         drop(kept);
         drop(dropped);
@@ -178,13 +195,13 @@ pub(crate) fn room_of_text(text: &str) -> usize {
 }
 
 impl Kept {
-    /// Takes an object of so many bytes; none of one that is too large, which only ends what was known before.
+    /// Takes an object of so many bytes; none of one that is too large or not worth it, which only ends what was known before.
     fn put(
         &mut self,
         key: &str,
         revision: i64,
         object: Arc<Object>,
-        bytes: Option<usize>,
+        (bytes, source): (Option<usize>, usize),
         now: Instant,
     ) -> Option<Tree> {
         let known = self.by_key.get(key);
@@ -210,6 +227,8 @@ impl Kept {
             object,
             revision,
             bytes,
+            source,
+            is_asked: false,
             is_copied: false,
             spare,
         };
@@ -221,6 +240,7 @@ impl Kept {
     fn remove(&mut self, key: &str) -> Option<Tree> {
         let removed = self.by_key.remove(key)?;
         self.bytes -= removed.all_bytes();
+        self.worths.left(removed.source, removed.is_asked);
         Some(removed)
     }
 

@@ -23,6 +23,7 @@ use crate::codec::Versioned;
 use crate::definitions;
 use crate::entry;
 use crate::status::{ApiError, ApiResult};
+use crate::trees::Source;
 pub(crate) use commit::Commit;
 use current::Current;
 pub(crate) use ops::Extra;
@@ -130,13 +131,14 @@ impl ApiServer {
         Ok(())
     }
 
-    /// What became of a write that took effect at this revision. It is kept for the next one.
+    /// What became of a write of an object, which may be new, that took effect at this revision. It is kept for the next one.
     pub(crate) fn wrote(
         &self,
         resource: &Resource,
         key: &str,
         revision: i64,
         shown: Shown,
+        is_new: bool,
     ) -> Outcome {
         let Shown {
             mut object,
@@ -149,8 +151,10 @@ impl ApiServer {
             && is_shown_as_stored(resource)
             && changes_soon(resource)
         {
-            let (kept, now) = ((object.clone(), room), Instant::now());
-            self.trees.put(key, revision, kept, stored.len(), now);
+            let plural = &*resource.plural;
+            let (kept, source) = ((object.clone(), room), Source { plural, is_new });
+            let (bytes, now) = (stored.len(), Instant::now());
+            self.trees.put(key, revision, kept, bytes, source, now);
         }
         Outcome {
             object,
@@ -338,7 +342,7 @@ impl ApiServer {
         let Commit::Done(revision) = commit else {
             return Ok(None);
         };
-        let outcome = self.wrote(resource, key, revision, shown);
+        let outcome = self.wrote(resource, key, revision, shown, false);
         definitions::wait_served(self, resource, &outcome.object).await;
         Ok(Some(Outcome { removed, ..outcome }))
     }

@@ -7,10 +7,15 @@ fn object(revision: i64) -> Arc<Object> {
     Arc::new(object)
 }
 
+const SOURCE: Source<'static> = Source {
+    plural: "pods",
+    is_new: true,
+};
+
 fn put(trees: &Trees, key: &str, revision: i64, json_bytes: usize, now: Instant) {
     let object = object(revision);
     let room = room(object.value());
-    trees.put(key, revision, (object, room), json_bytes, now);
+    trees.put(key, revision, (object, room), json_bytes, SOURCE, now);
 }
 
 fn revisions(trees: &Trees, key: &str, upto: i64) -> Vec<i64> {
@@ -44,7 +49,7 @@ fn the_past_of_an_object_becomes_its_copy() {
     let mut put = |revision: i64| {
         let object = objects.next().unwrap();
         let place = at(&object);
-        trees.put("a", revision, (object, 100), 100, now);
+        trees.put("a", revision, (object, 100), 100, SOURCE, now);
         place
     };
     let first = put(1);
@@ -134,7 +139,14 @@ fn many_small_maps_are_not_taken_for_little() {
     let (trees, now, object) = (Trees::default(), Instant::now(), Arc::new(object));
     for revision in 1..=100 {
         let key = revision.to_string();
-        trees.put(&key, revision, (object.clone(), room), json_bytes, now);
+        trees.put(
+            &key,
+            revision,
+            (object.clone(), room),
+            json_bytes,
+            SOURCE,
+            now,
+        );
     }
     assert!(trees.lock().bytes <= BYTES_MAX);
     assert!(trees.get("1", 1).is_none());
@@ -147,6 +159,7 @@ fn an_object_that_changes_all_the_time_takes_no_more_room() {
     put(&trees, "quiet", 1, 100, now);
     for revision in 2..50_000 {
         put(&trees, "busy", revision, 100, now);
+        assert!(trees.get("busy", revision).is_some());
     }
     let kept = trees.lock();
     assert!(kept.order.len() <= 2 * TREES_MAX + 1);
@@ -154,4 +167,28 @@ fn an_object_that_changes_all_the_time_takes_no_more_room() {
     assert_eq!(kept.bytes, bytes);
     drop(kept);
     assert_eq!(revisions(&trees, "busy", 50_000), [49_999]);
+}
+
+#[test]
+fn what_nobody_asks_for_is_kept_no_more() {
+    let (trees, mut now) = (Trees::default(), Instant::now());
+    let mut write = |is_new: bool| {
+        let source = Source { is_new, ..SOURCE };
+        for revision in 1..=160 {
+            let (key, object) = (revision.to_string(), object(revision));
+            trees.put(&key, revision, (object, 100), 100, source, now);
+        }
+        let kept = trees.lock().by_key.len();
+        now += AGE_MAX;
+        trees.age(now);
+        kept
+    };
+    assert_eq!((write(true), write(true), write(false)), (160, 10, 160));
+    assert_eq!(trees.lock().bytes, 0);
+    // One that is not worth it still ends what was known before.
+    let kept = (1..=32).filter(|revision| {
+        put(&trees, "a", *revision, 100, now);
+        trees.lock().by_key.contains_key("a")
+    });
+    assert_eq!(kept.count(), 2);
 }

@@ -204,7 +204,7 @@ pub(crate) async fn create_object(
             .await?
         {
             Commit::Done(revision) => {
-                let outcome = server.wrote(resource, &key, revision, written.shown);
+                let outcome = server.wrote(resource, &key, revision, written.shown, true);
                 definitions::wait_served(server, resource, &outcome.object).await;
                 return Ok(outcome);
             }
