@@ -1,22 +1,27 @@
 //! An ordered map of cached objects with free snapshots: a sorted run of shared chunks, copied on write.
 //!
 //! A snapshot is one reference count; a write copies at most one chunk of 128 pointers, and only while a snapshot
-//! still holds it. That is what lets a list of any size run without a lock against writers.
+//! still holds it. That is what lets a list of any size run without a lock against writers. A search looks at the keys of two
+//! entries or so: what tells the others apart stands beside them ([`Sorted`]).
+
+mod sorted;
 
 use std::sync::Arc;
 
 use crate::entry::Entry;
+use sorted::Sorted;
 
 const CHUNK_MAX: usize = 128;
 /// Of a chunk that is filled at once: some may come between.
 const CHUNK_FILLED: usize = CHUNK_MAX * 3 / 4;
 
-type Chunk = Arc<Vec<Arc<Entry>>>;
+/// Never empty.
+type Chunk = Arc<Sorted<Arc<Entry>>>;
 
 /// Objects by storage key. Cloning is the snapshot.
 #[derive(Clone, Default)]
 pub(crate) struct Tree {
-    chunks: Arc<Vec<Chunk>>,
+    chunks: Arc<Sorted<Chunk>>,
     len: usize,
 }
 
@@ -38,10 +43,10 @@ impl Tree {
             if chunk.is_empty() {
                 break;
             }
-            chunks.push(Arc::new(chunk));
+            chunks.push(Arc::new(Sorted::of(chunk)));
         }
         Tree {
-            chunks: Arc::new(chunks),
+            chunks: Arc::new(Sorted::of(chunks)),
             len,
         }
     }
@@ -51,85 +56,82 @@ impl Tree {
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<&Arc<Entry>> {
-        let chunk = self.chunks.get(self.chunk_of(key)?)?;
-        let at = chunk.binary_search_by(|entry| entry.key().cmp(key)).ok()?;
-        chunk.get(at)
+        let chunk = self.chunks.items().get(self.chunk_of(key)?)?;
+        let at = chunk.find(key).ok()?;
+        chunk.items().get(at)
     }
 
     /// What is under `key` and beside it, as far as it is in one chunk.
     pub(crate) fn around(&self, key: &str) -> &[Arc<Entry>] {
-        let Some(chunk) = self.chunk_of(key).and_then(|index| self.chunks.get(index)) else {
+        let index = self.chunk_of(key);
+        let Some(chunk) = index.and_then(|index| self.chunks.items().get(index)) else {
             return &[];
         };
-        let at = chunk.partition_point(|entry| entry.key() < key);
+        let (at, chunk) = (chunk.rank(key), chunk.items());
         &chunk[at.saturating_sub(1)..chunk.len().min(at + 2)]
     }
 
     /// The last chunk that starts at or before `key`, or the first chunk; none where the map is empty.
     fn chunk_of(&self, key: &str) -> Option<usize> {
-        if self.chunks.is_empty() {
+        if self.chunks.items().is_empty() {
             return None;
         }
-        let after = self
-            .chunks
-            .partition_point(|chunk| chunk.first().is_some_and(|first| first.key() <= key));
-        Some(after.saturating_sub(1))
+        Some(match self.chunks.find(key) {
+            Ok(at) => at,
+            Err(after) => after.saturating_sub(1),
+        })
     }
 
     /// Answers the entry that was there before.
     pub(crate) fn insert(&mut self, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let chunks = Arc::make_mut(&mut self.chunks);
-        let after = chunks.partition_point(|chunk| {
-            chunk
-                .first()
-                .is_some_and(|first| first.key() <= entry.key())
-        });
-        let index = after.saturating_sub(1);
-        let Some(chunk) = chunks.get_mut(index) else {
-            chunks.push(Arc::new(vec![entry]));
-            self.len += 1;
+        let Some(index) = self.chunk_of(entry.key()) else {
+            *self = Tree::of(vec![entry]);
             return None;
         };
-        let chunk = Arc::make_mut(chunk);
-        match chunk.binary_search_by(|other| other.key().cmp(entry.key())) {
-            Ok(at) => Some(std::mem::replace(&mut chunk[at], entry)),
-            Err(at) => {
-                chunk.insert(at, entry);
-                if chunk.len() > CHUNK_MAX {
-                    let tail = chunk.split_off(CHUNK_MAX / 2);
-                    chunks.insert(index + 1, Arc::new(tail));
-                }
-                self.len += 1;
-                None
-            }
+        let chunks = Arc::make_mut(&mut self.chunks);
+        let chunk = Arc::make_mut(chunks.item_mut(index));
+        let at = match chunk.find(entry.key()) {
+            Ok(at) => return Some(std::mem::replace(chunk.item_mut(at), entry)),
+            Err(at) => at,
+        };
+        chunk.insert(at, entry);
+        let is_full = chunk.items().len() > CHUNK_MAX;
+        let tail = is_full.then(|| chunk.split_off(CHUNK_MAX / 2));
+        if at == 0 {
+            chunks.rekeyed(index);
         }
+        if let Some(tail) = tail {
+            chunks.insert(index + 1, Arc::new(tail));
+        }
+        self.len += 1;
+        None
     }
 
-    /// Puts `new` in the place of `old`, if that is still there.
+    /// Puts `new` in the place of `old`, which has the same key, if that is still there.
     pub(crate) fn replace(&mut self, old: &Arc<Entry>, new: &Arc<Entry>) {
         let Some(index) = self.chunk_of(old.key()) else {
             return;
         };
-        let found = self.chunks[index].binary_search_by(|entry| entry.key().cmp(old.key()));
-        let Ok(at) = found else {
+        let chunk = &self.chunks.items()[index];
+        let Ok(at) = chunk.find(old.key()) else {
             return;
         };
-        if Arc::ptr_eq(&self.chunks[index][at], old) {
+        if Arc::ptr_eq(&chunk.items()[at], old) {
             let chunks = Arc::make_mut(&mut self.chunks);
-            Arc::make_mut(&mut chunks[index])[at] = new.clone();
+            *Arc::make_mut(chunks.item_mut(index)).item_mut(at) = new.clone();
         }
     }
 
     pub(crate) fn remove(&mut self, key: &str) -> Option<Arc<Entry>> {
         let index = self.chunk_of(key)?;
-        let at = self.chunks[index]
-            .binary_search_by(|entry| entry.key().cmp(key))
-            .ok()?;
+        let at = self.chunks.items()[index].find(key).ok()?;
         let chunks = Arc::make_mut(&mut self.chunks);
-        let chunk = Arc::make_mut(&mut chunks[index]);
+        let chunk = Arc::make_mut(chunks.item_mut(index));
         let removed = chunk.remove(at);
-        if chunk.is_empty() {
+        if chunk.items().is_empty() {
             chunks.remove(index);
+        } else if at == 0 {
+            chunks.rekeyed(index);
         }
         self.len -= 1;
         Some(removed)
@@ -138,13 +140,9 @@ impl Tree {
     /// Entries from `start` on, in key order.
     pub(crate) fn iter_from<'a>(&'a self, start: &str) -> impl Iterator<Item = &'a Arc<Entry>> {
         let index = self.chunk_of(start).unwrap_or(0);
-        let skip = self.chunks.get(index).map_or(0, |chunk| {
-            chunk.partition_point(|entry| entry.key() < start)
-        });
-        self.chunks[index.min(self.chunks.len())..]
-            .iter()
-            .flat_map(|chunk| chunk.iter())
-            .skip(skip)
+        let chunks = self.chunks.items().get(index..).unwrap_or_default();
+        let skip = chunks.first().map_or(0, |chunk| chunk.rank(start));
+        chunks.iter().flat_map(|chunk| chunk.items()).skip(skip)
     }
 
     /// How many keys are below `key`, counted by chunks.
@@ -152,8 +150,12 @@ impl Tree {
         let Some(index) = self.chunk_of(key) else {
             return 0;
         };
-        let before: usize = self.chunks[..index].iter().map(|chunk| chunk.len()).sum();
-        before + self.chunks[index].partition_point(|entry| entry.key() < key)
+        let chunks = self.chunks.items();
+        let before: usize = chunks[..index]
+            .iter()
+            .map(|chunk| chunk.items().len())
+            .sum();
+        before + chunks[index].rank(key)
     }
 
     /// How many keys begin with `prefix`, which ends with a slash.
