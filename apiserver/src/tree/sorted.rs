@@ -197,7 +197,8 @@ mod tests {
             keys.iter().for_each(|key| agrees(&tail, key));
             while !sorted.items.is_empty() {
                 let at = half % sorted.items.len();
-                let longer = format!("{}\u{0}", sorted.items[at]);
+                let mut longer = sorted.items[at].clone();
+                longer.push('\u{0}');
                 let next = sorted.items.get(at + 1);
                 let fits = next.is_none_or(|next| *next > longer);
                 // Another key in the same place, with which all may have less in common.
