@@ -381,8 +381,13 @@ impl Object {
         let metadata = self.metadata_mut();
         if value.is_empty() {
             metadata.remove(key);
-        } else {
-            metadata.insert(key.to_owned(), value.into());
+            return;
+        }
+        match metadata.get_mut(key) {
+            Some(present) => *present = value.into(),
+            None => {
+                metadata.insert(key.to_owned(), value.into());
+            }
         }
     }
 }

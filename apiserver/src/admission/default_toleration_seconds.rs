@@ -1,5 +1,7 @@
 //! Pods stay five minutes on a node that is not ready or not reachable, unless they say otherwise.
 
+use std::sync::LazyLock;
+
 use schema::Object;
 use serde_json::{Value, json};
 
@@ -13,6 +15,12 @@ const TAINTS: &[&str] = &[
 ];
 
 /// Also with an update: who replaces the tolerations by others has these again.
+/// Those of [`TAINTS`]: nearly every pod gets a copy of both.
+static TOLERATIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
+    let of = |taint: &&str| json!({ "key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS });
+    TAINTS.iter().map(of).collect()
+});
+
 pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<()> {
     let applies = admission.is("", "pods")
         && matches!(admission.operation, Operation::Create | Operation::Update)
@@ -40,8 +48,9 @@ fn add(pod: &mut Object) {
     };
     let missing: Vec<Value> = TAINTS
         .iter()
-        .filter(|taint| !tolerated(taint))
-        .map(|taint| json!({ "key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS }))
+        .zip(&*TOLERATIONS)
+        .filter(|(taint, _)| !tolerated(taint))
+        .map(|(_, toleration)| toleration.clone())
         .collect();
     if missing.is_empty() {
         return;
@@ -64,7 +73,8 @@ mod tests {
         .unwrap();
         add(&mut pod);
         let list = pod.get_array(&["spec", "tolerations"]).unwrap();
-        assert_eq!((list.len(), &list[1]["key"]), (2, &json!(TAINTS[1])));
+        let added = json!({"key": TAINTS[1], "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+        assert_eq!((list.len(), &list[1]), (2, &added));
         let mut pod =
             Object::new(json!({"spec": {"tolerations": [{"operator": "Exists"}]}})).unwrap();
         add(&mut pod);

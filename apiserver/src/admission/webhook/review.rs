@@ -6,7 +6,7 @@ use http::StatusCode;
 use resources::Resource;
 use schema::decode::FieldValidation;
 use schema::structural::Schema;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::admission::Operation;
 use crate::outgoing;
@@ -42,19 +42,20 @@ impl Request<'_> {
             None => json!({ "group": of.group, "version": of.version, "kind": of.kind }),
         };
         let gvr = |of: &Resource| json!({ "group": of.group, "version": of.version, "resource": of.plural });
-        let mut request = json!({
-            "uid": self.uid,
-            "kind": gvk(self.resource),
-            "resource": gvr(self.resource),
-            "requestKind": gvk(self.requested),
-            "requestResource": gvr(self.requested),
-            "operation": self.operation.as_str(),
-            "userInfo": self.user.to_user_info(),
-            "object": self.object,
-            "oldObject": self.old,
-            "dryRun": self.dry_run,
-            "options": self.options
-        });
+        // By json! a tree in another one would be copied as a whole, as often as it is in one.
+        let mut request = Map::new();
+        let mut put = |field: &str, value: Value| request.insert(field.to_owned(), value);
+        put("uid", self.uid.into());
+        put("kind", gvk(self.resource));
+        put("resource", gvr(self.resource));
+        put("requestKind", gvk(self.requested));
+        put("requestResource", gvr(self.requested));
+        put("operation", self.operation.as_str().into());
+        put("userInfo", self.user.to_user_info());
+        put("object", self.object.cloned().unwrap_or_default());
+        put("oldObject", self.old.cloned().unwrap_or_default());
+        put("dryRun", self.dry_run.into());
+        put("options", self.options.clone());
         for (field, text) in [
             ("subResource", self.subresource),
             ("requestSubResource", self.subresource),
@@ -62,14 +63,15 @@ impl Request<'_> {
             ("namespace", self.namespace),
         ] {
             if !text.is_empty() {
-                request[field] = text.into();
+                put(field, text.into());
             }
         }
-        json!({
+        let mut review = json!({
             "kind": "AdmissionReview",
             "apiVersion": format!("admission.k8s.io/{version}"),
-            "request": request
-        })
+        });
+        review["request"] = Value::Object(request);
+        review
     }
 }
 
