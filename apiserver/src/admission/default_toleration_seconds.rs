@@ -14,13 +14,13 @@ const TAINTS: &[&str] = &[
     "node.kubernetes.io/unreachable",
 ];
 
-/// Also with an update: who replaces the tolerations by others has these again.
 /// Those of [`TAINTS`]: nearly every pod gets a copy of both.
 static TOLERATIONS: LazyLock<Vec<Value>> = LazyLock::new(|| {
     let of = |taint: &&str| json!({ "key": taint, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": SECONDS });
     TAINTS.iter().map(of).collect()
 });
 
+/// Also with an update: who replaces the tolerations by others has these again.
 pub(super) fn mutate(admission: &Admission<'_>, pod: &mut Object) -> ApiResult<()> {
     let applies = admission.is("", "pods")
         && matches!(admission.operation, Operation::Create | Operation::Update)

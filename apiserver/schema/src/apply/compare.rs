@@ -122,8 +122,9 @@ pub(super) fn are_alike_but_managers(old: &Value, new: &Value) -> bool {
         && same(old.get("metadata"), new.get("metadata"), "managedFields")
 }
 
-fn walk(
-    atom: Atom<'_>,
+/// What stands in a place is looked up where it matters.
+fn walk<'a>(
+    atom: impl FnOnce() -> Atom<'a>,
     old: Option<&Value>,
     new: Option<&Value>,
     skipped: &[&[&str]],
@@ -134,9 +135,10 @@ fn walk(
         // Most of an object stays as it is, and to see that is cheaper than to name its parts.
         (Some(before), Some(after)) if before == after => return Diff::default(),
         (Some(one), None) | (None, Some(one)) => {
-            shaped(atom.shape(one, depth), old, new, skipped, depth)
+            shaped(atom().shape(one, depth), old, new, skipped, depth)
         }
         (Some(before), Some(after)) => {
+            let atom = atom();
             let (from, to) = (atom.shape(before, depth), atom.shape(after, depth));
             match (from, to) {
                 (Shape::Leaf, Shape::Map(_)) | (Shape::Map(_), Shape::Leaf) => {
@@ -193,10 +195,9 @@ fn map(
         let Some(inner) = inner(skipped, key) else {
             return;
         };
-        let implied = atom.implied(key);
-        let was = before.and_then(|map| map.get(key).or(implied));
-        let is = after.and_then(|map| map.get(key).or(implied));
-        let below = walk(atom.member(key).0, was, is, &inner, depth + 1);
+        let was = before.and_then(|map| map.get(key).or_else(|| atom.implied(key)));
+        let is = after.and_then(|map| map.get(key).or_else(|| atom.implied(key)));
+        let below = walk(|| atom.member(key).0, was, is, &inner, depth + 1);
         if !below.is_empty() {
             diff.put(&element::field(key), below);
         }
@@ -283,19 +284,19 @@ impl<'v> Alike<'v> {
 /// Items that bear the same key are compared together.
 fn items_of_one_key(item: Atom<'_>, was: &Alike<'_>, is: &Alike<'_>, depth: usize) -> Diff {
     match (was.are_many(), is.are_many()) {
-        (false, false) => walk(item, was.first, is.first, &[], depth),
+        (false, false) => walk(|| item, was.first, is.first, &[], depth),
         (true, true) => {
             let mut diff = Diff::default();
             diff.modified.member = was != is;
             diff
         }
         (true, false) => {
-            let mut diff = walk(item, None, is.first, &[], depth);
+            let mut diff = walk(|| item, None, is.first, &[], depth);
             diff.removed.member = true;
             diff
         }
         (false, true) => {
-            let mut diff = walk(item, was.first, None, &[], depth);
+            let mut diff = walk(|| item, was.first, None, &[], depth);
             diff.added.member = true;
             diff
         }
