@@ -348,11 +348,8 @@ impl Resource {
     /// ephemeralcontainers): what belongs to other doors is taken from the old object.
     pub fn prepare_subresource_update(&self, subresource: &str, new: &mut Object, old: &Object) {
         if subresource == "status" {
-            let names = top_level_fields(new, old);
-            for name in names {
-                if !matches!(name.as_str(), "apiVersion" | "kind" | "metadata" | "status") {
-                    copy_field(new, old, &name);
-                }
+            for name in changed_but_status(new, old) {
+                copy_field(new, old, &name);
             }
         } else if self.has_status() && subresource != "approval" {
             // An approval is a condition in status: the kind's own rule says what else of it stays.
@@ -634,14 +631,17 @@ pub(crate) fn copy_field(new: &mut Object, old: &Object, name: &str) {
     }
 }
 
-fn top_level_fields(new: &Object, old: &Object) -> Vec<String> {
-    let mut names: Vec<String> = Vec::new();
-    for object in [new, old] {
-        if let Value::Object(map) = object.value() {
-            names.extend(map.keys().cloned());
-        }
+/// The fields of two objects that an update of the status may not change; none where they are all the same, as nearly always.
+fn changed_but_status(new: &Object, old: &Object) -> Vec<String> {
+    fn fields(object: &Object) -> Vec<(&String, &Value)> {
+        let fields = object.value().as_object().into_iter().flatten();
+        let is_kept = |name: &str| !matches!(name, "apiVersion" | "kind" | "metadata" | "status");
+        fields.filter(|(name, _)| is_kept(name)).collect()
     }
-    names.sort_unstable();
-    names.dedup();
-    names
+    let (new, old) = (fields(new), fields(old));
+    if new == old {
+        return Vec::new();
+    }
+    let names = new.iter().chain(&old);
+    names.map(|(name, _)| (*name).clone()).collect()
 }
