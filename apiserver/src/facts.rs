@@ -177,8 +177,13 @@ impl<'a> Iterator for Texts<'a> {
     type Item = &'a str;
 
     fn next(&mut self) -> Option<&'a str> {
-        let (len, rest) = self.0.split_once(':')?;
-        let (text, rest) = rest.split_at_checked(len.parse().ok()?)?;
+        let digits = self.0.bytes().take_while(u8::is_ascii_digit);
+        let rest = self.0[digits.clone().count()..].strip_prefix(':')?;
+        let len = digits.fold(0_usize, |len, digit| {
+            let digit = usize::from(digit - b'0');
+            len.saturating_mul(10).saturating_add(digit)
+        });
+        let (text, rest) = rest.split_at_checked(len)?;
         self.0 = rest;
         Some(text)
     }
