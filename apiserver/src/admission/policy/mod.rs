@@ -21,6 +21,7 @@ use super::webhook::hook::Criteria;
 use super::webhook::matching;
 use crate::cache::Cache;
 use crate::world::World;
+use inputs::Named;
 pub(super) use mutating::Rounds;
 pub(super) use validating::validate;
 
@@ -61,6 +62,7 @@ struct Policy<C> {
     /// Null, or `apiVersion` and `kind`.
     param_kind: Value,
     fails_closed: bool,
+    named: Named,
     compiled: C,
 }
 
@@ -188,6 +190,7 @@ impl<C> Policy<C> {
             criteria: Criteria::of_policy(&part(object, "matchConstraints")),
             param_kind: part(object, "paramKind"),
             fails_closed: object.get_str(&["spec", "failurePolicy"]) != Some("Ignore"),
+            named: Named::in_texts_of(&spec),
             compiled: compile(&spec),
         }
     }

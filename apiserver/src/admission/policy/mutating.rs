@@ -109,9 +109,9 @@ impl Rounds {
             params,
         } = chosen;
         let rights = Rights::new(admission.context);
-        let namespace = namespace(admission);
+        let namespace = namespace(admission, policy.named);
         let matches = {
-            let seen = Seen::new(admission, Some(&*object), shape).await?;
+            let seen = Seen::new(admission, Some(&*object), shape, policy.named).await?;
             policy
                 .compiled
                 .matches(&seen.inputs(params, &namespace, &rights))
@@ -141,7 +141,7 @@ impl Rounds {
         for index in 0..policy.compiled.mutations() {
             let begun = Instant::now();
             let change = {
-                let seen = Seen::new(admission, Some(&*object), shape).await?;
+                let seen = Seen::new(admission, Some(&*object), shape, policy.named).await?;
                 policy
                     .compiled
                     .mutate(index, &seen.inputs(params, &namespace, &rights))

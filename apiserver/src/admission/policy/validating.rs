@@ -74,8 +74,8 @@ async fn ask(
             }
         };
         if seen.is_none() {
-            let new = Seen::new(admission, object, &shape).await?;
-            seen = Some((new, namespace(admission)));
+            let new = Seen::new(admission, object, &shape, policy.named).await?;
+            seen = Some((new, namespace(admission, policy.named)));
         }
         let Some((seen, namespace)) = &seen else {
             continue;

@@ -9,6 +9,7 @@ use schema::selector::LabelSelector;
 use serde_json::Value;
 
 use crate::admission::Operation;
+use crate::admission::policy::inputs::Named;
 use crate::outgoing::Peer;
 use crate::world::World;
 
@@ -21,6 +22,7 @@ pub(crate) struct Hook {
     pub(crate) configuration: String,
     pub(crate) criteria: Criteria,
     pub(crate) conditions: Conditions,
+    pub(in crate::admission) named: Named,
     /// Whether a call that fails refuses the request.
     pub(crate) fails_closed: bool,
     /// Whether it is asked again when others changed the object after it.
@@ -112,6 +114,10 @@ impl Hook {
             configuration: configuration.to_owned(),
             criteria: Criteria::of_webhook(hook),
             conditions: Conditions::compile(hook),
+            named: hook
+                .get("matchConditions")
+                .map(Named::in_texts_of)
+                .unwrap_or_default(),
             fails_closed: text("failurePolicy") != "Ignore",
             reinvoked: text("reinvocationPolicy") == "IfNeeded",
             has_side_effects: !matches!(text("sideEffects"), "None" | "NoneOnDryRun"),

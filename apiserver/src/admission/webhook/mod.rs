@@ -279,8 +279,8 @@ async fn concerning<'a>(
     }
     let rights = Rights::new(admission.context);
     let (namespace, seen) = (
-        inputs::namespace(admission),
-        Seen::new(admission, object, &shape).await?,
+        inputs::namespace(admission, hook.named),
+        Seen::new(admission, object, &shape, hook.named).await?,
     );
     let inputs = seen.inputs(&Value::Null, &namespace, &rights);
     match hook.conditions.match_inputs(&inputs) {
