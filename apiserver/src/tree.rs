@@ -15,13 +15,18 @@ const CHUNK_MAX: usize = 128;
 /// Of a chunk that is filled at once: some may come between.
 const CHUNK_FILLED: usize = CHUNK_MAX * 3 / 4;
 
+/// So many bytes of the first key of each chunk stand side by side: a namespace and the beginning of a name, ..
+const CHUNK_HEAD: usize = 32;
+/// .. and of each key in a chunk, behind what its neighbours have in common with it.
+const ENTRY_HEAD: usize = 16;
+
 /// Never empty.
-type Chunk = Arc<Sorted<Arc<Entry>>>;
+type Chunk = Arc<Sorted<Arc<Entry>, ENTRY_HEAD>>;
 
 /// Objects by storage key. Cloning is the snapshot.
 #[derive(Clone, Default)]
 pub(crate) struct Tree {
-    chunks: Arc<Sorted<Chunk>>,
+    chunks: Arc<Sorted<Chunk, CHUNK_HEAD>>,
     len: usize,
 }
 
