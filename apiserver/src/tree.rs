@@ -41,7 +41,7 @@ impl Tree {
             return tree;
         }
         let len = entries.len();
-        let mut chunks = Vec::with_capacity(len.div_ceil(CHUNK_FILLED));
+        let mut chunks: Vec<Chunk> = Vec::with_capacity(len.div_ceil(CHUNK_FILLED));
         let mut rest = entries.into_iter();
         loop {
             let chunk: Vec<_> = rest.by_ref().take(CHUNK_FILLED).collect();
