@@ -183,7 +183,38 @@ impl Tree {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use std::collections::BTreeMap;
+    use std::ops::Bound;
+
+    type Model = BTreeMap<String, i64>;
+
+    /// Keys of several places: alike for long, and one the beginning of another.
+    fn keys() -> impl Strategy<Value = String> {
+        "/registry/pods/(a/|default/|kube-system-of-a-name-that-is-long/)(a-name-that-is-alike-for-long-)?[0-9a-c]{0,3}"
+    }
+
+    /// Whether a tree says of a key, and of all places that it is in, what the model says.
+    fn agrees(tree: &Tree, model: &Model, key: &str) {
+        let told = |entry: &Arc<Entry>| entry.revision;
+        assert_eq!(tree.len(), model.len());
+        assert_eq!(tree.get(key).map(told), model.get(key).copied(), "{key}");
+        let from = (Bound::Included(key), Bound::Unbounded);
+        let from = model.range::<str, _>(from).map(|(_, revision)| *revision);
+        assert!(tree.iter_from(key).map(told).eq(from), "from {key}");
+        let around = tree.around(key);
+        assert_eq!(around.is_empty(), model.is_empty(), "{key}");
+        assert!(around.is_sorted_by(|one, next| one.key() < next.key()));
+        let is_around = around.iter().any(|entry| entry.key() == key);
+        assert_eq!(is_around, model.contains_key(key), "{key}");
+        for (at, _) in key.match_indices('/') {
+            let prefix = &key[..=at];
+            let below = model.iter().filter(|(known, _)| known.starts_with(prefix));
+            let below: Vec<i64> = below.map(|(_, revision)| *revision).collect();
+            assert_eq!(tree.count_prefix(prefix), below.len(), "{prefix}");
+            assert!(tree.iter_prefix(prefix).map(told).eq(below), "{prefix}");
+        }
+    }
 
     #[test]
     fn many_at_once_are_as_one_after_the_other() {
@@ -205,7 +236,55 @@ mod tests {
         assert_eq!(twice.len(), 1);
     }
 
-    proptest::proptest! {
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn keys_of_all_sorts_are_as_in_a_list_in_order(
+            pool in prop::collection::vec(keys(), 1..500),
+            ops in prop::collection::vec((0..500_usize, prop::bool::weighted(0.8)), 0..1000),
+        ) {
+            let (mut tree, mut model) = (Tree::default(), Model::new());
+            let mut snapshots = vec![(tree.clone(), model.clone())];
+            for (turn, (at, put)) in ops.into_iter().enumerate() {
+                let (key, revision) = (&pool[at % pool.len()], turn as i64);
+                let (before, expected) = match put {
+                    true => {
+                        let entry = Arc::new(Entry::for_test(key, revision));
+                        (tree.insert(entry), model.insert(key.clone(), revision))
+                    }
+                    false => (tree.remove(key), model.remove(key)),
+                };
+                assert_eq!(before.map(|entry| entry.revision), expected);
+                if turn % 250 == 249 {
+                    snapshots.push((tree.clone(), model.clone()));
+                }
+            }
+            // What others replace is another entry by then, and stays.
+            let last = tree.iter_from("").last().cloned();
+            if let Some(old) = last {
+                let new = |revision| Arc::new(Entry::for_test(old.key(), revision));
+                tree.replace(&new(-1), &new(-1));
+                agrees(&tree, &model, old.key());
+                tree.replace(&old, &new(-2));
+                model.insert(old.key().to_owned(), -2);
+            }
+            // The first ones of all chunks go, and at last every chunk.
+            for (turn, key) in pool.iter().enumerate() {
+                assert_eq!(tree.remove(key).map(|entry| entry.revision), model.remove(key));
+                if turn % 50 == 0 {
+                    agrees(&tree, &model, key);
+                }
+            }
+            agrees(&tree, &model, &pool[0]);
+            prop_assert_eq!(tree.len(), 0);
+            for (tree, model) in &snapshots {
+                let some = pool.iter().step_by(50).map(String::as_str);
+                some.chain(["", "/", "~"]).for_each(|key| agrees(tree, model, key));
+            }
+        }
+    }
+
+    proptest! {
         #[test]
         fn behaves_like_a_btree_map(ops in proptest::collection::vec((0u16..600, proptest::bool::weighted(0.7)), 0..1500)) {
             let mut tree = Tree::default();
