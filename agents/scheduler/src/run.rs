@@ -248,6 +248,11 @@ impl Scheduler {
                     "pod assumed"
                 );
                 let plan = self.world.plan(&pod, &node, &profile);
+                let kept = self.world.snapshot.nominated_node(&pod.uid);
+                if kept.is_some_and(|kept| kept != node) {
+                    let now = self.now();
+                    self.world.give_up_room(&pod.uid, now);
+                }
                 self.world.snapshot.assume(pod, &node);
                 match plan.is_empty() {
                     true => self.bind_placed(queued, node),

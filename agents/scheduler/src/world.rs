@@ -174,7 +174,8 @@ impl World {
         self.queue.remove(&pod.uid);
         self.kept_out.forget(&pod.uid);
         self.queue.member_gone(pod);
-        self.give_up_rooms(pod);
+        self.give_up_rooms(pod, now);
+        self.give_up_room(&pod.uid, now);
         self.snapshot.end_eviction(&pod.uid);
         if let Some(placed) = self.snapshot.remove_pod(&pod.uid) {
             self.queue.wake(&Change::PodGone(placed), now);
@@ -182,15 +183,23 @@ impl World {
     }
 
     /// Room that was made for a group is not kept when too few of it are left.
-    fn give_up_rooms(&mut self, gone: &Pod) {
+    fn give_up_rooms(&mut self, gone: &Pod, now: Millis) {
         let Some(key) = self.queue.gang_of(gone) else {
             return;
         };
         let members = self.queue.members();
         if !members.is_complete(&key) {
-            for (uid, _) in members.of(&key) {
-                self.snapshot.withdraw_nomination(uid);
+            let left: Vec<String> = members.of(&key).map(|(uid, _)| uid.to_string()).collect();
+            for uid in left {
+                self.give_up_room(&uid, now);
             }
+        }
+    }
+
+    /// Room is kept for the pod no more. Those that were refused for its sake may have it: to them it is as if the pod had left.
+    pub(crate) fn give_up_room(&mut self, uid: &str, now: Millis) {
+        if let Some(pod) = self.snapshot.take_nomination(uid) {
+            self.queue.wake(&Change::PodGone(pod), now);
         }
     }
 
@@ -220,8 +229,8 @@ impl World {
             self.queue.remove(&new.uid);
             self.kept_out.forget(&new.uid);
             self.queue.member_gone(&new);
-            self.give_up_rooms(&new);
-            self.snapshot.withdraw_nomination(&new.uid);
+            self.give_up_rooms(&new, now);
+            self.give_up_room(&new.uid, now);
             return;
         }
         if self.snapshot.assumed_node(&new.uid).is_some() {
@@ -230,7 +239,7 @@ impl World {
         if !new.nominated_node.is_empty() {
             self.snapshot.nominate(new.clone(), &new.nominated_node);
         } else if old.is_some_and(|old| !old.nominated_node.is_empty()) {
-            self.snapshot.withdraw_nomination(&new.uid);
+            self.give_up_room(&new.uid, now);
         }
         self.look_for_claims(&new);
         self.queue.set(new, now);

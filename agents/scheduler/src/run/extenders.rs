@@ -193,7 +193,7 @@ impl Scheduler {
         );
         metrics::ended(&queued, Outcome::Error);
         self.tell(&pod, EventType::Warning, "FailedScheduling", message);
-        self.world.snapshot.withdraw_nomination(&pod.uid);
+        self.world.give_up_room(&pod.uid, now);
         if let Some(status) = status_of(&pod, "SchedulerError", message, "") {
             self.write_status(pod, status);
         }

@@ -150,7 +150,8 @@ impl Scheduler {
         match preemption {
             Preemption::Waiting(words) => (Some(words), None),
             Preemption::Useless(words) => {
-                self.world.snapshot.withdraw_nomination(&pod.uid);
+                let now = self.now();
+                self.world.give_up_room(&pod.uid, now);
                 (Some(words), None)
             }
             Preemption::Evict { node, victims } => {

@@ -80,6 +80,11 @@ impl Snapshot {
         self.nominated.remove(uid);
     }
 
+    /// The same, and answers the pod if room was kept for it.
+    pub(crate) fn take_nomination(&mut self, uid: &str) -> Option<Arc<Pod>> {
+        self.nominated.remove(uid).map(|(_, pod)| pod)
+    }
+
     /// Pods of at least this priority, other than `uid`, for which room is kept, by node.
     pub fn nominated_above(
         &self,

@@ -169,3 +169,32 @@ fn a_placed_pod_that_asks_for_less_under_new_labels_wakes_the_refused() {
     world.set_pod(name("p"), Some(Arc::new(smaller)), 20_000);
     assert_eq!(world.queue.pop(20_000).unwrap().pod.uid, "v");
 }
+
+#[test]
+fn who_was_refused_for_kept_room_is_woken_when_it_is_kept_no_more() {
+    let gone = |world: &mut World, now| world.set_pod(name("p"), None, now);
+    let going = |world: &mut World, now| {
+        let mut going = (*pod("p", "u", "")).clone();
+        going.deleting = true;
+        world.set_pod(name("p"), Some(Arc::new(going)), now);
+    };
+    let no_more = |world: &mut World, now| world.set_pod(name("p"), Some(pod("p", "u", "")), now);
+    let ends: [&dyn Fn(&mut World, Millis); 3] = [&gone, &going, &no_more];
+    for end in ends {
+        let mut world = world();
+        let mut nominated = (*pod("p", "u", "")).clone();
+        nominated.nominated_node = "n".into();
+        world.set_pod(name("p"), Some(Arc::new(nominated)), 0);
+        world.set_pod(name("q"), Some(pod("q", "v", "")), 0);
+        for _ in 0..2 {
+            let queued = world.queue.pop(0).unwrap();
+            world
+                .queue
+                .park(queued, BTreeSet::from(["NodeResourcesFit"]), 0);
+        }
+        end(&mut world, 20_000);
+        assert_eq!(world.snapshot.nominated_node("u"), None);
+        let mut woken = std::iter::from_fn(|| world.queue.pop(20_000));
+        assert!(woken.any(|queued| queued.pod.uid == "v"));
+    }
+}
