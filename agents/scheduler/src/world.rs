@@ -211,13 +211,16 @@ impl World {
             true => self.queue.member_gone(&new),
             false => self.queue.member_placed(&new, now),
         }
-        let news = old
-            .as_ref()
-            .is_none_or(|old| old.node_name != new.node_name || old.labels != new.labels);
+        let news = match &old {
+            Some(old) if old.node_name == new.node_name => {
+                (old.labels != new.labels).then(|| Change::PodRelabelled(new.clone()))
+            }
+            _ => Some(Change::PodPlaced(new.clone())),
+        };
         // One that asks for another amount than before may have left some of it to others, whatever else changed with it.
         let resized = old.filter(|old| !old.node_name.is_empty() && old.requests != new.requests);
-        if news {
-            self.queue.wake(&Change::PodPlaced(new), now);
+        if let Some(news) = news {
+            self.queue.wake(&news, now);
         }
         if let Some(old) = resized {
             self.queue.wake(&Change::PodGone(old), now);

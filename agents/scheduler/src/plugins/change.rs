@@ -14,8 +14,10 @@ pub enum Change {
     NodeUpdated { old: Arc<Node>, new: Arc<Node> },
     /// A node went away.
     NodeRemoved,
-    /// A pod came onto a node, or one there changed its labels.
+    /// A pod came onto a node.
     PodPlaced(Arc<Pod>),
+    /// A pod on a node changed its labels, to these.
+    PodRelabelled(Arc<Pod>),
     /// A pod left its node.
     PodGone(Arc<Pod>),
     /// A namespace appeared or changed its labels.
@@ -91,6 +93,8 @@ pub enum ChangeKind {
     NodeRemoved,
     /// A pod came onto a node.
     PodPlaced,
+    /// A pod on a node changed its labels.
+    PodRelabelled,
     /// A pod left its node.
     PodGone,
     /// A namespace appeared or changed.
@@ -138,6 +142,7 @@ impl Change {
             Change::NodeUpdated { .. } => return "NodeUpdate",
             Change::NodeRemoved => return "NodeDelete",
             Change::PodPlaced(_) => return "AssignedPodAdd",
+            Change::PodRelabelled(_) => return "AssignedPodUpdate",
             Change::PodGone(_) => return "AssignedPodDelete",
             Change::Namespace => return "NamespaceUpdate",
             Change::Devices(DeviceChange::Claim { old: None, .. }) => return "ResourceClaimAdd",
@@ -170,6 +175,7 @@ impl Change {
             Change::NodeUpdated { .. } => ChangeKind::NodeUpdated,
             Change::NodeRemoved => ChangeKind::NodeRemoved,
             Change::PodPlaced(_) => ChangeKind::PodPlaced,
+            Change::PodRelabelled(_) => ChangeKind::PodRelabelled,
             Change::PodGone(_) => ChangeKind::PodGone,
             Change::Namespace => ChangeKind::Namespace,
             Change::Volumes(change) => change.kind(),
@@ -180,7 +186,9 @@ impl Change {
     /// The namespace that it is in, if that matters to anybody.
     pub(crate) fn namespace(&self) -> Option<&str> {
         match self {
-            Change::PodPlaced(pod) | Change::PodGone(pod) => Some(&pod.namespace),
+            Change::PodPlaced(pod) | Change::PodRelabelled(pod) | Change::PodGone(pod) => {
+                Some(&pod.namespace)
+            }
             Change::Volumes(VolumeChange::Claim { namespace, .. }) => Some(namespace),
             Change::Devices(DeviceChange::Claim { new, .. }) => Some(&new.namespace),
             _ => None,

@@ -15,6 +15,7 @@ pub(super) const FILTER: Filter = Filter {
     prepare,
     hears: &[
         (ChangeKind::PodPlaced, Near::Anywhere),
+        (ChangeKind::PodRelabelled, Near::Anywhere),
         (ChangeKind::PodGone, Near::Anywhere),
         (ChangeKind::NodeAdded, Near::Anywhere),
         (ChangeKind::NodeUpdated, Near::Anywhere),
@@ -120,6 +121,8 @@ fn at(counts: &Counts<'_>, term: &AffinityTerm, info: &NodeInfo) -> i64 {
 fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     match change {
         Change::PodPlaced(_) => !pod.affinity.is_empty(),
+        // The other may have become one that the pod wants to be near, or has ceased to be one that it keeps away from.
+        Change::PodRelabelled(_) => pod.has_affinity(),
         Change::PodGone(_) => true,
         Change::NodeAdded(_) => true,
         Change::NodeUpdated { .. } => change.node_part_changed(|node| &node.labels),

@@ -18,6 +18,7 @@ pub(super) const FILTER: Filter = Filter {
     prepare,
     hears: &[
         (ChangeKind::PodPlaced, Near::Namespace),
+        (ChangeKind::PodRelabelled, Near::Namespace),
         (ChangeKind::PodGone, Near::Namespace),
         (ChangeKind::NodeAdded, Near::Anywhere),
         (ChangeKind::NodeUpdated, Near::Anywhere),
@@ -142,7 +143,9 @@ pub(crate) fn matching(info: &NodeInfo, selector: Option<&LabelSelector>, pod: &
 
 fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     match change {
-        Change::PodPlaced(other) | Change::PodGone(other) => other.namespace == pod.namespace,
+        Change::PodPlaced(other) | Change::PodRelabelled(other) | Change::PodGone(other) => {
+            other.namespace == pod.namespace
+        }
         Change::NodeAdded(_) | Change::NodeRemoved => true,
         Change::NodeUpdated { .. } => {
             change.node_part_changed(|node| &node.labels)

@@ -198,3 +198,29 @@ fn who_was_refused_for_kept_room_is_woken_when_it_is_kept_no_more() {
         assert!(woken.any(|queued| queued.pod.uid == "v"));
     }
 }
+
+#[test]
+fn a_placed_pod_with_other_labels_wakes_who_keeps_away_from_it() {
+    let mut world = world();
+    world.set_pod(name("p"), Some(pod("p", "u", "n")), 0);
+    let term = json!({"topologyKey": "zone", "labelSelector": {"matchLabels": {"app": "p"}}});
+    let away = json!({"requiredDuringSchedulingIgnoredDuringExecution": [term]});
+    let new = Pod::compile(&json!({
+        "metadata": {"name": "q", "namespace": "default", "uid": "v"},
+        "spec": {"affinity": {"podAntiAffinity": away}},
+    }));
+    world.set_pod(name("q"), Some(Arc::new(new)), 0);
+    let queued = world.queue.pop(0).unwrap();
+    world
+        .queue
+        .park(queued, BTreeSet::from(["InterPodAffinity"]), 0);
+    world.set_pod(name("r"), Some(pod("r", "w", "n")), 20_000);
+    assert!(
+        world.queue.pop(20_000).is_none(),
+        "one that comes is of no help"
+    );
+    let mut relabelled = (*pod("p", "u", "n")).clone();
+    relabelled.labels = Labels::from_iter([("app", "other")]);
+    world.set_pod(name("p"), Some(Arc::new(relabelled)), 20_000);
+    assert_eq!(world.queue.pop(20_000).unwrap().pod.uid, "v");
+}

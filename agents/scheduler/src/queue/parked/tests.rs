@@ -194,6 +194,7 @@ fn changes() -> Vec<Change> {
         for spec in specs() {
             let other = pod(namespace, "other", spec);
             changes.push(Change::PodPlaced(other.clone()));
+            changes.push(Change::PodRelabelled(other.clone()));
             changes.push(Change::PodGone(other));
         }
     }
@@ -318,6 +319,7 @@ fn a_change_is_held_against_one_of_a_template_and_against_nobody_whom_it_cannot_
     let other = |namespace: &str| pod(namespace, "other", json!({}));
     let table = [
         ("NodeResourcesFit", Change::PodPlaced(other("a")), 0),
+        ("NodeResourcesFit", Change::PodRelabelled(other("a")), 0),
         ("NodeResourcesFit", Change::PodGone(other("b")), 1),
         ("PodTopologySpread", Change::PodPlaced(other("a")), 1),
         ("PodTopologySpread", Change::PodPlaced(other("b")), 0),
