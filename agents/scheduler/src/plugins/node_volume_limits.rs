@@ -12,6 +12,7 @@ pub(super) const FILTER: Filter = Filter {
     prepare,
     hears: &[
         (ChangeKind::PodGone, Near::Anywhere),
+        (ChangeKind::NodeAdded, Near::Anywhere),
         (ChangeKind::VolumeClaim, Near::Claim),
         (ChangeKind::CsiNode, Near::Anywhere),
         (ChangeKind::Detached, Near::Anywhere),
@@ -94,6 +95,8 @@ fn csi_volume(pod: &Pod, name: &str, volumes: &Volumes) -> Option<Unique> {
 fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
     match change {
         Change::PodGone(gone) => gone.claims().next().is_some(),
+        // What its drivers say may be known before the node is, and is then no news any more.
+        Change::NodeAdded(_) => pod.claims().next().is_some(),
         Change::Volumes(change) => match change {
             VolumeChange::Claim {
                 namespace,
@@ -190,5 +193,12 @@ mod tests {
         let cluster = cluster(vec![], &objects);
         assert!(verdict(&FILTER, &pod(using(&["p3"])), &cluster, "a").is_some());
         assert_eq!(verdict(&FILTER, &pod(using(&["p2"])), &cluster, "a"), None);
+    }
+
+    #[test]
+    fn a_new_node_may_have_room_for_volumes() {
+        let come = Change::NodeAdded(Arc::new(node("c", json!({}), json!({}))));
+        let wakes = |pod: Pod| wakes_on(&pod, &come, &Args::default());
+        assert!(wakes(pod(using(&["p1"]))) && !wakes(pod(json!({}))));
     }
 }
