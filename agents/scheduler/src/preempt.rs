@@ -219,13 +219,13 @@ fn cost(candidate: &Candidate) -> (usize, i32, i64, usize, Reverse<Micros>) {
         .victims
         .iter()
         .filter(|victim| victim.priority == top);
-    let earliest = tops.map(|victim| victim.started).min().unwrap_or(0);
+    let earliest = tops.map(|victim| victim.running_since()).min();
     (
         candidate.violations,
         top,
         sum,
         candidate.victims.len(),
-        Reverse(earliest),
+        Reverse(earliest.unwrap_or(0)),
     )
 }
 
@@ -290,6 +290,33 @@ mod tests {
             ("b", vec!["b1"]),
             "one pod of priority 5 rather than that and another"
         );
+    }
+
+    #[test]
+    fn a_pod_that_has_not_started_yet_leaves_before_one_that_runs() {
+        let waiting = |name: &str, on: &str| {
+            let mut waiting = pod(name, 1, "2", on);
+            waiting.started = 0;
+            waiting
+        };
+        let bare = |name: &str| node(name, json!({}), json!({}));
+        for (runs, waits) in [("x", "y"), ("y", "x")] {
+            let there = vec![pod(runs, 1, "2", "a"), waiting(waits, "a")];
+            let cluster = snapshot(vec![bare("a")], there);
+            let (_, preemption) = plan(&pod("p", 10, "2", ""), &cluster, &[]);
+            assert_eq!(victims(&preemption), ("a", vec![waits]));
+        }
+        for (runs, waits) in [("a", "b"), ("b", "a")] {
+            let there = vec![
+                pod("r1", 1, "2", runs),
+                pod("r2", 1, "2", runs),
+                waiting("w1", waits),
+                waiting("w2", waits),
+            ];
+            let cluster = snapshot(vec![bare("a"), bare("b")], there);
+            let (_, preemption) = plan(&pod("p", 10, "4", ""), &cluster, &[]);
+            assert_eq!(victims(&preemption).0, waits);
+        }
     }
 
     #[test]

@@ -231,6 +231,14 @@ impl Pod {
             && *resource_claims == other.resource_claims
     }
 
+    /// Since when it runs. One that has not started yet comes after all that have, as if it started now.
+    pub(crate) fn running_since(&self) -> Micros {
+        match self.started {
+            0 => Micros::MAX,
+            started => started,
+        }
+    }
+
     /// Whether a node with this name and these labels satisfies `nodeSelector` and required node affinity.
     pub fn wants_node(&self, name: &str, labels: &Labels) -> bool {
         self.node_selector

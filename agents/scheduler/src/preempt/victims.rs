@@ -113,7 +113,7 @@ pub(crate) fn in_order_of_reprieve(mut pods: Vec<Arc<Pod>>, budgets: &[Budget]) 
 
 /// Sorts the most important first: higher priority, then started earlier.
 fn importance(pod: &Pod) -> (Reverse<i32>, Micros) {
-    (Reverse(pod.priority), pod.started)
+    (Reverse(pod.priority), pod.running_since())
 }
 
 #[cfg(test)]
