@@ -57,10 +57,13 @@ impl Pool {
         is_released
     }
 
-    /// The shares of a node: those it has, or else new ones, one of each range.
+    /// The shares of a node: those it has, or else new ones, one of each range. What another node of its name had of somebody
+    /// else is not for this one.
     pub(super) fn allocate(&mut self, node: &str) -> Result<Vec<Cidr>, Exhausted> {
-        if let Some(shares) = self.shares.get(node) {
-            return Ok(shares.clone());
+        match self.shares.get(node) {
+            Some(shares) if self.is_ours(shares) => return Ok(shares.clone()),
+            Some(_) => drop(self.release(node)),
+            None => {}
         }
         let free: Option<Vec<u64>> = self.ranges.iter().map(Parts::free).collect();
         let free = free.ok_or(Exhausted)?;
@@ -72,6 +75,19 @@ impl Pool {
         self.count(&shares, 1);
         self.shares.insert(node.to_owned(), shares.clone());
         Ok(shares)
+    }
+
+    /// Whether these, which a node has, are what this pool may give: one part of each range that no other node has.
+    fn is_ours(&self, shares: &[Cidr]) -> bool {
+        let is_part = |(range, share): (&Parts, &Cidr)| {
+            let found = range.all.parts_of(range.size, share);
+            found.is_some_and(|(index, _)| {
+                range.all.part(range.size, index) == *share
+                    && range.taken.get(&index) == Some(&1)
+                    && range.barring(index).is_none()
+            })
+        };
+        shares.len() == self.ranges.len() && self.ranges.iter().zip(shares).all(is_part)
     }
 
     /// Takes back what a node had; whether that was something.
@@ -118,11 +134,17 @@ impl Parts {
             .or_else(|| self.free_from(0, next))
     }
 
+    /// The last of those parts among which this one belongs to Services, if it does.
+    fn barring(&self, index: u64) -> Option<u64> {
+        let mut barred = self.barred.iter();
+        let found = barred.find(|(from, to)| (*from..=*to).contains(&index));
+        found.map(|(_, last)| *last)
+    }
+
     fn free_from(&self, from: u64, end: u64) -> Option<u64> {
         let mut at = from;
         while at < end {
-            let barred = self.barred.iter().find(|(a, b)| (*a..=*b).contains(&at));
-            if let Some((_, last)) = barred {
+            if let Some(last) = self.barring(at) {
                 at = last.checked_add(1)?;
             } else if self.taken.contains_key(&at) {
                 at += 1;
@@ -175,6 +197,28 @@ mod tests {
         assert_eq!(shares(&mut pool, "d"), "10.0.3.0/24");
         assert_eq!(shares(&mut pool, "e"), "10.0.0.0/24");
         assert_eq!(shares(&mut pool, "f"), "none");
+    }
+
+    #[test]
+    fn a_node_does_not_inherit_what_was_never_to_give() {
+        let mut pool = pool(&["10.0.0.0/23"], (24, 64), &[]);
+        pool.occupy("a", vec![cidr("192.168.0.0/24")]);
+        assert_eq!(shares(&mut pool, "a"), "10.0.0.0/24");
+        pool.occupy("b", vec![cidr("10.0.1.0/25")]);
+        assert_eq!(shares(&mut pool, "b"), "10.0.1.0/24");
+        assert_eq!(shares(&mut pool, "c"), "none");
+    }
+
+    #[test]
+    fn a_node_does_not_inherit_what_others_have_too() {
+        let mut pool = pool(&["10.0.0.0/22"], (24, 64), &["10.0.3.0/24"]);
+        for node in ["old", "twice"] {
+            pool.occupy(node, vec![cidr("10.0.1.0/24")]);
+        }
+        pool.occupy("odd", vec![cidr("10.0.3.0/24")]);
+        assert_eq!(shares(&mut pool, "twice"), "10.0.0.0/24");
+        assert_eq!(shares(&mut pool, "old"), "10.0.1.0/24");
+        assert_eq!(shares(&mut pool, "odd"), "10.0.2.0/24");
     }
 
     #[test]
