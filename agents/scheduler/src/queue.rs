@@ -29,7 +29,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 pub use arrivals::{Arrivals, Counts, Pool};
-use arrivals::{BACKOFF_OVER, FAILED, POD_ADDED, POD_UPDATED, WAITED_LONG};
+use arrivals::{BACKOFF_OVER, FAILED, LET_IN, POD_ADDED, POD_UPDATED, WAITED_LONG};
 
 /// How long a pod stays unschedulable at most.
 const UNSCHEDULABLE_MAX_MS: Millis = 300_000;
@@ -219,6 +219,16 @@ impl Queue {
             }
         }
         woken.len()
+    }
+
+    /// What a refused pod waits for may not come: it is tried again after its backoff.
+    pub fn rouse(&mut self, uid: &str, now: Millis) {
+        let entry = self.entries.get(uid);
+        if entry.is_some_and(|(_, place)| matches!(place, Place::Unschedulable(..)))
+            && let Some((queued, _)) = self.take(uid)
+        {
+            self.back_off(queued, now, LET_IN);
+        }
     }
 
     /// When the queue has something to do next without any change from outside.

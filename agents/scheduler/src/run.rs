@@ -123,8 +123,8 @@ struct Scheduler {
     /// Dropped, and with them every write under way, when the leadership ends.
     bindings: JoinSet<bindings::Sent>,
     writes: JoinSet<()>,
-    /// Uids of those whom a write under way evicts.
-    evicting: BTreeMap<task::Id, Vec<String>>,
+    /// What the writes under way that evict somebody are about.
+    evicting: BTreeMap<task::Id, refusals::Evicting>,
     evictors: Arc<Semaphore>,
     /// Pods whose volumes and devices are being bound, as many as there are: waiting for a volume must not keep others waiting.
     pre_binding: JoinSet<pre_bind::PreBound>,

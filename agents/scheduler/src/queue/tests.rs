@@ -38,6 +38,22 @@ fn a_refused_pod_waits_for_a_change_that_its_filter_cares_about() {
 }
 
 #[test]
+fn a_refused_pod_that_waits_in_vain_is_tried_again_after_its_backoff() {
+    let mut queue = Queue::default();
+    queue.set(pod("p", 0), 0);
+    queue.rouse("p", 0);
+    let queued = queue.pop(0).unwrap();
+    queue.rouse("p", 0);
+    queue.park(queued, BTreeSet::from(["NodeResourcesFit"]), 0);
+    assert_eq!(pop(&mut queue, 999), None);
+    queue.rouse("q", 999);
+    queue.rouse("p", 999);
+    let in_backoff = Counts([0, 1, 0, 0]);
+    assert_eq!(queue.counts(), in_backoff, "not before its time");
+    assert_eq!(pop(&mut queue, 1_000).unwrap(), "p");
+}
+
+#[test]
 fn what_an_extender_refused_is_tried_again_whatever_changes() {
     let mut queue = Queue::default();
     queue.set(pod("p", 0), 0);

@@ -11,8 +11,9 @@ use crate::schedule::Diagnosis;
 use crate::write;
 use agent_runtime::{Client, EventRecorder, EventType, timestamp};
 use rand::RngExt;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::Semaphore;
 use tokio::task::{self, JoinError, JoinSet};
 
@@ -20,6 +21,16 @@ use tokio::task::{self, JoinError, JoinSet};
 struct Room {
     node: String,
     victims: Vec<Arc<Pod>>,
+}
+
+/// What a write under way is about that evicts somebody.
+pub(super) struct Evicting {
+    /// Uids of those who leave.
+    victims: Vec<String>,
+    /// Uids of those who wait for it.
+    waiting: BTreeSet<String>,
+    /// Whether one of them could not be evicted.
+    has_failed: Arc<AtomicBool>,
 }
 
 /// Who leaves a node, and for whom.
@@ -75,32 +86,50 @@ impl Scheduler {
         first: Option<(Arc<Pod>, serde_json::Value)>,
         evictions: Vec<Eviction>,
     ) {
+        let waiting = evictions.iter().map(|eviction| eviction.pod.uid.clone());
         let victims = evictions.iter().map(|eviction| &eviction.victim.uid);
-        let victims: Vec<String> = victims.cloned().collect();
-        for uid in &victims {
+        let evicting = Evicting {
+            victims: victims.cloned().collect(),
+            waiting: waiting.collect(),
+            has_failed: Arc::default(),
+        };
+        for uid in &evicting.victims {
             self.world.snapshot.begin_eviction(uid);
         }
         let client = self.client.clone();
         let (events, permits) = (self.events.clone(), self.evictors.clone());
+        let has_failed = evicting.has_failed.clone();
         let write = self.writes.spawn(host::here(async move {
             if let Some((pod, status)) = first {
                 write_refusal(&client, &pod, &status).await;
             }
-            evict_all(&client, &events, &permits, evictions).await;
+            if !evict_all(&client, &events, &permits, evictions).await {
+                has_failed.store(true, Ordering::Relaxed);
+            }
         }));
-        self.evicting.insert(write.id(), victims);
+        self.evicting.insert(write.id(), evicting);
     }
 
     pub(super) fn finish_write(&mut self, done: Result<(task::Id, ()), JoinError>) {
-        let id = match done {
-            Ok((id, ())) => id,
+        let (id, is_done) = match done {
+            Ok((id, ())) => (id, true),
             Err(error) => {
                 tracing::error!(%error, "a background write ended abnormally");
-                error.id()
+                (error.id(), false)
             }
         };
-        for uid in self.evicting.remove(&id).unwrap_or_default() {
-            self.world.snapshot.end_eviction(&uid);
+        let Some(evicting) = self.evicting.remove(&id) else {
+            return;
+        };
+        for uid in &evicting.victims {
+            self.world.snapshot.end_eviction(uid);
+        }
+        if !is_done || evicting.has_failed.load(Ordering::Relaxed) {
+            // Nobody else would say that these wait in vain.
+            let now = self.now();
+            for uid in &evicting.waiting {
+                self.world.queue.rouse(uid, now);
+            }
         }
     }
 
@@ -181,13 +210,13 @@ async fn write_refusal(client: &Client, pod: &Pod, status: &serde_json::Value) {
     }
 }
 
-/// All at once, as far as there are permits.
+/// All at once, as far as there are permits; whether all of them leave.
 async fn evict_all(
     client: &Client,
     events: &BTreeMap<String, EventRecorder>,
     permits: &Arc<Semaphore>,
     evictions: Vec<Eviction>,
-) {
+) -> bool {
     let mut open = JoinSet::new();
     for eviction in evictions {
         let Some(events) = events.get(&eviction.pod.scheduler_name).cloned() else {
@@ -196,17 +225,21 @@ async fn evict_all(
         let (client, permits) = (client.clone(), permits.clone());
         open.spawn(host::here(async move {
             let _permit = permits.acquire().await;
-            evict(&client, &events, &eviction).await;
+            evict(&client, &events, &eviction).await
         }));
     }
+    let mut all_leave = true;
     while let Some(done) = open.join_next().await {
-        if let Err(error) = done {
+        all_leave &= done.unwrap_or_else(|error| {
             tracing::error!(%error, "an eviction ended abnormally");
-        }
+            false
+        });
     }
+    all_leave
 }
 
-async fn evict(client: &Client, events: &EventRecorder, eviction: &Eviction) {
+/// Whether the victim leaves.
+async fn evict(client: &Client, events: &EventRecorder, eviction: &Eviction) -> bool {
     let Eviction { victim, pod, node } = eviction;
     match write::evict(client, pod, victim).await {
         Ok(()) => {
@@ -217,9 +250,11 @@ async fn evict(client: &Client, events: &EventRecorder, eviction: &Eviction) {
                 "Preempted",
                 message,
             );
+            true
         }
         Err(error) => {
             tracing::warn!(namespace = victim.namespace, name = victim.name, %error, "a victim could not be evicted");
+            false
         }
     }
 }
