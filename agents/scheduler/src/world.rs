@@ -4,6 +4,9 @@
 mod devices;
 mod pods;
 mod pressure;
+mod rooms;
+
+pub(crate) use rooms::Rooms;
 
 use crate::config::{Config, Profile};
 use crate::extender::Asked;
@@ -179,27 +182,6 @@ impl World {
         self.snapshot.end_eviction(&pod.uid);
         if let Some(placed) = self.snapshot.remove_pod(&pod.uid) {
             self.queue.wake(&Change::PodGone(placed), now);
-        }
-    }
-
-    /// Room that was made for a group is not kept when too few of it are left.
-    fn give_up_rooms(&mut self, gone: &Pod, now: Millis) {
-        let Some(key) = self.queue.gang_of(gone) else {
-            return;
-        };
-        let members = self.queue.members();
-        if !members.is_complete(&key) {
-            let left: Vec<String> = members.of(&key).map(|(uid, _)| uid.to_string()).collect();
-            for uid in left {
-                self.give_up_room(&uid, now);
-            }
-        }
-    }
-
-    /// Room is kept for the pod no more. Those that were refused for its sake may have it: to them it is as if the pod had left.
-    pub(crate) fn give_up_room(&mut self, uid: &str, now: Millis) {
-        if let Some(pod) = self.snapshot.take_nomination(uid) {
-            self.queue.wake(&Change::PodGone(pod), now);
         }
     }
 

@@ -80,7 +80,7 @@ fn decide(
     if waiting.len() < needed {
         return Verdict::Incomplete(waiting);
     }
-    let kept = give_up_room(&waiting, &mut world.snapshot);
+    let kept = give_up_room(&waiting, world);
     // What is large finds its place before what is small has taken it.
     waiting.sort_by_cached_key(|queued| order(&queued.pod));
     let all = waiting.len();

@@ -14,7 +14,7 @@ use crate::preempt::{Budget, Preemption, fits, in_order_of_reprieve, preempt_in}
 use crate::queue::Queued;
 use crate::schedule::{Decision, schedule};
 use crate::snapshot::Snapshot;
-use crate::world::World;
+use crate::world::{Rooms, World};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -321,13 +321,10 @@ impl Trial<'_> {
 
 /// Gives up the room that is kept for pods of the group, and tells where it was: it is decided about all of them anew, and
 /// none is to keep out another.
-pub(super) fn give_up_room(waiting: &[Queued], snapshot: &mut Snapshot) -> Vec<(Arc<Pod>, String)> {
-    let kept = waiting.iter().filter_map(|queued| {
-        let node = snapshot.nominated_node(&queued.pod.uid)?;
-        Some((queued.pod.clone(), node.to_owned()))
-    });
-    let kept: Vec<_> = kept.collect();
-    kept.iter()
-        .for_each(|(pod, _)| snapshot.withdraw_nomination(&pod.uid));
+pub(super) fn give_up_room(waiting: &[Queued], world: &mut World) -> Rooms {
+    let kept = world.rooms_of(waiting);
+    for (pod, _) in &kept {
+        world.snapshot.withdraw_nomination(&pod.uid);
+    }
     kept
 }

@@ -41,12 +41,14 @@ impl Scheduler {
         }
         let pick = &mut |n| host::rng().random_range(0..n);
         let now = self.now();
+        let kept = self.world.rooms_of(&waiting);
         let verdict = place(&mut self.world, &key, waiting, &mut self.start, pick);
         metrics::decided(begun.elapsed());
         self.world.asked.clear();
         match verdict {
             Verdict::Placed { bound, refused } => {
                 self.bind_gang(key, bound);
+                self.world.tell_of_rooms(kept, now);
                 for (queued, diagnosis) in refused {
                     metrics::ended(&queued, Outcome::Unschedulable);
                     self.report(&queued.pod, diagnosis.message(None));
@@ -65,6 +67,7 @@ impl Scheduler {
                     _ => None,
                 });
                 self.relieve(relief);
+                self.world.tell_of_rooms(kept, now);
                 for queued in waiting {
                     metrics::ended(&queued, Outcome::Unschedulable);
                     self.report(&queued.pod, message.clone());
