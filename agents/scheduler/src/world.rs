@@ -222,7 +222,7 @@ impl World {
             return;
         }
         if !new.nominated_node.is_empty() {
-            self.snapshot.nominate(new.clone(), &new.nominated_node);
+            self.keep_room(new.clone(), &new.nominated_node, now);
         } else if old.is_some_and(|old| !old.nominated_node.is_empty()) {
             self.give_up_room(&new.uid, now);
         }

@@ -184,7 +184,8 @@ impl Scheduler {
                 (Some(words), None)
             }
             Preemption::Evict { node, victims } => {
-                self.world.snapshot.nominate(pod.clone(), &node);
+                let now = self.now();
+                self.world.keep_room(pod.clone(), &node, now);
                 (None, Some(Room { node, victims }))
             }
         }

@@ -32,6 +32,15 @@ impl World {
         }
     }
 
+    /// Room is kept on this node for a pod whose victims leave, and nowhere else any more.
+    pub(crate) fn keep_room(&mut self, pod: Arc<Pod>, node: &str, now: Millis) {
+        let kept = self.snapshot.nominated_node(&pod.uid);
+        if kept.is_some_and(|kept| kept != node) {
+            self.give_up_room(&pod.uid, now);
+        }
+        self.snapshot.nominate(pod, node);
+    }
+
     /// The room that is kept for these.
     pub(crate) fn rooms_of(&self, waiting: &[Queued]) -> Rooms {
         let rooms = waiting.iter().filter_map(|queued| {

@@ -179,8 +179,18 @@ fn who_was_refused_for_kept_room_is_woken_when_it_is_kept_no_more() {
         world.set_pod(name("p"), Some(Arc::new(going)), now);
     };
     let no_more = |world: &mut World, now| world.set_pod(name("p"), Some(pod("p", "u", "")), now);
-    let ends: [&dyn Fn(&mut World, Millis); 3] = [&gone, &going, &no_more];
-    for end in ends {
+    let elsewhere = |world: &mut World, now| {
+        let mut elsewhere = (*pod("p", "u", "")).clone();
+        elsewhere.nominated_node = "m".into();
+        world.set_pod(name("p"), Some(Arc::new(elsewhere)), now);
+    };
+    let ends: [(&dyn Fn(&mut World, Millis), Option<&str>); 4] = [
+        (&gone, None),
+        (&going, None),
+        (&no_more, None),
+        (&elsewhere, Some("m")),
+    ];
+    for (end, kept) in ends {
         let mut world = world();
         let mut nominated = (*pod("p", "u", "")).clone();
         nominated.nominated_node = "n".into();
@@ -193,7 +203,7 @@ fn who_was_refused_for_kept_room_is_woken_when_it_is_kept_no_more() {
                 .park(queued, BTreeSet::from(["NodeResourcesFit"]), 0);
         }
         end(&mut world, 20_000);
-        assert_eq!(world.snapshot.nominated_node("u"), None);
+        assert_eq!(world.snapshot.nominated_node("u"), kept);
         let mut woken = std::iter::from_fn(|| world.queue.pop(20_000));
         assert!(woken.any(|queued| queued.pod.uid == "v"));
     }
