@@ -242,6 +242,45 @@ mod tests {
         assert_eq!(bytes(&recent)[1], 0);
     }
 
+    proptest::proptest! {
+        /// In whatever order keys come and go that share a hash, and move from one shelf to the other.
+        #[test]
+        fn what_is_held_is_true_and_counted_on_its_shelf(
+            ops in proptest::collection::vec(
+                (0..4_u8, 0..3_usize, proptest::option::of(1..2 * VERSIONS)),
+                1..80,
+            ),
+        ) {
+            let mut recent = Recent::default();
+            let mut state: BTreeMap<Bytes, KeyValue> = BTreeMap::new();
+            for (mod_revision, (key, size, version)) in (1..).zip(ops) {
+                let hash = u64::from(key % 2);
+                let name = key.to_string();
+                match version {
+                    None => {
+                        recent.remove(hash);
+                        state.remove(name.as_bytes());
+                    }
+                    Some(version) => {
+                        // The last is too large to be held.
+                        let kv = KeyValue {
+                            version,
+                            ..kv(&name, mod_revision, [10, 1000, PAIR_BYTES][size])
+                        };
+                        recent.put(hash, &kv);
+                        state.insert(kv.key.clone(), kv);
+                    }
+                }
+                let mut counted = [0, 0];
+                for held in recent.held.values() {
+                    proptest::prop_assert_eq!(state.get(&held.kv.key), Some(&held.kv));
+                    counted[shelf_of(&held.kv)] += footprint(&held.kv);
+                }
+                proptest::prop_assert_eq!(bytes(&recent), counted);
+            }
+        }
+    }
+
     /// Says that nothing can be read.
     struct Unreadable;
 
