@@ -368,7 +368,12 @@ impl FrameWriter {
 
     /// Encodes a message, in memory that the one before has left; [`FrameWriter::encoded`] buffers it.
     pub fn encode<T: Serialize>(&mut self, message: &T) -> io::Result<()> {
-        codec::encode_into(message, &mut self.encoded)
+        let encoded = codec::encode_into(message, &mut self.encoded);
+        if encoded.is_err() {
+            // It may have been larger than any frame, and the connection may be kept without another message.
+            self.encoded = Vec::new();
+        }
+        encoded
     }
 
     /// Buffers the message that was encoded last.
