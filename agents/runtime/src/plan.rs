@@ -212,7 +212,7 @@ impl Op {
 
     /// Deletes an object if it is still as in `meta`: for what somebody may change at the last moment.
     pub fn delete_unchanged(resource: &ResourceRef, meta: &ObjectMeta) -> Self {
-        let version = Some(meta.resource_version.clone()).filter(|version| !version.is_empty());
+        let version = Some(meta.resource_version.to_string()).filter(|version| !version.is_empty());
         Self::Delete {
             resource: resource.clone(),
             namespace: meta.namespace.clone(),

@@ -183,8 +183,10 @@ async fn zones_have_their_part_of_a_service_that_asks_for_it() {
     let client = &cluster.client;
     let to_zone = async |node: &str, zone: &str| {
         let labels = json!({"metadata": {"labels": {"topology.kubernetes.io/zone": zone}}});
-        let patched = client.patch(&NODES, "", node, PatchType::Merge, &labels);
-        patched.await.unwrap();
+        client
+            .patch(&NODES, "", node, PatchType::Merge, &labels)
+            .await
+            .unwrap();
     };
     to_zone("n1", "a").await;
     to_zone("n2", "b").await;

@@ -47,7 +47,11 @@ impl Model {
         set("token-secret", &format!("{:016}", self.count));
         set(
             "usage-bootstrap-signing",
-            if how % 5 == 0 { "false" } else { "true" },
+            if how.is_multiple_of(5) {
+                "false"
+            } else {
+                "true"
+            },
         );
         match how % 4 {
             0 => {}
@@ -132,7 +136,7 @@ impl Model {
             2 => self.extend(id, how % 6),
             3 => self.cluster.remove("Secret", &name(id)),
             4 => self.meddle(how),
-            5 => self.authority = ["CA", "NEW"][usize::from(how % 2 == 0)],
+            5 => self.authority = ["CA", "NEW"][usize::from(how.is_multiple_of(2))],
             6 => self.old = self.cluster.frozen(),
             7 => {
                 let world = self.cluster.world_by(self.old.clone());

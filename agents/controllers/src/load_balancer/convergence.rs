@@ -72,7 +72,7 @@ impl Model {
     }
 
     fn ports_of(name: &str, how: usize) -> Value {
-        let protocol = if how % 5 == 0 { "UDP" } else { "TCP" };
+        let protocol = if how.is_multiple_of(5) { "UDP" } else { "TCP" };
         if name == NAMES[0] {
             return json!([{"port": 80, "protocol": "TCP", "nodePort": NODE_PORT}]);
         }
@@ -90,8 +90,8 @@ impl Model {
             "finalizers": finalizers,
         });
         let spec = json!({
-            "type": if how % 4 == 0 { "ClusterIP" } else { "LoadBalancer" }, "ports": Self::ports_of(name, how),
-            "loadBalancerClass": class, "externalTrafficPolicy": if how % 7 == 0 { "Local" } else { "Cluster" },
+            "type": if how.is_multiple_of(4) { "ClusterIP" } else { "LoadBalancer" }, "ports": Self::ports_of(name, how),
+            "loadBalancerClass": class, "externalTrafficPolicy": if how.is_multiple_of(7) { "Local" } else { "Cluster" },
         });
         self.cluster
             .put(json!({"kind": "Service", "metadata": metadata, "spec": spec}));
@@ -117,8 +117,12 @@ impl Model {
     }
 
     fn put_node(&mut self, name: &str, how: usize) {
-        let ready = if how % 3 == 0 { "False" } else { "True" };
-        let label = (how % 4 == 0).then_some("true");
+        let ready = if how.is_multiple_of(3) {
+            "False"
+        } else {
+            "True"
+        };
+        let label = how.is_multiple_of(4).then_some("true");
         let labels = json!({"node.kubernetes.io/exclude-from-external-load-balancers": label});
         let labels = if label.is_some() { labels } else { json!({}) };
         self.cluster.put(json!({

@@ -15,7 +15,10 @@ use std::sync::Arc;
 /// first pair. Clones share the block, and so do maps that were read one soon after the other and say the same
 /// ([`Labels::shared`]). It takes one word, and nothing more where it is empty.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
-pub struct Labels(Option<Arc<Box<[(String, String)]>>>);
+pub struct Labels(Option<Arc<Pairs>>);
+
+/// Behind a pointer of its own, so that the other one is one word.
+type Pairs = Box<[(String, String)]>;
 
 impl PartialOrd for Labels {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {

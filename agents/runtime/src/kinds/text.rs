@@ -186,7 +186,7 @@ impl<'de> Deserialize<'de> for Time {
 }
 
 /// A list that nearly always is empty, and then takes one word.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Few<T>(Option<Box<Box<[T]>>>);
 
 impl<T> Exact for Few<T> {}

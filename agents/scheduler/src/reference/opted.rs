@@ -105,7 +105,11 @@ fn holds_data(cluster: &Cluster, pod: &Value, claim: &Value, node: &Value) -> bo
         other["metadata"]["namespace"] == pod["metadata"]["namespace"]
             && claim_names(other).contains(&words(&claim["metadata"]["name"]))
     });
-    is_bound_to_places && reaches(volume, node) || is_used_here
+    let is_attached = cluster.attachments.iter().any(|attachment| {
+        attachment["spec"]["nodeName"] == node["metadata"]["name"]
+            && attachment["spec"]["source"]["persistentVolumeName"] == volume["metadata"]["name"]
+    });
+    is_bound_to_places && reaches(volume, node) || is_attached || is_used_here
 }
 
 fn data_locality(cluster: &Cluster, pod: &Value) -> Option<(Vec<i64>, Vec<i64>)> {

@@ -184,7 +184,8 @@ fn who_was_refused_for_kept_room_is_woken_when_it_is_kept_no_more() {
         elsewhere.nominated_node = "m".into();
         world.set_pod(name("p"), Some(Arc::new(elsewhere)), now);
     };
-    let ends: [(&dyn Fn(&mut World, Millis), Option<&str>); 4] = [
+    type End<'a> = (&'a dyn Fn(&mut World, Millis), Option<&'a str>);
+    let ends: [End<'_>; 4] = [
         (&gone, None),
         (&going, None),
         (&no_more, None),

@@ -107,8 +107,10 @@ impl Line {
         self.method != Method::GET && self.path.contains("/events")
     }
 
+    /// A pod is bound alone or together with others, as it comes: `binding` means both.
     fn is_of(&self, plural: &str) -> bool {
-        self.path.split('/').any(|part| part == plural)
+        let is_meant = |part: &str| part == plural || plural == "binding" && part == "bindings";
+        self.path.split('/').any(is_meant)
     }
 }
 
@@ -214,7 +216,7 @@ impl Scene {
                 seen.name = pod.metadata.name.clone();
                 let controller = pod.metadata.controller().map(|owner| owner.uid.clone());
                 seen.controllers.extend(controller);
-                let node = Some(pod.spec.node_name.clone());
+                let node = Some(pod.spec.node_name.to_string());
                 seen.nodes.extend(node.filter(|node| !node.is_empty()));
                 seen.left |= pod.metadata.is_deleting();
             }

@@ -123,8 +123,9 @@ async fn owners_in_a_circle_stay_while_nobody_deletes_them_and_go_together() {
             let writes: Vec<_> = lines.iter().filter(|line| line.is_write()).collect();
             assert!(writes.is_empty(), "{writes:#?}");
             let asked = |line: &&super::Line| line.is_of("configmaps") || line.is_of("persistentvolumes");
-            let asked = lines.iter().filter(asked).count();
-            assert!(asked <= 20, "{asked}");
+            let asked: Vec<_> = lines.iter().filter(asked).collect();
+            // The volume is looked at again and again, each time after twice as long, and the watches begin anew.
+            assert!(asked.len() <= 40, "{asked:#?}");
             let events = scene.count(super::Line::is_event);
             assert!(events <= 30, "{events}");
             let volumes = scene.cache::<PersistentVolume>().await;

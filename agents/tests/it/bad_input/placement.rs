@@ -56,8 +56,8 @@ async fn pods_that_others_have_begun_to_bind_are_bound_once() {
     const PROCESSORS_A_POD: usize = 2;
     const PODS_A_NODE: usize = PROCESSORS / PROCESSORS_A_POD;
     const PODS: usize = NODES as usize * PODS_A_NODE;
-    // One by one is how the first of many goes, together are those behind it.
-    let cases: [&[&'static str]; 2] = [&["bindings"], &["binding", "bindings"]];
+    // The schedulers that are switched off with their first request to bind: one pod, or several that have come together meanwhile.
+    let cases: [&[usize]; 2] = [&[1], &[1, 1]];
     for switched_off in cases {
         play_unscheduled(NODES, async |scene| {
             scene.lead("0", Terms::default());
@@ -65,12 +65,12 @@ async fn pods_that_others_have_begun_to_bind_are_bound_once() {
             let body = set("a", PODS, PROCESSORS_A_POD);
             let set = uid(&scene.create(&REPLICA_SETS, body).await);
             pods(&scene, PODS).await;
-            for (number, written) in switched_off.iter().copied().enumerate() {
+            for (number, requests) in switched_off.iter().copied().enumerate() {
                 let name = format!("off-{number}");
                 // No clock of theirs is right, nor do they agree.
                 let terms = Terms {
                     clock_wrong_seconds: [3600, -3600][number],
-                    ..Terms::off_after(written, 1)
+                    ..Terms::off_after("binding", requests)
                 };
                 let scheduler = scene.schedule(&name, terms);
                 scheduler.is_off().await;

@@ -205,7 +205,7 @@ fn a_free_volume_that_goes_wakes_all_that_could_have_taken_it() {
     caches.volumes.apply(volume("small", 1));
     cluster.woken();
     let mut going = volume("v", 2);
-    going.metadata.deletion_timestamp = Some("2026-01-01T00:00:00Z".into());
+    going.metadata.deletion_timestamp = Some(Box::new("2026-01-01T00:00:00Z".into()));
     caches.volumes.apply(going);
     assert_eq!(cluster.woken(), ["x", "y"]);
     caches.volumes.remove(&Key::new("", "v"));
