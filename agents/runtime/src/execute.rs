@@ -10,7 +10,7 @@ use crate::resource_ref::ResourceRef;
 use futures::future::{BoxFuture, FutureExt, join_all};
 use serde_json::Value;
 
-/// Independent operations at a time.
+/// Independent operations of a plan at a time: more would do no more in a second, and stand before what others ask for.
 const PARALLEL_MAX: usize = 16;
 
 /// What became of a plan.
