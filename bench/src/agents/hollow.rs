@@ -20,7 +20,7 @@ use super::workloads::MEASURED;
 use crate::Setting;
 use crate::api::http::{Connection, MERGE_PATCH, Request, each_line};
 use crate::store::load::{Latencies, Meter, micros_since};
-use crate::store::process::{Memory, Usage};
+use crate::store::process::{Memory, Usage, proportional_bytes};
 
 const NODES: usize = 5_000;
 const PODS: usize = 100_000;
@@ -121,7 +121,13 @@ pub(super) async fn run(
         RESTS.as_secs()
     ));
     tokio::time::sleep(SETTLE).await;
-    rows.push(rest(stage, &hollow, (nodes, pods), members).await?);
+    let sizes = (nodes, pods);
+    rows.push(rest(stage, &hollow, "hollow at rest", sizes, members).await?);
+    if let Some(after) = args.rest_after.map(Duration::from_secs) {
+        setting.progress(&format!("looks again {} s after the load", after.as_secs()));
+        tokio::time::sleep(after.saturating_sub(SETTLE + RESTS)).await;
+        rows.push(rest(stage, &hollow, "hollow long at rest", sizes, members).await?);
+    }
     Ok(rows)
 }
 
@@ -324,38 +330,42 @@ async fn ask(connection: Connection, path: String, waits: Arc<Mutex<Vec<u32>>>) 
     }
 }
 
-/// What all processes cost while nothing happens.
+/// What all processes cost while nothing happens. Of memory the sum is judged in which pages that several processes share
+/// (the program itself) count once.
 async fn rest(
     stage: &Stage,
     hollow: &Hollow,
+    what: &str,
     (nodes, pods): (usize, usize),
     members: u8,
 ) -> Result<Row> {
-    let (mut servers, pid) = (stage.pids(), hollow.0.id());
-    let resident = |pid: u32| Memory::of(pid).map(|memory| memory.resident_bytes as f64 / 1e6);
-    let each: Vec<f64> = servers
-        .iter()
-        .map(|pid| resident(*pid))
-        .collect::<Result<_>>()?;
-    let of_hollow = resident(pid)?;
-    let told: Vec<String> = each.iter().map(|mb| format!("{mb:.0}")).collect();
-    servers.push(pid);
-    let before = Usage::of(&servers)?;
+    let (mut pids, pid) = (stage.pids(), hollow.0.id());
+    pids.push(pid);
+    let megabytes = |bytes: u64| bytes as f64 / 1e6;
+    let (mut each, mut resident) = (Vec::new(), 0.0);
+    for pid in &pids {
+        each.push(megabytes(proportional_bytes(*pid)?));
+        resident += megabytes(Memory::of(*pid)?.resident_bytes);
+    }
+    let before = Usage::of(&pids)?;
     let began = Instant::now();
     tokio::time::sleep(RESTS).await;
-    let used = Usage::of(&servers)?.since(before).cpu_seconds;
+    let used = Usage::of(&pids)?.since(before).cpu_seconds;
     let cores = used / began.elapsed().as_secs_f64();
-    let sum = each.iter().sum::<f64>() + of_hollow;
+    let sum: f64 = each.iter().sum();
+    let of_hollow = each.pop().unwrap_or_default();
+    let told: Vec<String> = each.iter().map(|mb| format!("{mb:.0}")).collect();
     Ok(Row {
         sizes: format!("{nodes}/{pods}/0"),
         memory_mb: sum,
         note: format!(
-            "{cores:.2} cores{}, {sum:.0} MB resident{}: servers {} MB, hollow nodes {of_hollow:.0} MB",
+            "{cores:.2} cores{}, {sum:.0} MB with shared pages once{} ({resident:.0} MB with them in each): servers {} MB, \
+             hollow nodes {of_hollow:.0} MB",
             aim(pods >= PODS, cores, REST_CORES, "cores"),
             aim(pods >= PODS, sum, REST_MB, "MB"),
             told.join(", ")
         ),
-        ..Row::new("hollow at rest", members)
+        ..Row::new(what, members)
     })
 }
 

@@ -94,6 +94,10 @@ pub(crate) struct AgentsArgs {
     /// Seconds that one measurement may take
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
+    /// Seconds after the load of `hollow` at which to look a second time at what the cluster costs at rest: the store forgets
+    /// the states of before after five to ten minutes
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(61..))]
+    rest_after: Option<u64>,
     /// Write the figures to this file as well, as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,

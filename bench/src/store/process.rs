@@ -55,6 +55,14 @@ impl Memory {
     }
 }
 
+/// Resident bytes of one process, of which pages that several have count for each of them by their part: the sum over
+/// processes is what the machine has given them.
+pub(crate) fn proportional_bytes(pid: u32) -> Result<u64> {
+    let rollup = read(pid, "smaps_rollup")?;
+    let kib = number(&rollup, "Pss:").context("/proc/PID/smaps_rollup is not understood")?;
+    Ok(kib * 1024)
+}
+
 pub(crate) fn reset_peak(pid: u32) -> Result<()> {
     fs::write(format!("/proc/{pid}/clear_refs"), RESET_PEAK).context("resetting the peak of memory")
 }
