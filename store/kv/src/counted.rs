@@ -1,10 +1,10 @@
 //! An ordered set of keys that knows how many of them stand before any key, and how large they are in an answer.
 //!
 //! A B-tree in which every inner node holds the sums of its children, so that a count, or the size of an answer, is a
-//! walk down two paths whatever the range. A leaf keeps what its keys have in common once and their tails in one piece
-//! of memory: there are as many keys as there are objects, on every member, and an allocation for each would double
-//! the cost. Keys are copied in: one that arrived as a part of a request would keep the request in memory with it.
+//! walk down two paths whatever the range. The keys of a node are a [`KeyRun`]: there are as many keys as there are
+//! objects, on every member.
 
+use crate::key_run::{KeyRun, cut, make_room};
 use crate::keys::KeyRange;
 use crate::message::{KeyValue, StoredPair};
 
@@ -110,8 +110,10 @@ impl CountedKeys {
         self.weight = changed(self.weight, old, Some(size));
         if let Some((low, right)) = split {
             let left = std::mem::take(&mut self.root);
+            let mut lows = KeyRun::default();
+            lows.insert(0, &low);
             self.root = Node::Inner(Inner {
-                lows: vec![Box::default(), low],
+                lows,
                 weights: vec![left.weight(), right.weight()],
                 children: vec![left, right],
             });
@@ -139,7 +141,7 @@ impl CountedKeys {
         let mut node = &self.root;
         loop {
             match node {
-                Node::Leaf(leaf) => return Some(leaf.entries[leaf.search(key).ok()?].size),
+                Node::Leaf(leaf) => return Some(leaf.sizes[leaf.keys.search(key).ok()?]),
                 Node::Inner(inner) => node = &inner.children[inner.child_of(key)],
             }
         }
@@ -174,7 +176,7 @@ impl CountedKeys {
         loop {
             match node {
                 Node::Leaf(leaf) => {
-                    let place = leaf.search(key).unwrap_or_else(|place| place);
+                    let place = leaf.keys.search(key).unwrap_or_else(|place| place);
                     return sum.plus(leaf.weight_of(place));
                 }
                 Node::Inner(inner) => {
@@ -250,14 +252,14 @@ impl Node {
 
     fn weight(&self) -> Weight {
         match self {
-            Node::Leaf(leaf) => leaf.weight_of(leaf.entries.len()),
+            Node::Leaf(leaf) => leaf.weight_of(leaf.sizes.len()),
             Node::Inner(inner) => Weight::sum(inner.weights.iter().copied()),
         }
     }
 
     fn is_empty(&self) -> bool {
         match self {
-            Node::Leaf(leaf) => leaf.entries.is_empty(),
+            Node::Leaf(leaf) => leaf.sizes.is_empty(),
             Node::Inner(inner) => inner.children.is_empty(),
         }
     }
@@ -266,7 +268,7 @@ impl Node {
     fn may_join(&self, next: &Node) -> bool {
         match (self, next) {
             (Node::Leaf(left), Node::Leaf(right)) => {
-                left.entries.len() + right.entries.len() <= LEAF_MAX / 2
+                left.sizes.len() + right.sizes.len() <= LEAF_MAX / 2
             }
             (Node::Inner(left), Node::Inner(right)) => {
                 left.children.len() + right.children.len() <= INNER_MAX / 2
@@ -275,12 +277,16 @@ impl Node {
         }
     }
 
-    fn join(&mut self, low: Box<[u8]>, next: Node) {
+    /// Takes over the node after it, none of whose keys is smaller than `low`.
+    fn join(&mut self, low: &[u8], next: Node) {
         match (self, next) {
-            (Node::Leaf(left), Node::Leaf(right)) => left.join(&right),
+            (Node::Leaf(left), Node::Leaf(mut right)) => {
+                left.keys.join(&right.keys);
+                left.sizes.append(&mut right.sizes);
+            }
             (Node::Inner(left), Node::Inner(mut right)) => {
-                right.lows[0] = low;
-                left.lows.append(&mut right.lows);
+                left.lows.insert(left.lows.len(), low);
+                left.lows.join(&right.lows);
                 left.weights.append(&mut right.weights);
                 left.children.append(&mut right.children);
             }
@@ -292,17 +298,14 @@ impl Node {
     fn memory_bytes(&self) -> usize {
         match self {
             Node::Leaf(leaf) => {
-                leaf.prefix.len()
-                    + leaf.tails.capacity()
-                    + leaf.entries.capacity() * size_of::<Entry>()
+                leaf.keys.memory_bytes() + leaf.sizes.capacity() * size_of::<PairSize>()
             }
             Node::Inner(inner) => {
-                let own = inner.lows.capacity() * size_of::<Box<[u8]>>()
+                let own = inner.lows.memory_bytes()
                     + inner.weights.capacity() * size_of::<Weight>()
                     + inner.children.capacity() * size_of::<Node>();
-                let lows: usize = inner.lows.iter().map(|low| low.len()).sum();
                 let children: usize = inner.children.iter().map(Node::memory_bytes).sum();
-                own + lows + children
+                own + children
             }
         }
     }
@@ -310,8 +313,8 @@ impl Node {
 
 #[derive(Clone, Debug, Default)]
 struct Inner {
-    /// No key of a child is smaller; that of the first is not looked at.
-    lows: Vec<Box<[u8]>>,
+    /// For each child but the first a key that is not larger than any of its own, and larger than all before.
+    lows: KeyRun,
     weights: Vec<Weight>,
     children: Vec<Node>,
 }
@@ -319,7 +322,10 @@ struct Inner {
 impl Inner {
     /// The child in which the key is or would be.
     fn child_of(&self, key: &[u8]) -> usize {
-        self.lows[1..].partition_point(|low| low.as_ref() <= key)
+        match self.lows.search(key) {
+            Ok(place) => place + 1,
+            Err(place) => place,
+        }
     }
 
     fn insert(&mut self, key: &[u8], size: PairSize) -> (Option<PairSize>, Split) {
@@ -331,7 +337,7 @@ impl Inner {
         };
         let weight = right.weight();
         self.weights[at] = self.weights[at].minus(weight);
-        self.lows.insert(at + 1, low);
+        self.lows.insert(at, &low);
         self.weights.insert(at + 1, weight);
         self.children.insert(at + 1, right);
         if self.children.len() <= INNER_MAX {
@@ -343,7 +349,10 @@ impl Inner {
             weights: self.weights.split_off(cut),
             children: self.children.split_off(cut),
         };
-        (old, Some((right.lows[0].clone(), Node::Inner(right))))
+        // That of the first child of the right part stands above it from now on.
+        let low = self.lows.key(cut - 1);
+        self.lows.remove(cut - 1);
+        (old, Some((low, Node::Inner(right))))
     }
 
     fn remove(&mut self, key: &[u8]) -> Option<PairSize> {
@@ -351,7 +360,9 @@ impl Inner {
         let old = self.children[at].remove(key)?;
         self.weights[at] = changed(self.weights[at], Some(old), None);
         if self.children[at].is_empty() {
-            self.lows.remove(at);
+            if !self.lows.is_empty() {
+                self.lows.remove(at.saturating_sub(1));
+            }
             self.weights.remove(at);
             self.children.remove(at);
             return Some(old);
@@ -360,11 +371,12 @@ impl Inner {
             if let Some(right) = self.children.get(left + 1)
                 && self.children[left].may_join(right)
             {
-                let low = self.lows.remove(left + 1);
+                let low = self.lows.key(left);
+                self.lows.remove(left);
                 let weight = self.weights.remove(left + 1);
                 let right = self.children.remove(left + 1);
                 self.weights[left] = self.weights[left].plus(weight);
-                self.children[left].join(low, right);
+                self.children[left].join(&low, right);
                 break;
             }
         }
@@ -372,182 +384,48 @@ impl Inner {
     }
 }
 
-/// Where to cut a full node. Keys often arrive in order: the full part is left behind when a node grows at its end.
-fn cut(length: usize, grown_at: usize) -> usize {
-    match grown_at + 1 == length {
-        true => length - 1,
-        false => length / 2,
-    }
-}
-
 #[derive(Clone, Debug, Default)]
 struct Leaf {
-    /// What all keys begin with.
-    prefix: Box<[u8]>,
-    /// What follows, key after key.
-    tails: Vec<u8>,
-    entries: Vec<Entry>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Entry {
-    /// Of the tail.
-    end: u32,
-    size: PairSize,
+    keys: KeyRun,
+    /// Of the pair of each key.
+    sizes: Vec<PairSize>,
 }
 
 impl Leaf {
-    fn start(&self, place: usize) -> usize {
-        match place {
-            0 => 0,
-            _ => self.entries[place - 1].end as usize,
-        }
-    }
-
-    fn tail(&self, place: usize) -> &[u8] {
-        &self.tails[self.start(place)..self.entries[place].end as usize]
-    }
-
-    fn key(&self, place: usize) -> Box<[u8]> {
-        [&self.prefix, self.tail(place)].concat().into()
-    }
-
-    /// Where the key is, or would be.
-    fn search(&self, key: &[u8]) -> Result<usize, usize> {
-        let Some(tail) = key.strip_prefix(&*self.prefix) else {
-            return Err(match key < &*self.prefix {
-                true => 0,
-                false => self.entries.len(),
-            });
-        };
-        let (mut low, mut high) = (0, self.entries.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            match self.tail(middle).cmp(tail) {
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Equal => return Ok(middle),
-                std::cmp::Ordering::Greater => high = middle,
-            }
-        }
-        Err(low)
-    }
-
     /// What the first so many keys come to.
     fn weight_of(&self, keys: usize) -> Weight {
-        Weight::sum(
-            self.entries[..keys]
-                .iter()
-                .map(|entry| Weight::of(entry.size)),
-        )
+        Weight::sum(self.sizes[..keys].iter().map(|size| Weight::of(*size)))
     }
 
     fn insert(&mut self, key: &[u8], size: PairSize) -> (Option<PairSize>, Split) {
-        let place = match self.search(key) {
+        let place = match self.keys.search(key) {
             Ok(place) => {
-                let old = std::mem::replace(&mut self.entries[place].size, size);
+                let old = std::mem::replace(&mut self.sizes[place], size);
                 return (Some(old), None);
             }
             Err(place) => place,
         };
-        if self.entries.is_empty() {
-            self.prefix = key.into();
-        }
-        self.shorten(common(&self.prefix, key));
-        let tail = &key[self.prefix.len()..];
-        let start = self.start(place);
-        // Doubling, as a vector grows by itself, would leave a quarter of the memory unused.
-        if self.tails.capacity() - self.tails.len() < tail.len() {
-            let more = tail.len().max(self.tails.len() / 8);
-            self.tails.reserve_exact(more);
-        }
-        if self.entries.capacity() == self.entries.len() {
-            self.entries.reserve_exact(LEAF_MAX / 8);
-        }
-        self.tails.extend_from_slice(tail);
-        self.tails[start..].rotate_right(tail.len());
-        let end = (start + tail.len()) as u32;
-        self.entries.insert(place, Entry { end, size });
-        for later in &mut self.entries[place + 1..] {
-            later.end += tail.len() as u32;
-        }
-        if self.entries.len() <= LEAF_MAX {
+        self.keys.insert(place, key);
+        make_room(&mut self.sizes);
+        self.sizes.insert(place, size);
+        if self.sizes.len() <= LEAF_MAX {
             return (None, None);
         }
-        let cut = cut(self.entries.len(), place);
-        let right = self.part(cut..self.entries.len());
-        let low = right.key(0);
-        *self = self.part(0..cut);
+        let cut = cut(self.sizes.len(), place);
+        let right = Leaf {
+            keys: self.keys.split_off(cut),
+            sizes: self.sizes.split_off(cut),
+        };
+        self.sizes.shrink_to_fit();
+        let low = right.keys.key(0);
         (None, Some((low, Node::Leaf(right))))
     }
 
     fn remove(&mut self, key: &[u8]) -> Option<PairSize> {
-        let place = self.search(key).ok()?;
-        let start = self.start(place);
-        let removed = self.entries.remove(place);
-        let length = removed.end - start as u32;
-        self.tails.drain(start..removed.end as usize);
-        for later in &mut self.entries[place..] {
-            later.end -= length;
-        }
-        Some(removed.size)
+        let place = self.keys.search(key).ok()?;
+        self.keys.remove(place);
+        Some(self.sizes.remove(place))
     }
-
-    /// Some of the keys, in no more memory than they need.
-    fn part(&self, places: std::ops::Range<usize>) -> Leaf {
-        let first = self.tail(places.start);
-        // In order, so what the first and the last have in common they all have.
-        let shared = common(first, self.tail(places.end - 1));
-        let mut part = Leaf {
-            prefix: [&self.prefix, &first[..shared]].concat().into(),
-            tails: Vec::with_capacity(
-                self.start(places.end) - self.start(places.start) - shared * places.len(),
-            ),
-            entries: Vec::with_capacity(places.len()),
-        };
-        for place in places {
-            part.tails.extend_from_slice(&self.tail(place)[shared..]);
-            let end = part.tails.len() as u32;
-            let size = self.entries[place].size;
-            part.entries.push(Entry { end, size });
-        }
-        part
-    }
-
-    /// Moves what is beyond so many bytes of the prefix into the tails.
-    fn shorten(&mut self, length: usize) {
-        if length == self.prefix.len() {
-            return;
-        }
-        let more = self.prefix[length..].to_vec();
-        let mut tails = Vec::with_capacity(self.tails.len() + more.len() * self.entries.len());
-        for place in 0..self.entries.len() {
-            tails.extend_from_slice(&more);
-            tails.extend_from_slice(self.tail(place));
-        }
-        for (place, entry) in self.entries.iter_mut().enumerate() {
-            entry.end += (more.len() * (place + 1)) as u32;
-        }
-        self.tails = tails;
-        self.prefix = self.prefix[..length].into();
-    }
-
-    fn join(&mut self, next: &Leaf) {
-        let length = common(&self.prefix, &next.prefix);
-        self.shorten(length);
-        let more = &next.prefix[length..];
-        for place in 0..next.entries.len() {
-            self.tails.extend_from_slice(more);
-            self.tails.extend_from_slice(next.tail(place));
-            let end = self.tails.len() as u32;
-            let size = next.entries[place].size;
-            self.entries.push(Entry { end, size });
-        }
-    }
-}
-
-/// How many bytes two keys have in common at their beginning.
-fn common(a: &[u8], b: &[u8]) -> usize {
-    a.iter().zip(b).take_while(|(a, b)| a == b).count()
 }
 
 #[cfg(test)]
@@ -655,7 +533,7 @@ mod tests {
         for key in &keys {
             counted.remove(key.as_bytes());
         }
-        assert!(matches!(&counted.root, Node::Leaf(leaf) if leaf.entries.is_empty()));
+        assert!(matches!(&counted.root, Node::Leaf(leaf) if leaf.sizes.is_empty()));
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod compact;
 mod counted;
 mod events;
 mod hash;
+mod key_run;
 mod key_set;
 mod keys;
 mod lease;
