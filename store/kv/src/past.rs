@@ -1,10 +1,14 @@
 //! Which keys changed at which revision since the last compaction.
+//!
+//! Nearly every key that lives has changed lately where much is written, so that there is one here for each on every
+//! member: neighbouring keys share a leaf, in which the keys are a [`KeyRun`] and most changes stand in place.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::ops::Bound;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::key_run::{KeyRun, cut, make_room};
 use crate::keys::KeyRange;
 use crate::view::EventId;
 
@@ -36,14 +40,17 @@ impl Change {
     }
 }
 
-/// The changes of one key, in order. Many keys have one, which stands in place: there are as many as there are keys.
+/// Most bytes of changes that stand in place: two or three of them, mostly.
+const FEW_BYTES: usize = 14;
+
+/// The changes of one key, in order, each as what it differs by from the one before: some four bytes. Most keys have
+/// few, which stand in place: there are as many as there are keys.
 #[derive(Clone, Debug)]
 enum Changes {
-    One(Change),
+    Few { len: u8, bytes: [u8; FEW_BYTES] },
     Many(Box<Many>),
 }
 
-/// Several changes, each as what it differs by from the one before: some three bytes instead of sixteen.
 #[derive(Clone, Debug, Default)]
 struct Many {
     /// The revision of the last one.
@@ -53,29 +60,49 @@ struct Many {
 
 impl Many {
     fn push(&mut self, change: Change) {
-        put(
-            &mut self.bytes,
-            change.revision.wrapping_sub(self.last) as u64,
-        );
-        let (before, after) = (u64::from(change.before), u64::from(change.after));
-        put(
-            &mut self.bytes,
-            (u64::from(change.sub) << 2) | (before << 1) | after,
-        );
+        let encoded = Encoded::new(change, self.last);
+        self.bytes.extend_from_slice(encoded.bytes());
         self.last = change.revision;
     }
 }
 
-/// Appends a number, seven bits to a byte, the lowest first; all but the last have the eighth bit.
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push((number as u8) | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
+/// A change as it is held.
+struct Encoded {
+    len: usize,
+    /// Of a number of 64 bits and one of 34.
+    bytes: [u8; 15],
 }
 
-/// The changes of [`Many`].
+impl Encoded {
+    /// `last` is the revision of the change before; 0 for the first.
+    fn new(change: Change, last: i64) -> Encoded {
+        let mut encoded = Encoded {
+            len: 0,
+            bytes: [0; 15],
+        };
+        encoded.put(change.revision.wrapping_sub(last) as u64);
+        let (before, after) = (u64::from(change.before), u64::from(change.after));
+        encoded.put((u64::from(change.sub) << 2) | (before << 1) | after);
+        encoded
+    }
+
+    /// Appends a number, seven bits to a byte, the lowest first; all but the last have the eighth bit.
+    fn put(&mut self, mut number: u64) {
+        while number >= 0x80 {
+            self.bytes[self.len] = (number as u8) | 0x80;
+            self.len += 1;
+            number >>= 7;
+        }
+        self.bytes[self.len] = number as u8;
+        self.len += 1;
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The changes that were put one after the other.
 struct Read<'a> {
     last: i64,
     bytes: &'a [u8],
@@ -113,67 +140,149 @@ impl Iterator for Read<'_> {
 
 impl Changes {
     /// None where there is none.
-    fn of(mut all: impl Iterator<Item = Change>) -> Option<Changes> {
-        let first = all.next()?;
-        let Some(second) = all.next() else {
-            return Some(Changes::One(first));
-        };
+    fn of(all: impl Iterator<Item = Change>) -> Option<Changes> {
         let mut many = Many::default();
-        [first, second]
-            .into_iter()
-            .chain(all)
-            .for_each(|one| many.push(one));
+        all.for_each(|one| many.push(one));
+        if many.bytes.is_empty() {
+            return None;
+        }
+        if let Some(few) = Changes::few(&many.bytes) {
+            return Some(few);
+        }
         many.bytes.shrink_to_fit();
         Some(Changes::Many(Box::new(many)))
     }
 
-    fn iter(&self) -> impl Iterator<Item = Change> {
-        let (one, bytes) = match self {
-            Changes::One(change) => (Some(*change), &[][..]),
-            Changes::Many(many) => (None, &many.bytes[..]),
+    fn one(change: Change) -> Changes {
+        let encoded = Encoded::new(change, 0);
+        Changes::few(encoded.bytes()).unwrap_or_else(|| {
+            Changes::Many(Box::new(Many {
+                last: change.revision,
+                bytes: encoded.bytes().to_vec(),
+            }))
+        })
+    }
+
+    /// None where so much does not stand in place.
+    fn few(changes: &[u8]) -> Option<Changes> {
+        let mut bytes = [0; FEW_BYTES];
+        bytes.get_mut(..changes.len())?.copy_from_slice(changes);
+        Some(Changes::Few {
+            len: changes.len() as u8,
+            bytes,
+        })
+    }
+
+    fn iter(&self) -> Read<'_> {
+        let bytes = match self {
+            Changes::Few { len, bytes } => &bytes[..usize::from(*len)],
+            Changes::Many(many) => &many.bytes[..],
         };
-        one.into_iter().chain(Read { last: 0, bytes })
+        Read { last: 0, bytes }
     }
 
     fn push(&mut self, change: Change) {
+        let last = self.last_revision();
         match self {
-            Changes::One(first) => {
-                let mut many = Many::default();
-                many.push(*first);
-                many.push(change);
+            Changes::Many(many) => many.push(change),
+            Changes::Few { len, bytes } => {
+                let encoded = Encoded::new(change, last);
+                let start = usize::from(*len);
+                let end = start + encoded.len;
+                if let Some(room) = bytes.get_mut(start..end) {
+                    room.copy_from_slice(encoded.bytes());
+                    *len = end as u8;
+                    return;
+                }
+                let many = Many {
+                    last: change.revision,
+                    bytes: [&bytes[..start], encoded.bytes()].concat(),
+                };
                 *self = Changes::Many(Box::new(many));
             }
-            Changes::Many(many) => many.push(change),
         }
     }
 
     fn last_revision(&self) -> i64 {
         match self {
-            Changes::One(change) => change.revision,
+            Changes::Few { .. } => self.iter().last().map_or(0, |change| change.revision),
             Changes::Many(many) => many.last,
         }
     }
 
-    /// Forgets what is older than a revision; false where nothing is left.
-    fn forget_before(&mut self, revision: i64) -> bool {
+    /// Forgets what is older than a revision; answers how many are left.
+    fn forget_before(&mut self, revision: i64) -> usize {
         if self.last_revision() < revision {
-            return false;
+            return 0;
         }
         let is_old = |change: &Change| change.revision < revision;
-        if self.iter().next().is_none_or(|first| !is_old(&first)) {
-            return true;
-        }
-        if let Some(left) = Changes::of(self.iter().skip_while(is_old)) {
+        if self.iter().next().is_some_and(|first| is_old(&first))
+            && let Some(left) = Changes::of(self.iter().skip_while(is_old))
+        {
             *self = left;
         }
-        true
+        self.iter().count()
+    }
+}
+
+/// Most keys of a leaf.
+const LEAF_MAX: usize = 128;
+
+/// Some neighbouring keys and the changes of each.
+#[derive(Clone, Debug, Default)]
+struct Leaf {
+    keys: KeyRun,
+    changes: Vec<Changes>,
+}
+
+impl Leaf {
+    /// Adds a key where the search says that it would be. A leaf that became too large gives away its right part, under
+    /// the smallest key of it.
+    fn insert(&mut self, place: usize, key: &[u8], changes: Changes) -> Option<(Box<[u8]>, Leaf)> {
+        self.keys.insert(place, key);
+        make_room(&mut self.changes);
+        self.changes.insert(place, changes);
+        if self.changes.len() <= LEAF_MAX {
+            return None;
+        }
+        let cut = cut(self.changes.len(), place);
+        let right = Leaf {
+            keys: self.keys.split_off(cut),
+            changes: self.changes.split_off(cut),
+        };
+        self.changes.shrink_to_fit();
+        Some((right.keys.key(0), right))
+    }
+
+    /// Forgets what is older than a revision; answers how many changes are left.
+    fn forget_before(&mut self, revision: i64) -> usize {
+        let each: Vec<usize> = (self.changes.iter_mut())
+            .map(|changes| changes.forget_before(revision))
+            .collect();
+        if each.contains(&0) {
+            let kept = |place: &usize| each[*place] > 0;
+            self.keys = self.keys.pick((0..each.len()).filter(kept));
+            let mut left = each.iter();
+            self.changes
+                .retain(|_| left.next().is_some_and(|left| *left > 0));
+            self.changes.shrink_to_fit();
+        }
+        each.iter().sum()
+    }
+
+    /// Takes over the leaf after it.
+    fn join(&mut self, mut next: Leaf) {
+        self.keys.join(&next.keys);
+        self.changes.append(&mut next.changes);
     }
 }
 
 /// See the module head.
 #[derive(Clone, Debug, Default)]
 pub struct History {
-    by_key: BTreeMap<Box<[u8]>, Changes>,
+    /// Each under a key that is not larger than any of its own, and larger than all of the leaf before; the first, if
+    /// there is one, under the empty key.
+    leaves: BTreeMap<Box<[u8]>, Leaf>,
     /// Over all keys.
     changes: usize,
 }
@@ -182,53 +291,67 @@ impl History {
     /// Takes note of a change that is newer than all before it.
     pub fn push(&mut self, key: &[u8], change: Change) {
         self.changes += 1;
-        // A key that was there before has its place, if that was not compacted, and needs no copy to be found.
-        if change.before
-            && let Some(changes) = self.by_key.get_mut(key)
-        {
-            changes.push(change);
-            return;
-        }
-        // One way down the tree: most keys have one change, and to go down costs more than a key.
-        match self.by_key.entry(key.into()) {
-            Entry::Occupied(mut changes) => changes.get_mut().push(change),
-            Entry::Vacant(place) => {
-                place.insert(Changes::One(change));
+        let leaf = self.leaf_of(key);
+        let split = match leaf.keys.search(key) {
+            Ok(place) => {
+                leaf.changes[place].push(change);
+                None
             }
+            Err(place) => leaf.insert(place, key, Changes::one(change)),
+        };
+        self.leaves.extend(split);
+    }
+
+    /// The leaf in which a key is or would be.
+    fn leaf_of(&mut self, key: &[u8]) -> &mut Leaf {
+        if self.leaves.is_empty() {
+            self.leaves.insert(Box::default(), Leaf::default());
         }
+        let up_to = (Bound::Unbounded, Bound::Included(key));
+        let leaf = self.leaves.range_mut::<[u8], _>(up_to).next_back();
+        leaf.expect("no key is smaller than the empty one").1
     }
 
     /// Takes note of changes that are newer than all before them.
     pub fn append(&mut self, later: History) {
-        if self.by_key.is_empty() {
+        if self.changes == 0 {
             *self = later;
             return;
         }
         self.changes += later.changes;
-        for (key, changes) in later.by_key {
-            match self.by_key.entry(key) {
-                Entry::Occupied(mut place) => {
-                    let place = place.get_mut();
-                    changes.iter().for_each(|change| place.push(change));
-                }
-                Entry::Vacant(place) => {
-                    place.insert(changes);
-                }
+        for later in later.leaves.into_values() {
+            for (place, changes) in later.changes.into_iter().enumerate() {
+                let key = later.keys.key(place);
+                let leaf = self.leaf_of(&key);
+                let split = match leaf.keys.search(&key) {
+                    Ok(place) => {
+                        let known = &mut leaf.changes[place];
+                        changes.iter().for_each(|change| known.push(change));
+                        None
+                    }
+                    Err(place) => leaf.insert(place, &key, changes),
+                };
+                self.leaves.extend(split);
             }
         }
     }
 
     /// Forgets what is older than a revision.
     pub(crate) fn compact(&mut self, revision: i64) {
-        let mut left = 0;
-        self.by_key.retain(|_, changes| {
-            let is_any_left = changes.forget_before(revision);
-            if is_any_left {
-                left += changes.iter().count();
+        self.changes = 0;
+        let mut left: Vec<(Box<[u8]>, Leaf)> = Vec::new();
+        for (low, mut leaf) in std::mem::take(&mut self.leaves) {
+            self.changes += leaf.forget_before(revision);
+            match left.last_mut() {
+                Some(_) if leaf.keys.is_empty() => {}
+                // Half full, so that the next keys do not split it again.
+                Some((_, last)) if last.keys.len() + leaf.keys.len() <= LEAF_MAX / 2 => {
+                    last.join(leaf);
+                }
+                _ => left.push((low, leaf)),
             }
-            is_any_left
-        });
-        self.changes = left;
+        }
+        self.leaves = left.into_iter().collect();
     }
 
     /// See [`crate::Catalog::changed_after`].
@@ -237,19 +360,35 @@ impl History {
         range: &KeyRange,
         revision: i64,
     ) -> Vec<(Bytes, Change, bool)> {
-        let Some(bounds) = range.bounds() else {
+        let Some((_, end)) = range.bounds() else {
+            return Vec::new();
+        };
+        let start: &[u8] = range.start();
+        let up_to = (Bound::Unbounded, Bound::Included(start));
+        let Some((first, _)) = self.leaves.range::<[u8], _>(up_to).next_back() else {
             return Vec::new();
         };
         // The keys in one piece of memory: nobody keeps one for longer than the others.
         let (mut keys, mut found) = (BytesMut::new(), Vec::new());
-        for (key, changes) in self.by_key.range::<[u8], _>(bounds) {
-            // Most keys have not changed since, and their changes need not be read to know that.
-            if changes.last_revision() <= revision {
-                continue;
-            }
-            if let Some((first, last)) = ends_after(changes.iter(), revision) {
-                keys.extend_from_slice(key);
-                found.push((key.len(), first, last.after));
+        let leaves = (Bound::Included(&first[..]), end);
+        for (_, leaf) in self.leaves.range::<[u8], _>(leaves) {
+            let from = leaf.keys.search(start).unwrap_or_else(|place| place);
+            let to = match end {
+                Bound::Included(last) => (leaf.keys.search(last)).map_or_else(|to| to, |at| at + 1),
+                Bound::Excluded(end) => leaf.keys.search(end).unwrap_or_else(|place| place),
+                Bound::Unbounded => leaf.keys.len(),
+            };
+            for place in from..to {
+                let changes = &leaf.changes[place];
+                // Most keys have not changed since, which of many changes need not be read to know.
+                if changes.last_revision() <= revision {
+                    continue;
+                }
+                if let Some((first, last)) = ends_after(changes.iter(), revision) {
+                    let before = keys.len();
+                    (leaf.keys.parts(place).iter()).for_each(|part| keys.extend_from_slice(part));
+                    found.push((keys.len() - before, first, last.after));
+                }
             }
         }
         let mut keys = keys.freeze();
@@ -261,6 +400,22 @@ impl History {
 
     pub(crate) fn len(&self) -> usize {
         self.changes
+    }
+
+    /// Bytes of memory that are allocated, without what the allocator and the tree of leaves add.
+    #[cfg(test)]
+    fn memory_bytes(&self) -> usize {
+        let mut bytes = 0;
+        for (low, leaf) in &self.leaves {
+            bytes += size_of::<(Box<[u8]>, Leaf)>() + low.len() + leaf.keys.memory_bytes();
+            bytes += leaf.changes.capacity() * size_of::<Changes>();
+            for changes in &leaf.changes {
+                if let Changes::Many(many) = changes {
+                    bytes += size_of::<Many>() + many.bytes.capacity();
+                }
+            }
+        }
+        bytes
     }
 }
 
@@ -335,12 +490,31 @@ mod tests {
     /// There is one for each key that lives.
     #[test]
     fn the_changes_of_a_key_take_little_room() {
-        assert_eq!(size_of::<(Box<[u8]>, Changes)>(), 32);
+        const KEYS: i64 = 20_000;
+        assert_eq!(size_of::<Changes>(), 16);
         let mut many = Many::default();
         for number in 0..100 {
             many.push(change(1_000_000_000 + 500 * number));
         }
         assert!(many.bytes.len() < 400, "{}", many.bytes.len());
+        // Pods as the API server names them, in no order: made, bound, and running.
+        let mixed = |n: i64| (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
+        let mut history = History::default();
+        for turn in 0..3 {
+            for n in 0..KEYS {
+                let key = format!(
+                    "/registry/pods/default/app-{}-5d8f7b9c-{:05x}",
+                    n % 20,
+                    mixed(n)
+                );
+                history.push(key.as_bytes(), change(100_000 + turn * KEYS + n));
+            }
+        }
+        let each = history.memory_bytes() / KEYS as usize;
+        assert!(each < 60, "{each} bytes a key");
+        history.compact(100_000 + 3 * KEYS);
+        assert_eq!(history.len(), 0);
+        assert!(history.memory_bytes() < 200);
     }
 
     proptest! {
@@ -372,6 +546,61 @@ mod tests {
                     prop_assert_eq!(history.changed_after(&KeyRange::all(), asked), expected);
                 }
                 prop_assert_eq!(history.len(), model.iter().map(Vec::len).sum::<usize>());
+            }
+        }
+
+        /// So many keys that leaves are split and joined.
+        #[test]
+        fn many_keys_are_as_in_a_plain_map(
+            changes in prop::collection::vec((0..600_u16, any::<(bool, bool)>()), 1..1500),
+            compacted in prop::collection::vec((0..1500_usize, 0..600_i64), 0..4),
+            ranges in prop::collection::vec((0..600_u16, 0..600_u16), 6),
+            cut in 0..1500_usize,
+        ) {
+            // Of several lengths, some of which are prefixes of others.
+            let key = |n: u16| Bytes::from(match n % 3 {
+                0 => format!("/registry/pods/{:03}", n / 3),
+                1 => format!("/registry/pods/{:03}/status", n / 3),
+                _ => format!("{:03}", n / 3),
+            });
+            let (mut history, mut parts) = (History::default(), [History::default(), History::default()]);
+            let mut model: BTreeMap<Bytes, Vec<Change>> = BTreeMap::new();
+            let mut revision = 1_i64;
+            for (turn, (n, (before, after))) in changes.into_iter().enumerate() {
+                revision += 1;
+                if let Some((_, back)) = compacted.iter().find(|(at, _)| *at == turn) {
+                    let upto = revision - *back;
+                    history.compact(upto);
+                    parts.iter_mut().for_each(|part| part.compact(upto));
+                    model.retain(|_, all| {
+                        all.retain(|one| one.revision >= upto);
+                        !all.is_empty()
+                    });
+                }
+                let change = Change::new(EventId { revision, sub: 0 }, before, after);
+                history.push(&key(n), change);
+                parts[usize::from(turn >= cut)].push(&key(n), change);
+                model.entry(key(n)).or_default().push(change);
+            }
+            let [mut whole, later] = parts;
+            whole.append(later);
+            let noted = model.values().map(Vec::len).sum::<usize>();
+            prop_assert_eq!((history.len(), whole.len()), (noted, noted));
+            for (from, to) in ranges {
+                let (start, end) = (key(from), key(to));
+                let span = KeyRange::Span { start: start.clone(), end };
+                for range in [KeyRange::One(start.clone()), span, KeyRange::From(start)] {
+                    for asked in [0, revision / 2, revision - 1] {
+                        let inside = model.iter().filter(|(key, _)| range.contains(key));
+                        let expected = inside.filter_map(|(key, all)| {
+                            let first = all.iter().find(|one| one.revision > asked)?;
+                            Some((key.clone(), *first, all.last()?.after))
+                        });
+                        let expected: Vec<_> = expected.collect();
+                        prop_assert_eq!(&history.changed_after(&range, asked), &expected);
+                        prop_assert_eq!(whole.changed_after(&range, asked), expected);
+                    }
+                }
             }
         }
     }
