@@ -5,7 +5,11 @@
 //!
 //! What is written again and again has a shelf of its own: thousands of leases are renewed every ten seconds, in which time
 //! ten times as many pods and events may come.
+//!
+//! Where so much is written that it is pushed out before it is written again, holding it is for nothing, and it is copied
+//! for that. So a shelf from which much goes unread takes only a sample, until some of that is read.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
@@ -19,6 +23,12 @@ const WRITES: usize = 32 << 10;
 const VERSIONS: i64 = 8;
 /// A larger pair is read from the state: it would push out too many others.
 const PAIR_BYTES: usize = 64 << 10;
+/// A value that is read spares a look into files, which costs as much as to hold so many.
+const READ_WORTH: u32 = 8;
+/// So many in a row may go unread.
+const WORTH_MAX: u32 = 4096;
+/// One of so many is held of what is not worth it.
+const SAMPLE: u64 = 8;
 /// What a key takes besides itself and its value.
 const OVERHEAD: usize = 192;
 
@@ -34,16 +44,47 @@ pub(crate) struct Recent {
 }
 
 /// Some of what is held.
-#[derive(Default)]
 struct Shelf {
     /// Writes in order, with the hashes of their keys. What was written again or deleted since stands here as well.
     turns: VecDeque<(u64, u64)>,
     bytes: usize,
+    /// Rises with what is read and falls with what goes unread; 0 where it is not worth to hold all.
+    worth: Cell<u32>,
+    /// What might have been held, and is not held already.
+    offered: u64,
+}
+
+impl Default for Shelf {
+    fn default() -> Shelf {
+        Shelf {
+            turns: VecDeque::new(),
+            bytes: 0,
+            worth: Cell::new(WORTH_MAX),
+            offered: 0,
+        }
+    }
+}
+
+impl Shelf {
+    fn takes_another(&mut self) -> bool {
+        self.offered += 1;
+        self.worth.get() > 0 || self.offered.is_multiple_of(SAMPLE)
+    }
+
+    fn was_read(&self) {
+        let worth = self.worth.get() + READ_WORTH;
+        self.worth.set(worth.min(WORTH_MAX));
+    }
+
+    fn went_unread(&self) {
+        self.worth.set(self.worth.get().saturating_sub(1));
+    }
 }
 
 struct Held {
     turn: u64,
     kv: KeyValue,
+    was_read: Cell<bool>,
 }
 
 impl Recent {
@@ -68,10 +109,13 @@ impl Recent {
         if kv.key.len() + kv.value.len() > PAIR_BYTES {
             return self.remove(hash);
         }
+        let place = shelf_of(kv);
         // Copied: as they arrived, both are parts of their request, and would keep all of it in memory.
         let known = self.held.get(&hash).map(|held| &held.kv.key);
         let key = match known.filter(|known| **known == kv.key) {
             Some(known) => known.clone(),
+            // Nothing of this key is held that would not be true any more.
+            None if !self.shelves[place].takes_another() => return,
             None => Bytes::copy_from_slice(&kv.key),
         };
         let kv = KeyValue {
@@ -80,11 +124,16 @@ impl Recent {
             ..*kv
         };
         self.turn += 1;
-        let (turn, place) = (self.turn, shelf_of(&kv));
+        let turn = self.turn;
         let shelf = &mut self.shelves[place];
         shelf.turns.push_back((turn, hash));
         shelf.bytes += footprint(&kv);
-        if let Some(before) = self.held.insert(hash, Held { turn, kv }) {
+        let held = Held {
+            turn,
+            kv,
+            was_read: Cell::new(false),
+        };
+        if let Some(before) = self.held.insert(hash, held) {
             self.shelves[shelf_of(&before.kv)].bytes -= footprint(&before.kv);
         }
         self.trim(place);
@@ -96,8 +145,12 @@ impl Recent {
             let Some((turn, hash)) = self.shelves[place].turns.pop_front() else {
                 break;
             };
-            let held = self.held.get(&hash);
-            if held.is_some_and(|held| held.turn == turn) {
+            if let Some(held) = self.held.get(&hash)
+                && held.turn == turn
+            {
+                if !held.was_read.get() {
+                    self.shelves[place].went_unread();
+                }
                 self.remove(hash);
             }
         }
@@ -111,7 +164,13 @@ impl Recent {
 
     fn get(&self, key: &[u8]) -> Option<KeyValue> {
         let held = self.held.get(&key_hash(key))?;
-        (held.kv.key == *key).then(|| held.kv.clone())
+        if held.kv.key != *key {
+            return None;
+        }
+        if !held.was_read.replace(true) {
+            self.shelves[shelf_of(&held.kv)].was_read();
+        }
+        Some(held.kv.clone())
     }
 }
 
@@ -240,6 +299,36 @@ mod tests {
         recent.absorb(&[Write::Delete("lease".into()), put("lease", 1001, 100)]);
         assert_eq!(recent.get(b"lease"), Some(kv("lease", 1001, 100)));
         assert_eq!(bytes(&recent)[1], 0);
+    }
+
+    #[test]
+    fn a_shelf_that_is_not_read_takes_a_sample() {
+        let mut recent = Recent::default();
+        let large = PAIR_BYTES / 2;
+        // How many of so many new keys are held, or were.
+        let held_of = |recent: &mut Recent, revisions: std::ops::Range<i64>| {
+            let before = recent.turn;
+            for revision in revisions {
+                recent.absorb(&[put(&revision.to_string(), revision, large)]);
+            }
+            recent.turn - before
+        };
+        assert_eq!(held_of(&mut recent, 0..4000), 4000);
+        held_of(&mut recent, 4000..5000);
+        assert_eq!(recent.shelves[0].worth.get(), 0);
+        assert_eq!(held_of(&mut recent, 5000..5080), 10);
+        // What is held and written again is never the value of before.
+        let key = recent.held.values().next().map(|held| held.kv.key.clone());
+        let key = String::from_utf8(key.unwrap().to_vec()).unwrap();
+        recent.absorb(&[put(&key, 6000, 10)]);
+        assert_eq!(recent.get(key.as_bytes()), Some(kv(&key, 6000, 10)));
+        // One was read: others may be.
+        assert_eq!(held_of(&mut recent, 7000..7005), 5);
+        assert!(recent.get(b"7000").is_some());
+        assert!(recent.get(b"7001").is_some());
+        assert!(recent.get(b"7001").is_some());
+        let worth = recent.shelves[0].worth.get();
+        assert!(worth > READ_WORTH && worth <= 3 * READ_WORTH, "{worth}");
     }
 
     proptest::proptest! {
