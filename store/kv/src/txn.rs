@@ -345,7 +345,10 @@ fn choose(view: &dyn View, request: &TxnRequest) -> Result<Path, Broken> {
 
 fn holds(view: &dyn View, compare: &Compare) -> Result<bool, Broken> {
     if compare.range_end.is_empty() {
-        let kv = view.get(&compare.key)?;
+        let kv = match expects_a_key(compare) {
+            true => view.get_expected(&compare.key)?,
+            false => view.get(&compare.key)?,
+        };
         return Ok(holds_for(compare, kv.as_ref()));
     }
     let range = KeyRange::new(&compare.key, &compare.range_end);
@@ -361,6 +364,19 @@ fn holds(view: &dyn View, compare: &Compare) -> Result<bool, Broken> {
     })?;
     // An empty range compares like a key that is not there.
     Ok(if any { all } else { holds_for(compare, None) })
+}
+
+/// Whether the compare names something that only a key has that is there. Most writes name the revision that they change.
+fn expects_a_key(compare: &Compare) -> bool {
+    match &compare.operand {
+        Some(
+            CompareOperand::Version(number)
+            | CompareOperand::CreateRevision(number)
+            | CompareOperand::ModRevision(number),
+        ) => *number != 0,
+        Some(CompareOperand::Value(_)) => true,
+        Some(CompareOperand::Lease(_)) | None => false,
+    }
 }
 
 /// A key that is not there has version, revisions and lease 0. It has no value: a compare of it never holds.

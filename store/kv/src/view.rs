@@ -41,6 +41,10 @@ pub trait Data {
         None
     }
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken>;
+    /// As [`Data::get`], for a key that whoever asks has seen: it is not asked first whether there is one.
+    fn get_expected(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
+        self.get(key)
+    }
     /// Live keys of the range, ascending, until the visitor breaks.
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken>;
     /// A retained event. Asking for one that is not there is an error: the catalog named it.
@@ -88,6 +92,13 @@ impl<D: Data + ?Sized> Data for Joined<'_, D> {
             self.data.get(key)
         } else {
             Ok(None)
+        }
+    }
+
+    fn get_expected(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
+        match self.data.at_hand(key) {
+            Some(kv) => Ok(Some(kv)),
+            None => self.data.get(key),
         }
     }
 
@@ -244,6 +255,23 @@ impl<'a> Staged<'a> {
         }
     }
 
+    /// What is staged of a key, or what is read of the base, which is not read again soon.
+    fn get_by(
+        &self,
+        key: &[u8],
+        read: impl FnOnce(&dyn View) -> Result<Option<KeyValue>, Broken>,
+    ) -> Result<Option<KeyValue>, Broken> {
+        if let Some(staged) = self.keys.get(key) {
+            return Ok(staged.clone());
+        }
+        if let Some(known) = self.read.borrow().find(key) {
+            return Ok(known);
+        }
+        let kv = read(self.base)?;
+        self.read.borrow_mut().keep(key, kv.clone());
+        Ok(kv)
+    }
+
     /// Takes over the time that an entry names, for the revision that it may make.
     pub(crate) fn set_entry_time(&mut self, now_ms: i64) {
         self.entry_ms = now_ms;
@@ -394,15 +422,11 @@ impl<'a> Staged<'a> {
 
 impl Data for Staged<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
-        if let Some(staged) = self.keys.get(key) {
-            return Ok(staged.clone());
-        }
-        if let Some(read) = self.read.borrow().find(key) {
-            return Ok(read);
-        }
-        let kv = self.base.get(key)?;
-        self.read.borrow_mut().keep(key, kv.clone());
-        Ok(kv)
+        self.get_by(key, |base| base.get(key))
+    }
+
+    fn get_expected(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
+        self.get_by(key, |base| base.get_expected(key))
     }
 
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
@@ -671,6 +695,33 @@ mod tests {
             let plan = RangePlan::new(&base, &request).unwrap();
             assert_eq!(plan.run(&counting).unwrap().kvs.len(), found);
             assert_eq!(counting.reads.get(), reads);
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_expected_is_read_and_found_or_not_as_any() {
+        let mut state = MemState::default();
+        state.apply(&put_at("a", "1", 0), 1).unwrap();
+        let first = state.catalog.revision();
+        // The last is expected by its revision, and is not there.
+        for (key, mod_revision, reads) in [("a", first, 1), ("b", 0, 0), ("b", first, 1)] {
+            let counting = Counting {
+                data: &state.data,
+                reads: Cell::new(0),
+            };
+            let base = Joined {
+                catalog: &state.catalog,
+                data: &counting,
+            };
+            let is_there = base.get(key.as_bytes()).unwrap();
+            assert_eq!(base.get_expected(key.as_bytes()).unwrap(), is_there);
+            counting.reads.set(0);
+            let mut staged = Staged::new(&base);
+            apply(&mut staged, &put_at(key, "2", mod_revision), 1).unwrap();
+            assert_eq!(counting.reads.get(), reads, "{key} {mod_revision}");
+            let is_put = staged.revision() > first;
+            let found = is_there.map_or(0, |kv| kv.mod_revision);
+            assert_eq!(is_put, found == mod_revision, "{key} {mod_revision}");
         }
     }
 
