@@ -158,14 +158,14 @@ fn checksum(record: &[u8], index: u64) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(record), &index.to_be_bytes())
 }
 
-pub fn encode_value(kv: &kv::KeyValue) -> Vec<u8> {
-    let mut record = Vec::with_capacity(kv.value.len() + 24);
+/// The record of a live key, in the place of what `record` had.
+pub fn write_value(kv: &kv::KeyValue, record: &mut Vec<u8>) {
+    record.clear();
     record.put_u8(FORMAT);
     for number in [kv.mod_revision, kv.create_revision, kv.version, kv.lease] {
-        prost::encoding::encode_varint(number as u64, &mut record);
+        prost::encoding::encode_varint(number as u64, record);
     }
     record.put_slice(&kv.value);
-    record
 }
 
 pub fn decode_value(key: Bytes, record: Bytes) -> io::Result<kv::KeyValue> {
@@ -221,15 +221,12 @@ pub fn decode_event_key(key: &[u8]) -> io::Result<kv::EventId> {
     Ok(kv::EventId { revision, sub })
 }
 
-/// `now_ms` is the time of the event's revision.
-pub fn encode_event(now_ms: i64, event: &kv::Event) -> Vec<u8> {
-    let mut record = Vec::with_capacity(event.encoded_len() + 11);
+/// The record of an event, in the place of what `record` had; `now_ms` is the time of the event's revision.
+pub fn write_event(now_ms: i64, event: &kv::Event, record: &mut Vec<u8>) {
+    record.clear();
     record.put_u8(TIMED_EVENT);
-    prost::encoding::encode_varint(now_ms as u64, &mut record);
-    event
-        .encode(&mut record)
-        .expect("a growing buffer has room");
-    record
+    prost::encoding::encode_varint(now_ms as u64, record);
+    event.encode(record).expect("a growing buffer has room");
 }
 
 pub fn decode_event(record: Bytes) -> io::Result<kv::Event> {
@@ -509,6 +506,19 @@ mod tests {
         ));
         assert_eq!(record.len(), ENTRY_HEAD + 5000 + CHECKSUM);
         assert_eq!(record.capacity(), record.len());
+    }
+
+    /// Each in the place of something else.
+    fn encode_value(kv: &kv::KeyValue) -> Vec<u8> {
+        let mut record = vec![9; 3];
+        write_value(kv, &mut record);
+        record
+    }
+
+    fn encode_event(now_ms: i64, event: &kv::Event) -> Vec<u8> {
+        let mut record = vec![9; 3];
+        write_event(now_ms, event, &mut record);
+        record
     }
 
     #[test]

@@ -511,9 +511,14 @@ impl StateDb for OpenState {
         // So large at once that it is not copied as it grows.
         let bytes = footprint(writes) as usize + position.encoded_len() + BATCH_ROOM;
         let mut batch = WriteBatch::with_capacity_bytes(bytes);
+        // One piece of memory for each record in turn: it stays in the processor's cache.
+        let mut record = Vec::new();
         for write in writes {
             match write {
-                kv::Write::Put(kv) => batch.put_cf(keys, &kv.key, disk::encode_value(kv)),
+                kv::Write::Put(kv) => {
+                    disk::write_value(kv, &mut record);
+                    batch.put_cf(keys, &kv.key, &record);
+                }
                 kv::Write::Delete(key) => batch.delete_cf(keys, key),
                 kv::Write::Events {
                     revision,
@@ -522,7 +527,8 @@ impl StateDb for OpenState {
                 } => {
                     for (sub, event) in list.iter().enumerate() {
                         let key = disk::event_key(*revision, sub as u32);
-                        batch.put_cf(events, key, disk::encode_event(*now_ms, event));
+                        disk::write_event(*now_ms, event, &mut record);
+                        batch.put_cf(events, key, &record);
                     }
                 }
                 kv::Write::Lease(lease) => {
