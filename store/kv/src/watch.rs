@@ -67,7 +67,8 @@ impl Default for HubLimits {
         HubLimits {
             revisions: 32_768,
             bytes: 32 << 20,
-            taken_bytes: 4 << 20,
+            // Little: the memory of what goes is soon used again for what comes, while it is in the processor's cache.
+            taken_bytes: 1 << 20,
             history_bytes: 32 << 20,
         }
     }
