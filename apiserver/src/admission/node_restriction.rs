@@ -12,8 +12,7 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
     if context.user.node_identity().is_none() {
         return Ok(());
     }
-    let new = object.map_or(Value::Null, |object| object.value().clone());
-    let old = admission.old.map(|old| old.value().clone());
+    let new = object.map_or(&Value::Null, Object::value);
     let write = Write {
         operation: match admission.operation {
             Operation::Create => NodeOperation::Create,
@@ -27,8 +26,8 @@ pub(super) fn validate(admission: &Admission<'_>, object: Option<&Object>) -> Ap
         subresource: admission.subresource,
         name: &context.info.name,
         namespace: &context.info.namespace,
-        object: &new,
-        old: old.as_ref(),
+        object: new,
+        old: admission.old.map(Object::value),
     };
     // What the check may want to look at: the pod that is written or bound to, and the node itself.
     let bound = new
