@@ -38,6 +38,8 @@ pub(crate) struct Patch {
     body: Bytes,
     /// What it names at its root.
     names: Vec<String>,
+    /// Whether it says something of the managed fields, or of its metadata as a whole.
+    names_entries: bool,
     /// What is wrong with the text of the patch itself, whatever comes of it: fields that occur twice.
     problems: Vec<String>,
     /// Why it is no list of operations, which is told where fields are validated; the patch itself says it in other words.
@@ -65,6 +67,7 @@ impl Patch {
             };
             Ok(Patch {
                 names: fields.keys().cloned().collect(),
+                names_entries: names_entries(fields),
                 form: form(Some(decoded.value)),
                 body: body.clone(),
                 problems: decoded.problems,
@@ -78,6 +81,7 @@ impl Patch {
                     form: Form::Json,
                     body: body.clone(),
                     names: Vec::new(),
+                    names_entries: true,
                     problems,
                     misfit,
                 })
@@ -97,6 +101,12 @@ impl Patch {
             Form::Strategic(_) => !names.any(|name| name == field || name.starts_with('$')),
             Form::Json => false,
         }
+    }
+
+    /// Whether it leaves the managed fields as they are.
+    pub(crate) fn leaves_entries_alone(&self) -> bool {
+        let is_directed = self.names.iter().any(|name| name.starts_with('$'));
+        !self.names_entries && !is_directed
     }
 
     /// What `fieldValidation` tells of the patch itself, before what it tells of the patched object.
@@ -136,6 +146,16 @@ impl Patch {
             }
         };
         patched.map_err(|error| refuse(&error))
+    }
+}
+
+/// Whether a patch with these fields says something of the managed fields, or of the metadata as a whole.
+fn names_entries(fields: &Map<String, Value>) -> bool {
+    let names = |name: &String| name == "managedFields" || name.starts_with('$');
+    match fields.get("metadata") {
+        None => false,
+        Some(Value::Object(metadata)) => metadata.keys().any(names),
+        Some(_) => true,
     }
 }
 
