@@ -4,13 +4,19 @@
 //! `metadata` opens at a known place, every member splices the number in without parsing. Foreign bytes (another key
 //! order) still work: they are parsed and encoded again.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use schema::apply::InOrder;
+use schema::pick::Pick;
 use serde_json::{Map, Value};
 
 use crate::packed::{Json, Room};
 
 const METADATA: &[u8] = b"\"metadata\":{";
+/// What follows `metadata` where the object has a `spec`, and nothing whose name is before that in the alphabet.
+const SPEC: &[u8] = b",\"spec\":{";
+const NULL: &[u8] = b"null";
 /// Few objects are longer.
 const BYTES_EXPECTED: usize = 8 << 10;
 /// `kind` and `apiVersion` end well before this.
@@ -18,6 +24,15 @@ const HEAD_MAX: usize = 512;
 
 /// The bytes to store. `resourceVersion` is left out.
 pub(crate) fn encode(object: &Value) -> Bytes {
+    encode_with(object, None)
+}
+
+/// The same of an object that has only a part of its `spec`, all of which is this text.
+pub(crate) fn encode_around(object: &Value, spec: &[u8]) -> Bytes {
+    encode_with(object, Some(spec))
+}
+
+fn encode_with(object: &Value, spec: Option<&[u8]>) -> Bytes {
     let mut out = Vec::with_capacity(BYTES_EXPECTED);
     let empty = Map::new();
     let object = object.as_object().unwrap_or(&empty);
@@ -29,9 +44,18 @@ pub(crate) fn encode(object: &Value) -> Bytes {
     out.extend_from_slice(b"\"metadata\":");
     write_metadata(&mut out, object.get("metadata"));
     for (key, value) in object {
-        if !matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
-            out.push(b',');
-            write_member(&mut out, key, value);
+        if matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
+            continue;
+        }
+        match spec.filter(|_| key == "spec") {
+            Some(text) => {
+                out.extend_from_slice(&SPEC[..SPEC.len() - 1]);
+                out.extend_from_slice(text);
+            }
+            None => {
+                out.push(b',');
+                write_member(&mut out, key, value);
+            }
         }
     }
     out.push(b'}');
@@ -152,6 +176,34 @@ impl Versioned {
         &rest[..end_of_object(rest)]
     }
 
+    /// The object with no more of its `spec` than what is picked, and all of that as text; none where it has none, or another
+    /// layout.
+    pub(crate) fn around_spec(&self, pick: &Pick) -> Option<(Value, Bytes)> {
+        let json = self.json.bytes();
+        let at = self.spec_at(&json)?;
+        let mut rest = Vec::with_capacity(json.len() - at.len() + NULL.len());
+        rest.extend_from_slice(&json[..at.start]);
+        rest.extend_from_slice(NULL);
+        rest.extend_from_slice(&json[at.end..]);
+        let mut value = schema::read::json(&rest).ok()?;
+        // A foreign writer may have given it twice.
+        let spec = value.get_mut("spec").filter(|spec| spec.is_null())?;
+        let text = json.slice(at);
+        *spec = pick.read(&text).ok()?;
+        Some((value, text))
+    }
+
+    /// Where the value of `spec` stands in the bytes.
+    fn spec_at(&self, json: &[u8]) -> Option<Range<usize>> {
+        let metadata = self.at as usize - 1;
+        let end = metadata + end_of_object(&json[metadata..]);
+        if !json[end..].starts_with(SPEC) {
+            return None;
+        }
+        let start = end + SPEC.len() - 1;
+        Some(start..start + end_of_object(&json[start..]))
+    }
+
     /// What follows `kind` and `apiVersion`, from `"metadata"` on: lists of built-in kinds leave the first two out.
     pub(crate) fn list_item_tail<'a>(&'a self, room: &'a mut Room) -> &'a [u8] {
         &self.json.read(room)[self.at as usize - METADATA.len()..]
@@ -232,6 +284,41 @@ mod tests {
             versioned.list_item_tail(&mut Room::default()),
             br#""metadata":{"resourceVersion":"42","name":"x"},"data":{"metadata":{}}}"#
         );
+    }
+
+    #[test]
+    fn an_object_is_written_around_its_spec() {
+        let pick = Pick::of(["a.b", "z"]);
+        for spec in [
+            json!({"a": {"b": "}{", "c": 1}, "y": ["\"", {"spec": {}}], "z": 1.5}),
+            json!({"x\"}": "ü\u{1}\\", "y": "\\\""}),
+            json!({}),
+        ] {
+            let object = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec, "status": {"a": [1, "x"]},
+                "metadata": {"name": "x", "labels": {"spec": "},\"spec\":{"}}});
+            let stored = encode(&object);
+            let versioned = Versioned::splice(&stored, 42).unwrap();
+            let (mut part, text) = versioned.around_spec(&pick).unwrap();
+            assert_eq!(text, spec.to_string());
+            let mut expected: Value = serde_json::from_slice(&versioned.json.bytes()).unwrap();
+            expected["spec"] = pick.read(&text).unwrap();
+            assert_eq!(part, expected);
+            assert_eq!(encode_around(&part, &text), stored);
+            part["status"] = json!({"b": 2});
+            let changed = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec, "status": {"b": 2},
+                "metadata": object["metadata"]});
+            assert_eq!(encode_around(&part, &text), encode(&changed));
+        }
+        for other in [
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{}}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":null}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"data":{},"spec":{}}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{}, "spec":{}}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{},"spec":{"z":1}}"#,
+        ] {
+            let versioned = Versioned::splice(&Bytes::from(other), 42).unwrap();
+            assert!(versioned.around_spec(&pick).is_none(), "{other}");
+        }
     }
 
     #[test]

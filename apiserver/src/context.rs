@@ -169,7 +169,7 @@ impl Context {
                 return self.respond_bytes(code, body);
             }
         }
-        self.respond_shared(code, resource, &outcome.object)
+        self.respond_shared(code, resource, &outcome.whole())
     }
 
     /// An answer of an object that others may hold as well.

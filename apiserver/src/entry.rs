@@ -289,6 +289,13 @@ impl Entry {
         Object::new(value).expect("checked when it entered the cache")
     }
 
+    /// The object with no more of its `spec` than what is picked, and all of that as text; none where it is not laid out as
+    /// this server does it. Only of what is stored as it is shown.
+    pub(crate) fn around_spec(&self, pick: &Pick) -> Option<(Object, Bytes)> {
+        let (value, spec) = self.encoded.around_spec(pick)?;
+        Some((Object::new(value).ok()?, spec))
+    }
+
     /// The object in the shape of `resource`, which shares this storage. Where a webhook has to convert, the caller sees
     /// to that first ([`crate::conversion`]); else the object stays what it is.
     pub(crate) fn object_as(&self, resource: &Resource) -> Object {

@@ -3,6 +3,7 @@
 //! The first attempt decides on the cached object, which saves a read; whatever that attempt would refuse is decided
 //! again on the store's newest state before the client hears about it.
 
+mod around_spec;
 mod commit;
 mod current;
 mod ops;
@@ -16,6 +17,7 @@ use futures::future::BoxFuture;
 use kv::mutants::{Bug, planted};
 use resources::Resource;
 use schema::Object;
+use schema::pick::Pick;
 use tokio::time::Instant;
 
 use crate::ApiServer;
@@ -24,6 +26,7 @@ use crate::definitions;
 use crate::entry;
 use crate::status::{ApiError, ApiResult};
 use crate::trees::Source;
+use around_spec::Tried;
 pub(crate) use commit::Commit;
 use current::Current;
 pub(crate) use ops::Extra;
@@ -63,6 +66,17 @@ struct Doubt {
 /// closures.
 pub(crate) trait Decide: Send {
     fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>>;
+
+    /// What it has to know of the object's `spec`, where it leaves that as it is; none where it needs the whole object.
+    fn needed_of_spec(&self) -> Option<&'static Pick> {
+        None
+    }
+
+    /// Decides on an object that has no more of its `spec` than that. Only a write counts: of anything else nobody hears, and
+    /// it is decided again on the whole object.
+    fn decide_around_spec<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+        self.decide(old)
+    }
 }
 
 impl<F: FnMut(&Object) -> ApiResult<Step> + Send> Decide for F {
@@ -77,6 +91,8 @@ pub(crate) struct Outcome {
     pub(crate) removed: bool,
     /// What was stored of it, where that is also what is shown.
     stored: Option<Bytes>,
+    /// Whether the object has only a part of its `spec`.
+    is_around_spec: bool,
 }
 
 impl Outcome {
@@ -85,6 +101,19 @@ impl Outcome {
             object: Arc::new(object),
             removed: false,
             stored: None,
+            is_around_spec: false,
+        }
+    }
+
+    /// The whole object: what was stored is read again where only a part of it is in hand.
+    pub(crate) fn whole(&self) -> Arc<Object> {
+        let read = || {
+            let json = self.versioned()?.json.bytes();
+            Object::new(schema::read::json(&json).ok()?).ok()
+        };
+        match self.is_around_spec {
+            true => read().map_or_else(|| self.object.clone(), Arc::new),
+            false => self.object.clone(),
         }
     }
 
@@ -160,6 +189,7 @@ impl ApiServer {
             object,
             removed: false,
             stored,
+            is_around_spec: false,
         }
     }
 
@@ -226,6 +256,13 @@ impl ApiServer {
         let key = resources::storage_key(resource, namespace, name);
         // A dry run makes no comparison at its end that would find a stale copy.
         let mut fresh = dry_run;
+        if !dry_run && version == Version::Asked {
+            match self.change_around_spec(resource, &key, decide).await? {
+                Tried::Done(outcome) => return Ok(outcome),
+                Tried::Lost => fresh = true,
+                Tried::Left => {}
+            }
+        }
         let mut doubted: Option<Doubt> = None;
         for _ in 0..ATTEMPTS_MAX {
             let known = (fresh, doubted.as_ref());
@@ -297,6 +334,7 @@ impl ApiServer {
                 object: current.object,
                 removed: true,
                 stored: None,
+                is_around_spec: false,
             },
         })
     }

@@ -5,6 +5,7 @@
 //! it and knows no kind by name except where a subresource is an action (binding, eviction, log, exec).
 
 mod alike;
+mod around_spec;
 mod builtin;
 pub mod custom;
 pub mod definition;

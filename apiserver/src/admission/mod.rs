@@ -30,6 +30,7 @@ use schema::Object;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::ApiServer;
 use crate::context::Context;
 use crate::decode::Expected;
 use crate::managed;
@@ -327,6 +328,11 @@ const PLUGINS: &[Plugin] = &[
         validate: Some(policy::reading::validate),
     },
 ];
+
+/// Whether there is no policy and no webhook that could ask for an object.
+pub(crate) fn asks_nobody(server: &ApiServer) -> bool {
+    server.webhooks.has_none() && server.policies.has_none()
+}
 
 /// Waits for what the plugins will look for in the caches, where it is not there yet.
 pub(crate) async fn prefetch(

@@ -9,8 +9,10 @@ use schema::Object;
 use schema::decode::{Decoded, FieldValidation};
 use schema::field::{FieldError, Path};
 use schema::object::kind_of;
+use schema::pick::Pick;
 use serde_json::{Map, Value};
 
+use crate::admission;
 use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::managed::{self, Owner, Versions};
@@ -277,6 +279,20 @@ pub(crate) fn check_type(context: &Context, resource: &Resource) -> ApiResult<()
     Ok(())
 }
 
+/// What has to be known of an object's `spec` to apply a patch that leaves it alone; none where that may be all of it.
+fn needed_of_spec(
+    context: &Context,
+    resource: &Resource,
+    subresource: &str,
+    patch: &Patch,
+) -> Option<&'static Pick> {
+    let is_apart = subresource == "status" && patch.leaves_alone("spec");
+    match is_apart && admission::asks_nobody(&context.server) {
+        true => resource.needed_for_status(),
+        false => None,
+    }
+}
+
 pub(crate) async fn patch(
     context: &Context,
     resource: &Resource,
@@ -293,6 +309,7 @@ pub(crate) async fn patch(
     let validation = decode::field_validation(context, "PatchOptions")?;
     patch.check_operations(validation)?;
     let expected = Expected::of(resource);
+    let needed = needed_of_spec(context, resource, subresource, &patch);
     let trees = &context.server.trees;
     let (namespace, name) = update::place(context, resource);
     let key = resources::storage_key(resource, namespace, name);
@@ -306,7 +323,8 @@ pub(crate) async fn patch(
         Ok(object)
     };
     let owner = Owner::Manager(&manager, subresource);
-    let outcome = update::apply(context, resource, subresource, dry_run, owner, &mut make).await?;
+    let door = update::Door::new(context, resource, subresource, dry_run, owner);
+    let outcome = update::apply_around_spec(door, &mut make, needed).await?;
     Ok(context.respond_outcome(StatusCode::OK, resource, outcome))
 }
 

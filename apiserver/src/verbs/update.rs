@@ -8,6 +8,7 @@ use kv::mutants::{Bug, planted};
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
+use schema::pick::Pick;
 use std::borrow::Cow;
 
 use crate::account_secret;
@@ -123,15 +124,20 @@ pub(crate) async fn apply(
     owner: Owner<'_>,
     make: &mut Make<'_>,
 ) -> ApiResult<Outcome> {
+    let door = Door::new(context, resource, subresource, dry_run, owner);
+    apply_around_spec(door, make, None).await
+}
+
+/// The same of a change that leaves `spec` as it is: `needed` is what the door and `make` have to know of that. None is all of
+/// the object.
+pub(crate) async fn apply_around_spec(
+    door: Door<'_>,
+    make: &mut Make<'_>,
+    needed: Option<&'static Pick>,
+) -> ApiResult<Outcome> {
+    let (context, resource, dry_run) = (door.context, door.resource, door.dry_run);
     let (namespace, name) = place(context, resource);
-    let door = Door {
-        context,
-        resource,
-        subresource,
-        dry_run,
-        owner,
-    };
-    let mut update = Update { door, make };
+    let mut update = Update { door, make, needed };
     let server = &context.server;
     server
         .change(resource, namespace, name, dry_run, &mut update)
@@ -142,11 +148,35 @@ pub(crate) async fn apply(
 struct Update<'a, 'm> {
     door: Door<'a>,
     make: &'a mut Make<'m>,
+    needed: Option<&'static Pick>,
 }
 
 impl Decide for Update<'_, '_> {
     fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
-        let (door, make) = (self.door, &mut *self.make);
+        let door = self.door;
+        self.through(door, old)
+    }
+
+    fn needed_of_spec(&self) -> Option<&'static Pick> {
+        self.needed
+    }
+
+    fn decide_around_spec<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+        let door = Door {
+            is_around_spec: true,
+            ..self.door
+        };
+        self.through(door, old)
+    }
+}
+
+impl Update<'_, '_> {
+    fn through<'a>(
+        &'a mut self,
+        door: Door<'a>,
+        old: &'a Object,
+    ) -> BoxFuture<'a, ApiResult<Step>> {
+        let make = &mut *self.make;
         Box::pin(async move {
             let versions = Versions::of(door.resource);
             let made = loop {
@@ -162,12 +192,14 @@ impl Decide for Update<'_, '_> {
 
 /// What does not depend on the object.
 #[derive(Clone, Copy)]
-struct Door<'a> {
+pub(crate) struct Door<'a> {
     context: &'a Context,
     resource: &'a Resource,
     subresource: &'static str,
     dry_run: bool,
     owner: Owner<'a>,
+    /// Whether the object has only a part of its `spec`.
+    is_around_spec: bool,
 }
 
 /// Namespace and name of the object in the path, where a namespace is its own place.
@@ -178,6 +210,25 @@ pub(crate) fn place<'a>(context: &'a Context, resource: &Resource) -> (&'a str, 
         ""
     };
     (namespace, &context.info.name)
+}
+
+impl<'a> Door<'a> {
+    pub(crate) fn new(
+        context: &'a Context,
+        resource: &'a Resource,
+        subresource: &'static str,
+        dry_run: bool,
+        owner: Owner<'a>,
+    ) -> Door<'a> {
+        Door {
+            context,
+            resource,
+            subresource,
+            dry_run,
+            owner,
+            is_around_spec: false,
+        }
+    }
 }
 
 impl Door<'_> {
@@ -295,6 +346,7 @@ impl Door<'_> {
         if self.subresource == "scale" {
             return self.mutate_scale(new, old).await;
         }
+        self.keep_part_from_view()?;
         let admission = self.admission().of(old);
         admission::mutate_tracked(&admission, new).await?;
         // What webhooks may not change either.
@@ -303,12 +355,22 @@ impl Door<'_> {
     }
 
     async fn validate(&self, new: &Object, old: &Object) -> ApiResult<()> {
+        self.keep_part_from_view()?;
         if self.subresource != "scale" {
             return admission::validate(&self.admission().of(old), Some(new)).await;
         }
         let (new, old) = (self.scale(new)?, self.scale(old)?);
         let admission = self.admission().carrying(scale::SCALE);
         admission::validate(&admission.of(&old), Some(&new)).await
+    }
+
+    /// Refuses where somebody could ask for an object that has only a part of its `spec`. Nobody hears of that: it is decided
+    /// again on the whole one.
+    fn keep_part_from_view(&self) -> ApiResult<()> {
+        match self.is_around_spec && !admission::asks_nobody(&self.context.server) {
+            true => Err(ApiError::internal("only a part of the object was read")),
+            false => Ok(()),
+        }
     }
 
     /// Webhooks see the Scale, not the object under it.

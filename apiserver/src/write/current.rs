@@ -6,12 +6,14 @@ use bytes::Bytes;
 use kv::RangeRequest;
 use resources::Resource;
 use schema::Object;
+use schema::pick::Pick;
 
 use super::{Doubt, Version, is_shown_as_stored};
 use crate::ApiServer;
 use crate::codec::Versioned;
 use crate::entry::{self, Entry};
 use crate::status::{ApiError, ApiResult};
+use crate::trees::Source;
 
 /// An object as it is stored now, in the shape of the request.
 pub(crate) struct Current {
@@ -23,7 +25,46 @@ pub(crate) struct Current {
     pub(super) entry: Option<Arc<Entry>>,
 }
 
+/// An object as the cache holds it, of whose `spec` only a part was read.
+pub(super) struct AroundSpec {
+    pub(super) object: Object,
+    pub(super) revision: i64,
+    /// All of its `spec`, as it is stored.
+    pub(super) spec: Bytes,
+}
+
 impl ApiServer {
+    /// The object under `key` as the cache holds it, with no more of its `spec` than what is `needed`. None where it has to be
+    /// stored in another form, where its tree is at hand, and where that of its next state is worth its room.
+    pub(super) fn around_spec(
+        &self,
+        resource: &Resource,
+        key: &str,
+        needed: &Pick,
+    ) -> Option<AroundSpec> {
+        if !is_shown_as_stored(resource) {
+            return None;
+        }
+        let entry = self.world.cache(resource)?.get(key)?;
+        let revision = entry.revision;
+        if entry.is_stale() || self.is_outdated(resource, entry.mark) {
+            return None;
+        }
+        let source = Source {
+            plural: &resource.plural,
+            is_new: false,
+        };
+        if self.trees.get(key, revision).is_some() || !self.trees.passes_over(source) {
+            return None;
+        }
+        let (object, spec) = entry.around_spec(needed)?;
+        Some(AroundSpec {
+            object,
+            revision,
+            spec,
+        })
+    }
+
     /// The object under `key`: from the cache, or linearizably from the store when `fresh`.
     pub(crate) async fn current(
         &self,

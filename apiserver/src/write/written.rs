@@ -105,6 +105,19 @@ impl ApiServer {
     }
 }
 
+/// An object that is stored and shown as it is, and of whose `spec` only a part is in hand: all of that is this text, which
+/// was stored before.
+pub(super) fn written_around(object: Object, spec: &[u8]) -> ApiResult<Written> {
+    let found = check(&object)?;
+    let value = codec::encode_around(object.value(), spec);
+    let shown = Shown {
+        object,
+        stored: Some(value.clone()),
+        room: found.is_exact.then_some(found.room),
+    };
+    Ok(Written { value, shown })
+}
+
 /// The bytes of an object that is stored like that. Refuses what could not be read again.
 fn encoded(object: &Object) -> ApiResult<Bytes> {
     check(object)?;

@@ -53,6 +53,63 @@ async fn every_patch_type_does_its_work() {
     assert_eq!(strategic["metadata"]["generation"], 2);
 }
 
+/// Of the large pod no tree is kept, so that its status is written without one of its spec; of the small one there is.
+#[tokio::test]
+async fn a_status_is_written_around_the_spec() {
+    let server = Server::start().await;
+    server.account("default").await;
+    let mut large = pod("large");
+    large["metadata"]["annotations"] = json!({"a": "x".repeat(70 << 10)});
+    server.post(PODS, large).await.ok();
+    server.post(PODS, pod("small")).await.ok();
+    let mut told = Vec::new();
+    for name in ["large", "small"] {
+        let uri = format!("{PODS}/{name}");
+        let before = server.get(&uri).await.ok();
+        let status = format!("{uri}/status?fieldManager=node");
+        let patch = json!({"metadata": {"uid": before["metadata"]["uid"]}, "status": {
+            "phase": "Running", "podIP": "10.0.0.1",
+            "conditions": [{"type": "Ready", "status": "True"}]}});
+        let after = server
+            .patch(&status, "strategic-merge-patch+json", patch.clone())
+            .await
+            .ok();
+        assert_eq!(after, server.get(&uri).await.ok());
+        assert_eq!(after["spec"], before["spec"]);
+        assert_eq!(after["status"]["podIPs"], json!([{"ip": "10.0.0.1"}]));
+        let entries = after["metadata"]["managedFields"].as_array().unwrap();
+        let entry = entries.iter().find(|entry| entry["manager"] == "node");
+        told.push((after["status"].clone(), entry.unwrap()["fieldsV1"].clone()));
+        let again = server
+            .patch(&status, "strategic-merge-patch+json", patch)
+            .await
+            .ok();
+        assert_eq!(again, after, "nothing has changed");
+        let table = server
+            .request(Method::PATCH, &status)
+            .header("content-type", "application/merge-patch+json")
+            .header("accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+            .body(json!({"status": {"message": "m"}}).to_string().into())
+            .unwrap();
+        let table = server.read(table).await.ok();
+        assert_eq!(table["rows"][0]["cells"][1], "0/1");
+        let wrong = [
+            (json!({"metadata": {"resourceVersion": "1"}}), 409),
+            (json!({"status": {"nominatedNodeName": "-"}}), 422),
+            (json!({"metadata": {"name": "other"}}), 400),
+        ];
+        for (patch, code) in wrong {
+            let refused = server.patch(&status, "merge-patch+json", patch).await;
+            assert_eq!(refused.refused().0, code, "{refused:?}");
+        }
+        let selected = format!("{PODS}?fieldSelector=status.phase=Running,metadata.name={name}");
+        let list = server.get(&selected).await.ok();
+        assert_eq!(list["items"][0]["spec"], before["spec"]);
+        assert_eq!(list["items"][0]["status"]["message"], "m");
+    }
+    assert_eq!(told[0], told[1]);
+}
+
 /// The server makes each copy of what it has left of the object's past.
 #[tokio::test]
 async fn an_object_that_changes_again_and_again_is_told_as_it_is() {

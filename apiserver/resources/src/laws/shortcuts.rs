@@ -1,6 +1,7 @@
 //! What updates leave out gives the same as the long way, for every kind.
 
 use schema::Object;
+use schema::apply::{Who, updated};
 use serde_json::{Value, json};
 
 use super::{grow, odd_values, sample};
@@ -130,4 +131,57 @@ fn what_is_said_to_be_defaulted_is_not_changed_by_defaults() {
         assert!(resource.is_defaulted_like(&same, &same.clone()));
         assert!(told > 0 || !resource.has_defaults(), "{}", resource.kind);
     }
+}
+
+#[test]
+fn a_status_is_written_alike_with_little_of_the_spec() {
+    let resource = by_kind("", "v1", "Pod").unwrap();
+    let needed = resource.needed_for_status().unwrap();
+    let part = |object: &Object| {
+        let mut part = object.clone();
+        if let Some(spec) = object.get(&["spec"]).filter(|spec| spec.is_object()) {
+            let spec = needed.read(spec.to_string().as_bytes()).unwrap();
+            part.set(&["spec"], spec);
+        }
+        part
+    };
+    let who = Who {
+        manager: "node",
+        api_version: "v1",
+        subresource: "status",
+        now: "2026-01-01T00:00:00Z",
+        reset: resource.reset_fields("status"),
+        versions: None,
+    };
+    let written = |mut new: Object, old: &Object| {
+        resource.default(&mut new);
+        let entries = updated(resource.schema(), old.value(), new.value(), None, &who);
+        resource.prepare_subresource_update("status", &mut new, old);
+        resource.stamp_subresource_update(&mut new, old, 0);
+        let errors = resource.validate_subresource_update("status", &new, old);
+        (new, (errors, entries))
+    };
+    let mut next = numbers(13);
+    let mut parts = 0;
+    for _ in 0..200 {
+        let (mut new, old) = pair(resource, &mut next);
+        match pair(resource, &mut next).0.get(&["status"]) {
+            Some(status) => new.set(&["status"], status.clone()),
+            None => {
+                new.remove(&["status"]);
+            }
+        }
+        let (long, all) = written(new.clone(), &old);
+        let (short, told) = written(part(&new), &part(&old));
+        assert_eq!(told, all, "{new:?} {old:?}");
+        assert_eq!(short, part(&long), "{new:?} {old:?}");
+        assert_eq!(short.get(&["spec"]), part(&old).get(&["spec"]));
+        assert_eq!(long.get(&["spec"]), old.get(&["spec"]));
+        for name in &resource.field_selectors {
+            let [short, long] = [&short, &long].map(|pod| resource.offered_field(pod, name));
+            assert_eq!(short, long, "{name}");
+        }
+        parts += usize::from(part(&old) != old);
+    }
+    assert!(parts > 0);
 }

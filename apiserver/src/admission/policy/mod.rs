@@ -51,6 +51,11 @@ impl Policies {
             ),
         }
     }
+
+    /// Whether none at all is in force.
+    pub(super) fn has_none(&self) -> bool {
+        self.mutating.hooks().is_empty() && self.validating.hooks().is_empty()
+    }
 }
 
 /// A policy, compiled.

@@ -55,6 +55,11 @@ impl Webhooks {
             validating: Registry::new(world, "validatingwebhookconfigurations"),
         }
     }
+
+    /// Whether there are none at all.
+    pub(super) fn has_none(&self) -> bool {
+        self.mutating.hooks().is_empty() && self.validating.hooks().is_empty()
+    }
 }
 
 /// The webhooks of one kind of configuration.
