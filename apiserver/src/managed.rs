@@ -4,7 +4,7 @@ mod versions;
 
 use resources::Resource;
 use schema::Object;
-use schema::apply::{ApplyError, Who, entered, same_but_times, updated};
+use schema::apply::{ApplyError, Who, entered, same_but_times, updated, updated_apart};
 use schema::field::{FieldError, Path};
 use serde_json::{Map, Value, json};
 
@@ -175,6 +175,25 @@ pub(crate) async fn track(
             break entries;
         }
     };
+    put(new, entries);
+}
+
+/// The same for a built-in kind where neither object has the managed fields, which the write leaves alone: they are `stored`.
+pub(crate) fn track_apart(
+    context: &Context,
+    resource: &Resource,
+    owner: Owner<'_>,
+    (old, new): (&Object, &mut Object),
+    stored: Option<Value>,
+) {
+    let Owner::Manager(manager, subresource) = owner else {
+        return put(new, stored);
+    };
+    let versions = Versions::of(resource);
+    let (owner, known) = ((manager, subresource), Some(&versions));
+    let entries = with_who(context, resource, owner, known, |who| {
+        updated_apart(resource.schema(), old.value(), new.value(), stored, who)
+    });
     put(new, entries);
 }
 

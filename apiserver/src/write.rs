@@ -18,6 +18,7 @@ use kv::mutants::{Bug, planted};
 use resources::Resource;
 use schema::Object;
 use schema::pick::Pick;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::ApiServer;
@@ -67,14 +68,19 @@ struct Doubt {
 pub(crate) trait Decide: Send {
     fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>>;
 
-    /// What it has to know of the object's `spec`, where it leaves that as it is; none where it needs the whole object.
+    /// What it has to know of the object's `spec`, where it leaves that as it is and says nothing of the managed fields; none
+    /// where it needs the whole object.
     fn needed_of_spec(&self) -> Option<&'static Pick> {
         None
     }
 
-    /// Decides on an object that has no more of its `spec` than that. Only a write counts: of anything else nobody hears, and
-    /// it is decided again on the whole object.
-    fn decide_around_spec<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+    /// Decides on an object that has no more of its `spec` than that, and whose managed fields are these. Only a write counts:
+    /// of anything else nobody hears, and it is decided again on the whole object.
+    fn decide_around_spec<'a>(
+        &'a mut self,
+        old: &'a Object,
+        _entries: Option<Value>,
+    ) -> BoxFuture<'a, ApiResult<Step>> {
         self.decide(old)
     }
 }

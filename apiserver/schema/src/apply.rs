@@ -37,7 +37,7 @@ mod laws;
 mod samples;
 
 pub use element::InOrder;
-pub use managers::{Who, entered, same_but_times, updated};
+pub use managers::{Who, entered, same_but_times, updated, updated_apart};
 pub use operation::{ApplyError, Conflict, apply, apply_to, fits};
 pub use overlay::overlay;
 pub use versions::Versions;

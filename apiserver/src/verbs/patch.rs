@@ -279,14 +279,16 @@ pub(crate) fn check_type(context: &Context, resource: &Resource) -> ApiResult<()
     Ok(())
 }
 
-/// What has to be known of an object's `spec` to apply a patch that leaves it alone; none where that may be all of it.
+/// What has to be known of an object's `spec` to apply a patch that leaves that and the managed fields alone; none where that may
+/// be all of it.
 fn needed_of_spec(
     context: &Context,
     resource: &Resource,
     subresource: &str,
     patch: &Patch,
 ) -> Option<&'static Pick> {
-    let is_apart = subresource == "status" && patch.leaves_alone("spec");
+    let is_apart =
+        subresource == "status" && patch.leaves_alone("spec") && patch.leaves_entries_alone();
     match is_apart && admission::asks_nobody(&context.server) {
         true => resource.needed_for_status(),
         false => None,

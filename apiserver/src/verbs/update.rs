@@ -9,6 +9,7 @@ use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
 use schema::pick::Pick;
+use serde_json::Value;
 use std::borrow::Cow;
 
 use crate::account_secret;
@@ -154,19 +155,23 @@ struct Update<'a, 'm> {
 impl Decide for Update<'_, '_> {
     fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
         let door = self.door;
-        self.through(door, old)
+        self.through(door, old, None)
     }
 
     fn needed_of_spec(&self) -> Option<&'static Pick> {
         self.needed
     }
 
-    fn decide_around_spec<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+    fn decide_around_spec<'a>(
+        &'a mut self,
+        old: &'a Object,
+        entries: Option<Value>,
+    ) -> BoxFuture<'a, ApiResult<Step>> {
         let door = Door {
             is_around_spec: true,
             ..self.door
         };
-        self.through(door, old)
+        self.through(door, old, entries)
     }
 }
 
@@ -175,6 +180,7 @@ impl Update<'_, '_> {
         &'a mut self,
         door: Door<'a>,
         old: &'a Object,
+        entries: Option<Value>,
     ) -> BoxFuture<'a, ApiResult<Step>> {
         let make = &mut *self.make;
         Box::pin(async move {
@@ -185,7 +191,7 @@ impl Update<'_, '_> {
                     break made;
                 }
             };
-            door.successor(made?, old).await
+            door.successor(made?, old, entries).await
         })
     }
 }
@@ -198,7 +204,7 @@ pub(crate) struct Door<'a> {
     subresource: &'static str,
     dry_run: bool,
     owner: Owner<'a>,
-    /// Whether the object has only a part of its `spec`.
+    /// Whether the object has only a part of its `spec`, and its managed fields are apart.
     is_around_spec: bool,
 }
 
@@ -237,8 +243,13 @@ impl Door<'_> {
         matches!(self.subresource, "" | "scale")
     }
 
-    /// Decides what to store for `new` in place of `stored`.
-    async fn successor(&self, mut new: Object, stored: &Object) -> ApiResult<Step> {
+    /// Decides what to store for `new` in place of `stored`, whose managed fields are `entries` where they are apart.
+    async fn successor(
+        &self,
+        mut new: Object,
+        stored: &Object,
+        entries: Option<Value>,
+    ) -> ApiResult<Step> {
         let (context, resource) = (self.context, self.resource);
         let is_patch = context.info.verb == "patch";
         if !is_patch {
@@ -249,7 +260,12 @@ impl Door<'_> {
         resource.default(&mut new);
         let old = self.as_defaulted(stored, &new);
         let old = &*old;
-        managed::track(context, resource, self.owner, old, &mut new).await;
+        if self.is_around_spec {
+            let objects = (old, &mut new);
+            managed::track_apart(context, resource, self.owner, objects, entries);
+        } else {
+            managed::track(context, resource, self.owner, old, &mut new).await;
+        }
         self.mutate(&mut new, old).await?;
         create::dedup_owners(context, &mut new, create::AFTER_ADMISSION);
         if self.is_of_object() {
@@ -310,8 +326,7 @@ impl Door<'_> {
             let extra = service_allocation::for_delete(resource, &new);
             return Ok(Step::Remove(new, extra));
         }
-        managed::keep_times(&mut new, old);
-        if new == *stored {
+        if self.is_the_same(&mut new, old, stored) {
             return Ok(Step::Same(new));
         }
         // The scale of something is no object that a quota counts.
@@ -320,6 +335,16 @@ impl Door<'_> {
             _ => admission::charge(&self.admission().of(old), &new, Look::Fresh).await?,
         };
         Ok(Step::Write(new, extra.and(charge.extra)))
+    }
+
+    /// Whether there is nothing to write. Where the managed fields are apart, what changes in them alone is for who has the whole
+    /// object to judge, and goes for nothing.
+    fn is_the_same(&self, new: &mut Object, old: &Object, stored: &Object) -> bool {
+        if self.is_around_spec {
+            return managed::same_but_entries(new, old);
+        }
+        managed::keep_times(new, old);
+        *new == *stored
     }
 
     /// The stored object to compare with. A default that came after it was stored is no change that a client made. What a

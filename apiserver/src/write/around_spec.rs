@@ -1,5 +1,6 @@
 //! The short way of a change that leaves `spec` as it is and needs to know little of that: its text goes into the new state
-//! as it stands in the old one, and is not made into a tree, copied, compared and taken apart again. Whatever is not plainly
+//! as it stands in the old one, and is not made into a tree, copied, compared and taken apart again. The managed fields are
+//! made into a tree once, from which those of the new state are made. Whatever is not plainly
 //! a write, decided on the cached object, goes the long way.
 
 use std::sync::Arc;
@@ -35,10 +36,11 @@ impl ApiServer {
         };
         let AroundSpec {
             object: old,
+            entries,
             revision,
             spec,
         } = current;
-        let step = decide.decide_around_spec(&old).await;
+        let step = decide.decide_around_spec(&old, entries).await;
         let Ok(Step::Write(object, extra)) = step else {
             return Ok(Tried::Left);
         };

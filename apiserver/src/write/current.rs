@@ -7,6 +7,7 @@ use kv::RangeRequest;
 use resources::Resource;
 use schema::Object;
 use schema::pick::Pick;
+use serde_json::Value;
 
 use super::{Doubt, Version, is_shown_as_stored};
 use crate::ApiServer;
@@ -27,7 +28,9 @@ pub(crate) struct Current {
 
 /// An object as the cache holds it, of whose `spec` only a part was read.
 pub(super) struct AroundSpec {
+    /// Without its managed fields.
     pub(super) object: Object,
+    pub(super) entries: Option<Value>,
     pub(super) revision: i64,
     /// All of its `spec`, as it is stored.
     pub(super) spec: Bytes,
@@ -57,8 +60,9 @@ impl ApiServer {
         if self.trees.get(key, revision).is_some() || !self.trees.passes_over(source) {
             return None;
         }
-        let (object, spec) = entry.around_spec(needed)?;
+        let (mut object, spec) = entry.around_spec(needed)?;
         Some(AroundSpec {
+            entries: object.metadata_mut().remove("managedFields"),
             object,
             revision,
             spec,

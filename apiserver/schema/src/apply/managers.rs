@@ -334,12 +334,38 @@ pub fn updated<'a>(
             // What came back as it is stored needs no copy.
             let sent = sent.filter(|_| is_stored);
             let kept = sent.or_else(|| stored.cloned());
-            if changes.is_empty() && !has_unknown(stored, who) {
-                return kept;
-            }
-            kept.map(Managers::own).unwrap_or_default()
+            return carried_on(schema, (old, new), changes, kept, who);
         }
     };
+    let seen = Seen::of(schema, (old, new), changes, &managers, who);
+    managers.update(old, seen, who).write()
+}
+
+/// The same where the write leaves the managers alone, so that neither object need have them: these are `stored`.
+pub fn updated_apart<'a>(
+    schema: impl Into<Schema<'a>>,
+    old: &Value,
+    new: &Value,
+    stored: Option<Value>,
+    who: &Who<'_>,
+) -> Option<Value> {
+    let schema = schema.into();
+    let changes = compare(schema, old, new, &skipped(who));
+    carried_on(schema, (old, new), changes, stored, who)
+}
+
+/// What becomes of `stored` managers by these changes.
+fn carried_on(
+    schema: Schema<'_>,
+    (old, new): (&Value, &Value),
+    changes: Changes,
+    stored: Option<Value>,
+    who: &Who<'_>,
+) -> Option<Value> {
+    if changes.is_empty() && !has_unknown(stored.as_ref(), who) {
+        return stored;
+    }
+    let managers = stored.map(Managers::own).unwrap_or_default();
     let seen = Seen::of(schema, (old, new), changes, &managers, who);
     managers.update(old, seen, who).write()
 }
