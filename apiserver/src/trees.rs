@@ -117,13 +117,6 @@ impl Trees {
         Arc::try_unwrap(spare.object).ok()
     }
 
-    /// Whether the tree of a write of this kind would not be kept. Then it counts as one that was there.
-    pub(crate) fn passes_over(&self, source: Source<'_>) -> bool {
-        let mut kept = self.lock();
-        let place = kept.worths.place(source);
-        kept.worths.passes_over(place)
-    }
-
     /// Lets go of the object under `key`, where it is kept as of this revision: nobody will ask for it as it is.
     pub(crate) fn take(&self, key: &str, revision: i64) -> Option<Arc<Object>> {
         let mut kept = self.lock();

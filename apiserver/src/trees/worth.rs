@@ -59,24 +59,13 @@ impl Worths {
         let Some(worth) = self.0.get_mut(place) else {
             return true;
         };
-        let is_worth_it = worth.unasked < UNASKED_MIN || worth.is_asked_for();
+        let is_worth_it =
+            worth.unasked < UNASKED_MIN || worth.asked * UNASKED_FOR_ONE >= worth.unasked;
         worth.passed = match is_worth_it {
             true => 0,
             false => (worth.passed + 1) % PROBED,
         };
         worth.passed == 0
-    }
-
-    /// Whether a write may go without a tree that could be kept: its like were not asked for as yet. One in a few has to have
-    /// one all the same, and then says so to [`Worths::keeps`].
-    pub(super) fn passes_over(&mut self, place: usize) -> bool {
-        let Some(worth) = self.0.get_mut(place) else {
-            return false;
-        };
-        let is_asked_for = worth.asked > 0 && worth.is_asked_for();
-        let passes = !is_asked_for && worth.passed + 1 < PROBED;
-        worth.passed += u32::from(passes);
-        passes
     }
 
     /// A tree is kept no longer.
@@ -95,44 +84,9 @@ impl Worths {
     }
 }
 
-impl Worth {
-    /// By one in so many, or more.
-    fn is_asked_for(&self) -> bool {
-        self.asked * UNASKED_FOR_ONE >= self.unasked
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn who_can_do_without_a_tree_does_until_they_are_asked_for() {
-        let mut worths = Worths::default();
-        let source = Source {
-            plural: "pods",
-            is_new: false,
-        };
-        let pods = worths.place(source);
-        let passed = |worths: &mut Worths| {
-            let mut one = || {
-                let passes = worths.passes_over(pods);
-                // Who does not makes one.
-                if !passes {
-                    worths.keeps(pods);
-                }
-                passes
-            };
-            (0..10 * PROBED).filter(|_| one()).count()
-        };
-        assert_eq!(passed(&mut worths), 150);
-        worths.left(pods, true);
-        assert_eq!(passed(&mut worths), 0);
-        for _ in 0..LOOKED_AT {
-            worths.left(pods, false);
-        }
-        assert_eq!(passed(&mut worths), 150);
-    }
 
     fn kept(worths: &mut Worths, place: usize) -> usize {
         (0..10 * PROBED).filter(|_| worths.keeps(place)).count()

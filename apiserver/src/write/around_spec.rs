@@ -51,13 +51,15 @@ impl ApiServer {
         let commit = self
             .commit_update(resource, key, revision, &written, extra)
             .await?;
-        let Commit::Done(revision) = commit else {
+        let Commit::Done(now) = commit else {
             return Ok(Tried::Lost);
         };
+        // Nobody will ask for its tree.
+        drop(self.trees.take(key, revision));
         let Shown {
             mut object, stored, ..
         } = written.shown;
-        object.set_resource_version(&revision.to_string());
+        object.set_resource_version(&now.to_string());
         Ok(Tried::Done(Outcome {
             object: Arc::new(object),
             removed: false,

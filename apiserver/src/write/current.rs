@@ -14,7 +14,6 @@ use crate::ApiServer;
 use crate::codec::Versioned;
 use crate::entry::{self, Entry};
 use crate::status::{ApiError, ApiResult};
-use crate::trees::Source;
 
 /// An object as it is stored now, in the shape of the request.
 pub(crate) struct Current {
@@ -37,8 +36,8 @@ pub(super) struct AroundSpec {
 }
 
 impl ApiServer {
-    /// The object under `key` as the cache holds it, with no more of its `spec` than what is `needed`. None where it has to be
-    /// stored in another form, where its tree is at hand, and where that of its next state is worth its room.
+    /// The object under `key` as the cache holds it, with no more of its `spec` than what is `needed`; none where it has to be
+    /// stored in another form. A tree of it that may be at hand would not be of use: a copy of all of that takes longer.
     pub(super) fn around_spec(
         &self,
         resource: &Resource,
@@ -51,13 +50,6 @@ impl ApiServer {
         let entry = self.world.cache(resource)?.get(key)?;
         let revision = entry.revision;
         if entry.is_stale() || self.is_outdated(resource, entry.mark) {
-            return None;
-        }
-        let source = Source {
-            plural: &resource.plural,
-            is_new: false,
-        };
-        if self.trees.get(key, revision).is_some() || !self.trees.passes_over(source) {
             return None;
         }
         let (mut object, spec) = entry.around_spec(needed)?;
