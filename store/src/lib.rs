@@ -45,6 +45,7 @@ mod reports;
 pub mod rocks;
 mod scan;
 mod scrub;
+mod turns;
 pub mod wal;
 mod write;
 
