@@ -19,6 +19,7 @@ use crate::peer::transport::Transport;
 use crate::peer::wire::{
     ANSWER_BYTES_MAX, Answer, Call, Connection, FrameReader, Lane, Request, Response,
 };
+use crate::turns::others_first;
 
 /// Calls waiting to be sent.
 const QUEUE: usize = 1024;
@@ -174,6 +175,9 @@ async fn converse(
     };
     let mut ticks = tokio::time::interval(WATCH);
     let mut signs = tokio::time::interval(sign_of_life);
+    // Calls that are buffered, and whether others that were about to call have had a turn since.
+    let mut unsent = false;
+    let mut waited = false;
     let error = loop {
         let call = match next.take() {
             Some(call) => call,
@@ -181,9 +185,16 @@ async fn converse(
                 Ok(call) => call,
                 Err(mpsc::error::TryRecvError::Disconnected) => break io::Error::other("stopping"),
                 Err(mpsc::error::TryRecvError::Empty) => {
+                    // Calls that are made at the same time are one write, and one read at the other end.
+                    if unsent && !waited && has_others(&pending) {
+                        waited = true;
+                        others_first().await;
+                        continue;
+                    }
                     if let Err(error) = writer.flush().await {
                         break error;
                     }
+                    (unsent, waited) = (false, false);
                     tokio::select! {
                         biased;
                         ended = &mut answers => break ended.unwrap_or_else(io::Error::other),
@@ -212,6 +223,7 @@ async fn converse(
             break io::Error::from(io::ErrorKind::ConnectionReset);
         }
         next_id += 1;
+        unsent = true;
         if let Err(error) = send(&mut writer, &pending, next_id, call).await {
             break error;
         }
@@ -225,6 +237,12 @@ async fn converse(
         drop(reply.send(Err(CallError::Broken(error.to_string()))));
     }
     error
+}
+
+/// Whether more than one call has no answer yet.
+fn has_others(pending: &Pending) -> bool {
+    let pending = pending.lock().unwrap_or_else(PoisonError::into_inner);
+    pending.len() > 1
 }
 
 async fn send(
@@ -355,6 +373,7 @@ mod tests {
     use tokio::io::AsyncReadExt;
 
     use super::*;
+    use crate::peer::wire::Counted;
 
     #[test]
     fn parts_of_two_answers_may_come_mixed() {
@@ -373,6 +392,55 @@ mod tests {
             assert_eq!(whole, want.as_bytes());
         }
         assert!(parts.0.is_empty());
+    }
+
+    fn greeting() -> Outgoing {
+        let (reply, _) = oneshot::channel();
+        Outgoing {
+            request: Request::Greet,
+            stage: Arc::new(AtomicU8::new(QUEUED)),
+            reply,
+        }
+    }
+
+    /// The lengths of the writes to a connection on which so many calls are made, one each turn of a task.
+    async fn writes_of(calls: usize) -> Vec<usize> {
+        let (near, _far) = tokio::io::duplex(1 << 16);
+        let (stream, writes) = Counted::new(near);
+        let (queue, mut outgoing) = mpsc::channel(calls);
+        let local = tokio::task::LocalSet::new();
+        local.spawn_local(async move {
+            let connection = Connection::new(Box::new(stream));
+            converse(
+                connection,
+                greeting(),
+                &mut outgoing,
+                Duration::from_secs(60),
+            )
+            .await
+        });
+        let calling = local.spawn_local(async move {
+            for _ in 1..calls {
+                assert!(queue.try_send(greeting()).is_ok());
+                others_first().await;
+            }
+            for _ in 0..10 {
+                others_first().await;
+            }
+        });
+        local.run_until(calling).await.unwrap();
+        let writes = writes.lock().unwrap();
+        // The first sign of life is given at once.
+        writes.iter().copied().filter(|bytes| *bytes != 4).collect()
+    }
+
+    #[tokio::test]
+    async fn calls_of_tasks_that_are_ready_go_together() {
+        let alone = writes_of(1).await;
+        assert_eq!(alone.len(), 1);
+        let together = writes_of(8).await;
+        assert_eq!(together.iter().sum::<usize>(), 8 * alone[0]);
+        assert!(together.len() <= 5, "{together:?}");
     }
 
     /// The listener closes what is silent (`FrameReader::frame_from_living`).

@@ -27,6 +27,7 @@ use crate::peer::wire::{
 };
 use crate::raft::machine::{Snapshot, SnapshotData};
 use crate::raft::types::{LogId, TypeConfig};
+use crate::turns::gather;
 
 /// To shake hands and say hello.
 const GREETING: Duration = Duration::from_secs(5);
@@ -34,6 +35,8 @@ const GREETING: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 256;
 /// Calls of one connection carried out at once.
 const CALLS: usize = 2048;
+/// So many answers are worth a write.
+const ANSWERS: usize = 64;
 /// For the answers that a removed member still gets.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
 /// Appends read ahead of Raft.
@@ -193,8 +196,9 @@ async fn serve_calls(
 ) -> io::Result<()> {
     let Connection { mut reader, writer } = connection;
     let (answers, outgoing) = mpsc::channel(CALLS);
-    let mut writing = AbortOnDropHandle::new(host::spawn(write_answers(writer, outgoing)));
     let permits = Arc::new(Semaphore::new(CALLS));
+    let answering = write_answers(writer, outgoing, permits.clone());
+    let mut writing = AbortOnDropHandle::new(host::spawn(answering));
     let silence = core.transport.silence;
     loop {
         let permit = permits
@@ -225,13 +229,17 @@ async fn serve_calls(
     Err(io::Error::other("the member was removed"))
 }
 
+/// Sends answers as they come. Where more calls are being carried out, what is ready with them has its turn first: one batch of
+/// the log answers many.
 async fn write_answers(
     mut writer: FrameWriter,
     mut outgoing: mpsc::Receiver<Answer>,
+    permits: Arc<Semaphore>,
 ) -> io::Result<()> {
-    while let Some(answer) = outgoing.recv().await {
-        write_answer(&mut writer, answer).await?;
-        while let Ok(answer) = outgoing.try_recv() {
+    while let Some(first) = outgoing.recv().await {
+        // One permit is the next call's, which has not come yet.
+        let has_others = permits.available_permits() < CALLS - 1;
+        for answer in gather(first, &mut outgoing, usize::from(has_others), ANSWERS).await {
             write_answer(&mut writer, answer).await?;
         }
         writer.flush().await?;
@@ -421,6 +429,44 @@ mod tests {
         assert!(next(&mut reader).await.is_err());
         drop(writer);
         assert!(reader.frame().await.is_err(), "nothing after a failure");
+    }
+
+    /// Of answers that come one each turn of a task, while so many calls are being carried out.
+    async fn writes_of_answers(under_way: u32) -> Vec<usize> {
+        use crate::peer::wire::Counted;
+        use crate::turns::others_first;
+
+        let (near, _far) = tokio::io::duplex(1 << 16);
+        let (stream, writes) = Counted::new(near);
+        let writer = Connection::new(Box::new(stream)).writer;
+        let permits = Arc::new(Semaphore::new(CALLS));
+        // And that of the next call.
+        let _held = permits
+            .clone()
+            .try_acquire_many_owned(under_way + 1)
+            .unwrap();
+        let (answers, outgoing) = mpsc::channel(CALLS);
+        let local = tokio::task::LocalSet::new();
+        let answering = local.spawn_local(async move {
+            for id in 1..=8 {
+                let response = Response::MemberChanged;
+                answers.send(Answer { id, response }).await.unwrap();
+                others_first().await;
+            }
+        });
+        let writing = local.spawn_local(write_answers(writer, outgoing, permits));
+        local.run_until(answering).await.unwrap();
+        local.run_until(writing).await.unwrap().unwrap();
+        writes.lock().unwrap().clone()
+    }
+
+    #[tokio::test]
+    async fn answers_go_together_while_there_are_other_calls() {
+        let apart = writes_of_answers(0).await;
+        assert_eq!(apart.len(), 8);
+        let together = writes_of_answers(3).await;
+        assert_eq!(together.iter().sum::<usize>(), apart.iter().sum::<usize>());
+        assert!(together.len() <= 4, "{together:?}");
     }
 
     #[test]

@@ -408,6 +408,74 @@ impl FrameWriter {
     }
 }
 
+/// A stream whose writes are counted.
+#[cfg(test)]
+#[derive(Debug)]
+pub(crate) struct Counted {
+    stream: tokio::io::DuplexStream,
+    writes: Lengths,
+}
+
+/// Of writes, in their order.
+#[cfg(test)]
+type Lengths = std::sync::Arc<std::sync::Mutex<Vec<usize>>>;
+
+#[cfg(test)]
+mod counted {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+
+    use super::*;
+
+    impl Counted {
+        pub(crate) fn new(stream: DuplexStream) -> (Counted, Lengths) {
+            let writes = Lengths::default();
+            let counted = Counted {
+                stream,
+                writes: writes.clone(),
+            };
+            (counted, writes)
+        }
+    }
+
+    impl AsyncRead for Counted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            buffer: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_read(context, buffer)
+        }
+    }
+
+    impl AsyncWrite for Counted {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+            if let Poll::Ready(Ok(count)) = &written {
+                self.writes.lock().unwrap().push(*count);
+            }
+            written
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_flush(context)
+        }
+
+        fn poll_shutdown(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.stream).poll_shutdown(context)
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
