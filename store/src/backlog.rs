@@ -16,14 +16,30 @@ use crate::raft::types::TypeConfig;
 
 /// A flush takes about so long.
 const FLUSH: Duration = Duration::from_secs(1);
-/// So much is flushed when nothing comes any more, that a member at rest gives the memory back.
-const CALM_BYTES: u64 = 4 << 20;
-/// What comes between two looks, at most, when nothing comes: members tell of themselves all the time.
-const CALM_STEP: u64 = 256 << 10;
 /// Between two looks at how much there is.
 const LOOK: Duration = Duration::from_secs(3);
-/// Between two flushes of little, so that the files do not come to be many and small.
-const CALM_EVERY: Duration = Duration::from_secs(60);
+
+/// When less than the limit is flushed, so that a member at rest gives the memory back: where no more than so much has come
+/// between two looks, so much at least, and so seldom, that the files do not come to be many and small.
+struct Pace {
+    came: u64,
+    least: u64,
+    every: Duration,
+}
+
+/// Nothing comes any more: members tell of themselves all the time.
+const CALM: Pace = Pace {
+    came: 256 << 10,
+    least: 4 << 20,
+    every: Duration::from_secs(60),
+};
+/// Little comes, as from a cluster of thousands of nodes with nothing to do but to renew their leases: a megabyte a second.
+const SLOW: Pace = Pace {
+    came: 6 << 20,
+    least: 6 << 20,
+    every: Duration::from_secs(6),
+};
+
 /// Places remembered are so many bytes apart.
 const STEP: u64 = 1 << 20;
 /// Places remembered.
@@ -103,26 +119,28 @@ pub(crate) fn footprint(writes: &[Write]) -> u64 {
     writes.iter().map(of).sum::<usize>() as u64
 }
 
-/// Whether nothing comes any more, by looks at what is not flushed.
+/// How fast it comes, by looks at what is not flushed.
 #[derive(Default)]
-struct Calm {
+struct Looks {
     seen: u64,
     flushed: Option<Instant>,
 }
 
-impl Calm {
-    /// Whether this is the time to flush what is too little for it by itself.
-    fn is_worth_a_flush(&mut self, unflushed: u64, now: Instant) -> bool {
+impl Looks {
+    /// The pace at which this is the time to flush what is too little for it by itself.
+    fn pace(&mut self, unflushed: u64, now: Instant) -> Option<&'static Pace> {
         let before = std::mem::replace(&mut self.seen, unflushed);
-        let is_calm = unflushed.saturating_sub(before) <= CALM_STEP;
-        let is_early = self
-            .flushed
-            .is_some_and(|last| now.duration_since(last) < CALM_EVERY);
-        let is_worth_it = is_calm && unflushed >= CALM_BYTES && !is_early;
-        if is_worth_it {
+        let came = unflushed.saturating_sub(before);
+        let since = self.flushed.map(|last| now.duration_since(last));
+        let is_due = |pace: &&Pace| {
+            let is_early = since.is_some_and(|since| since < pace.every);
+            came <= pace.came && unflushed >= pace.least && !is_early
+        };
+        let due = [&CALM, &SLOW].into_iter().find(is_due);
+        if due.is_some() {
             self.flushed = Some(now);
         }
-        is_worth_it
+        due
     }
 }
 
@@ -138,7 +156,7 @@ impl Core {
     pub async fn run_flushing(self: Arc<Self>) {
         let limit = flush_at(self.config.limits.snapshot_bytes, self.config.member_id);
         let mut unflushed = self.replica.unflushed();
-        let mut calm = Calm::default();
+        let mut looks = Looks::default();
         loop {
             let much = unflushed.wait_for(|bytes| *bytes >= limit);
             let much = tokio::time::timeout(LOOK, much).await;
@@ -147,10 +165,10 @@ impl Core {
                 Ok(false) => return,
                 Err(_) => {
                     let now = *unflushed.borrow();
-                    if !calm.is_worth_a_flush(now, Instant::now()) {
-                        continue;
+                    match looks.pace(now, Instant::now()) {
+                        Some(pace) => pace.least,
+                        None => continue,
                     }
-                    CALM_BYTES
                 }
             };
             if self.raft.trigger().snapshot().await.is_err() {
@@ -201,20 +219,42 @@ mod tests {
     #[test]
     fn what_is_little_is_flushed_once_nothing_comes_any_more() {
         let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let mut calm = Calm::default();
-        assert!(!calm.is_worth_a_flush(CALM_BYTES, at(0)), "it comes");
-        let more = CALM_BYTES + CALM_STEP + 1;
-        assert!(!calm.is_worth_a_flush(more, at(5)), "it comes still");
-        assert!(calm.is_worth_a_flush(more + CALM_STEP, at(10)));
-        assert!(!calm.is_worth_a_flush(0, at(15)), "there is nothing");
-        assert!(!calm.is_worth_a_flush(more, at(20)));
-        assert!(!calm.is_worth_a_flush(more, at(69)), "too soon");
-        assert!(calm.is_worth_a_flush(more, at(70)));
-        assert!(
-            !calm.is_worth_a_flush(CALM_BYTES - 1, at(200)),
-            "too little"
-        );
+        let mut looks = Looks::default();
+        let mut is_flushed = |seconds, unflushed| {
+            let now = start + Duration::from_secs(seconds);
+            looks.pace(unflushed, now).map(|pace| pace.least)
+        };
+        let some = CALM.least + CALM.came;
+        assert_eq!(is_flushed(0, CALM.least), None, "it comes");
+        assert_eq!(is_flushed(5, some + 1), None, "it comes still");
+        assert_eq!(is_flushed(10, some + CALM.came), Some(CALM.least));
+        assert_eq!(is_flushed(15, 0), None, "there is nothing");
+        assert_eq!(is_flushed(20, some), None);
+        assert_eq!(is_flushed(69, some), None, "too soon");
+        assert_eq!(is_flushed(70, some), Some(CALM.least));
+        assert_eq!(is_flushed(200, CALM.least - 1), None, "too little");
+    }
+
+    #[test]
+    fn a_little_at_a_time_does_not_wait_until_it_is_much() {
+        let start = Instant::now();
+        let mut looks = Looks::default();
+        let mut is_flushed = |seconds, unflushed| {
+            let now = start + Duration::from_secs(seconds);
+            looks.pace(unflushed, now).is_some()
+        };
+        let third = SLOW.least / 3;
+        assert!(!is_flushed(0, third));
+        assert!(!is_flushed(3, 2 * third + 1));
+        assert!(is_flushed(6, SLOW.least));
+        assert!(!is_flushed(9, third));
+        assert!(!is_flushed(11, SLOW.least), "too soon");
+        assert!(is_flushed(12, SLOW.least + third));
+        // Where much comes, the limit counts.
+        assert!(!is_flushed(21, 1));
+        assert!(!is_flushed(24, 2 + SLOW.came));
+        assert!(!is_flushed(27, 3 + 2 * SLOW.came));
+        assert!(is_flushed(30, 3 + 3 * SLOW.came));
     }
 
     #[test]
