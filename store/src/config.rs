@@ -31,7 +31,7 @@ pub struct Limits {
     pub lease_min: Duration,
     /// The state is flushed after so many entries, which are replayed at a start that finds it unflushed.
     pub snapshot_entries: u64,
-    /// And after so many bytes of it, which is memory.
+    /// And after so many bytes of it, which is memory. What comes slowly is flushed before it is so much.
     pub snapshot_bytes: u64,
     /// So many entries stay in the log below the flushed index, for members that are a little behind.
     pub log_entries_kept: u64,
@@ -80,7 +80,7 @@ impl Default for Limits {
             election_max: 15 * HEARTBEAT,
             lease_min: Duration::from_millis(1500),
             snapshot_entries: 100_000,
-            snapshot_bytes: 32 << 20,
+            snapshot_bytes: 48 << 20,
             log_entries_kept: 10_000,
             log_bytes_kept: 128 << 20,
             // etcd's: five seconds and two elections.

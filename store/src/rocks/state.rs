@@ -270,15 +270,22 @@ impl OpenState {
 }
 
 /// Both hold what a server above keeps in memory as well: what they give is fewer reads of files for the value before a
-/// write, and fewer files of events. A member of any size has them full, so they are no larger than that pays for. What is
+/// write, and fewer files of events. A member of any size has the cache full, so it is no larger than that pays for. What is
 /// written again soon is held pair by pair ([`crate::recent`]), and the files' blocks stand in the kernel's memory: the cache
 /// saves a copy of 16 KiB and its LZ4, and a block is of use for one pair of it, once, where objects come in no order.
-const BLOCK_CACHE_BYTES: usize = 8 << 20;
-const WRITE_BUFFER_BYTES: usize = 32 << 20;
+const BLOCK_CACHE_BYTES: usize = 2 << 20;
+/// No less than a member flushes by itself ([`crate::Limits::snapshot_bytes`]), which gives the memory back at rest.
+const WRITE_BUFFER_BYTES: usize = 48 << 20;
 
 /// Files of keys, as they were flushed, that are merged with all others at once. To merge them takes time with each of all
 /// keys that there are; that a read asks the filters of all files takes less than is saved by merging half as often.
-const KEYS_FILES: i32 = 16;
+const KEYS_FILES: i32 = 20;
+/// Of a file of merged keys. Where a part of the keys is written again and again, as leases are, only the files with these are
+/// merged with the new ones.
+const KEYS_FILE_BYTES: u64 = 8 << 20;
+/// Keys of an index that stand whole; those between two of them say how they differ from the one before. An index is always in
+/// memory, and keys of one kind have a long beginning in common.
+const INDEX_RESTART: i32 = 8;
 /// Of a table of keys in memory, for its filter: 64 KiB, which is sixteen bits for each key even where values are small.
 const MEMTABLE_FILTER: f64 = 0.002;
 
@@ -293,6 +300,7 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     let mut blocks = BlockBasedOptions::default();
     blocks.set_block_cache(cache);
     blocks.set_block_size(if name == EVENTS { 64 << 10 } else { 16 << 10 });
+    blocks.set_index_block_restart_interval(INDEX_RESTART);
     if name == KEYS {
         blocks.set_bloom_filter(10.0, false);
     }
@@ -313,6 +321,7 @@ fn family_options(name: &str, cache: &Cache) -> Options {
     // Compaction of history drops whole files if they are small.
     options.set_target_file_size_base(32 << 20);
     if name == KEYS {
+        options.set_target_file_size_base(KEYS_FILE_BYTES);
         // Objects that are written often are merged with all others less often. The files are small, since the state is
         // flushed by all that is written, of which keys are a third.
         options.set_level_zero_file_num_compaction_trigger(KEYS_FILES);
