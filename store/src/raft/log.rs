@@ -5,10 +5,9 @@
 //! completions in order. While it syncs, the next batch gathers: the batch size adapts to the disk by itself. Votes
 //! are in the same stream, because a vote that overtakes an entry breaks Raft.
 //!
-//! Entries stay in memory until they are stored, and then until the cache is full, so that replication and apply do
-//! not read the disk in steady state.
+//! Entries stay in memory until they are stored, and then while they are new (`kept.rs`), so that replication and apply
+//! do not read the disk in steady state.
 
-use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
 use std::ops::{Bound, Range, RangeBounds};
@@ -20,13 +19,15 @@ use futures::Stream;
 use kv::mutants::{Bug, planted};
 use openraft::entry::RaftEntry;
 use openraft::storage::{IOFlushed, RaftLogStorage};
-use openraft::{EntryPayload, LogState, OptionalSend, RaftLogReader};
+use openraft::{LogState, OptionalSend, RaftLogReader};
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use crate::disk;
 use crate::env::{LogDisk, LogOp, ScrubPass};
 use crate::host;
 use crate::metrics::METRICS;
+use crate::raft::kept::{Kept, entry_bytes};
 use crate::raft::types::{Entry, LogId, TypeConfig, Vote};
 
 /// Most requests waiting for the writer. Raft itself bounds what is in flight; this stops a runaway.
@@ -40,10 +41,6 @@ const MESSAGE_ENTRIES: u64 = 1024;
 const READ_ENTRIES: u64 = 32;
 /// An entry that cannot be read is looked at again so many times before it is called damaged.
 const LOOKS: u32 = 2;
-/// Entries kept in memory after they were stored. Members that keep up are a fraction of a second behind; for others the
-/// files are read, which the kernel has in its memory as well.
-const CACHE_BYTES: usize = 4 << 20;
-const CACHE_ENTRIES: usize = 8192;
 
 /// See the module head. Clones share the log.
 #[derive(Clone)]
@@ -68,9 +65,7 @@ struct State {
     /// Index of the first entry there is, or would be.
     first: u64,
     last: Option<LogId>,
-    /// The newest entries, without a hole; all below are on disk only.
-    cache: VecDeque<Entry>,
-    cache_bytes: usize,
+    cache: Kept,
     /// Entries below this index are stored. What is not stored stays in the cache.
     stored: u64,
     /// Why the writer has stopped. Nothing is acknowledged after that.
@@ -132,8 +127,7 @@ impl LogStore {
             purged: found.purged,
             first: found.purged.map_or(0, |id| id.index + 1),
             last: found.last,
-            cache: VecDeque::new(),
-            cache_bytes: 0,
+            cache: Kept::new(Instant::now()),
             stored: found.last.map_or(0, |id| id.index + 1),
             failure: None,
         };
@@ -317,13 +311,7 @@ impl Shared {
                 return Ok(Vec::new());
             }
             let first_cached = state.first_cached();
-            let cached: Vec<Entry> = if end > first_cached {
-                let skip = start.saturating_sub(first_cached) as usize;
-                let until = (end - first_cached) as usize;
-                state.cache.range(skip..until).cloned().collect()
-            } else {
-                Vec::new()
-            };
+            let cached = state.cache.range(start..end);
             (start..end.min(first_cached), cached)
         };
         if from_disk.is_empty() {
@@ -459,10 +447,8 @@ impl State {
     }
 
     fn first_cached(&self) -> u64 {
-        self.cache.front().map_or_else(
-            || self.last.map_or(0, |id| id.index + 1),
-            |entry| entry.log_id.index,
-        )
+        let next = || self.last.map_or(0, |id| id.index + 1);
+        self.cache.first().unwrap_or_else(next)
     }
 
     fn note_stored(&mut self, ops: &[LogOp]) {
@@ -474,25 +460,7 @@ impl State {
                 LogOp::Vote(_) | LogOp::Committed(_) => {}
             }
         }
-        self.trim();
-    }
-
-    fn trim(&mut self) {
-        while self.cache_bytes > CACHE_BYTES || self.cache.len() > CACHE_ENTRIES {
-            match self.cache.front() {
-                Some(entry) if entry.log_id.index < self.stored => {}
-                _ => break,
-            }
-            let entry = self.cache.pop_front();
-            self.cache_bytes -= entry.as_ref().map_or(0, entry_bytes);
-        }
-    }
-}
-
-fn entry_bytes(entry: &Entry) -> usize {
-    match &entry.payload {
-        EntryPayload::Normal(proposal) => proposal.0.len() + 64,
-        _ => 256,
+        self.cache.trim(self.stored, Instant::now());
     }
 }
 
@@ -626,8 +594,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                     record,
                 });
                 state.last = Some(entry.log_id);
-                state.cache_bytes += entry_bytes(&entry);
-                state.cache.push_back(entry);
+                state.cache.push(entry);
             }
         }
         self.submit(ops, true, Done::Flushed(callback)).await
@@ -637,14 +604,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         let from = last_log_id.map_or(0, |id| id.index + 1);
         {
             let mut state = self.shared.lock();
-            while state
-                .cache
-                .back()
-                .is_some_and(|entry| entry.log_id.index >= from)
-            {
-                let entry = state.cache.pop_back();
-                state.cache_bytes -= entry.as_ref().map_or(0, entry_bytes);
-            }
+            state.cache.truncate(from);
             if state.last.is_some_and(|last| last.index >= from) {
                 state.last = last_log_id.max(state.purged);
             }
@@ -658,14 +618,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
     async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         {
             let mut state = self.shared.lock();
-            while state
-                .cache
-                .front()
-                .is_some_and(|entry| entry.log_id.index <= log_id.index)
-            {
-                let entry = state.cache.pop_front();
-                state.cache_bytes -= entry.as_ref().map_or(0, entry_bytes);
-            }
+            state.cache.purge(log_id.index);
             state.purged = state.purged.max(Some(log_id));
             state.first = state.first.max(log_id.index + 1);
             if state.last.is_none_or(|last| last.index <= log_id.index) {

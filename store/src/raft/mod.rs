@@ -1,5 +1,6 @@
 //! Everything that names openraft: types, log, state machine, network.
 
+mod kept;
 pub mod log;
 pub mod machine;
 pub mod network;
