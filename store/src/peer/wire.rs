@@ -252,6 +252,9 @@ pub(crate) const ALIVE: u32 = u32::MAX;
 /// Of the memory of a message, kept for the next one.
 const ROOM_BYTES: usize = 256 << 10;
 
+/// A frame that is not larger is not moved as it arrives: a batch of writes is not.
+const FRAME_ROOM: usize = 512 << 10;
+
 /// A peer that takes this long to take one frame is stuck.
 const WRITE_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -318,7 +321,7 @@ impl FrameReader {
             ));
         }
         // Grows as bytes arrive: a length alone does not allocate.
-        let mut frame = Vec::with_capacity(len.min(64 << 10));
+        let mut frame = Vec::with_capacity(len.min(FRAME_ROOM));
         (&mut self.stream)
             .take(len as u64)
             .read_to_end(&mut frame)

@@ -153,14 +153,19 @@ pub(super) fn seed(log: u64, segment: u64) -> u32 {
 #[derive(Default)]
 pub(super) struct FrameBuffer(Vec<u8>);
 
-/// A buffer that a large frame has made larger than this is not kept.
-const BUFFER_KEPT: usize = 1 << 20;
+/// A buffer that a large frame has made larger than this is not kept when a small one follows.
+const BUFFER_KEPT: usize = 256 << 10;
 
 impl FrameBuffer {
-    /// Begins a frame with records that are encoded already.
-    pub(super) fn begin(&mut self, records: &[u8]) {
+    /// Begins a frame with records that are encoded already, and with room for so many bytes more of them.
+    pub(super) fn begin(&mut self, records: &[u8], room: usize) {
         self.0.clear();
-        self.0.shrink_to(BUFFER_KEPT);
+        // And what it is filled up with to whole sectors.
+        let needed = FRAME_HEAD + records.len() + room + SECTOR;
+        if needed <= BUFFER_KEPT {
+            self.0.shrink_to(BUFFER_KEPT);
+        }
+        self.0.reserve(needed);
         self.0.resize(FRAME_HEAD, 0);
         self.0.extend_from_slice(records);
     }
@@ -411,7 +416,7 @@ mod tests {
             LogOp::Committed(None),
         ];
         let mut frame = FrameBuffer::default();
-        frame.begin(&[]);
+        frame.begin(&[], 0);
         for op in &ops {
             frame.push(op);
         }
@@ -464,7 +469,7 @@ mod tests {
     #[test]
     fn a_frame_is_of_its_log_segment_and_place() {
         let mut frame = FrameBuffer::default();
-        frame.begin(&[]);
+        frame.begin(&[], 0);
         frame.push(&LogOp::Truncate { from: 9 });
         frame.seal(seed(1, 3), 0, 3, 1);
         let frame = frame.sealed();

@@ -348,7 +348,8 @@ fn must_survive(op: &LogOp) -> bool {
 impl Writer {
     /// Writes a frame.
     fn write(&mut self, shelf: &Mutex<Shelf>, ops: &[LogOp], durable: bool) -> io::Result<Written> {
-        self.frame.begin(&self.pending);
+        let room = ops.iter().map(format::record_bytes).sum();
+        self.frame.begin(&self.pending, room);
         let payloads = ops.iter().map(|op| self.frame.push(op)).collect();
         let bytes = self.frame.bytes();
         if bytes > FRAME_BYTES_MAX {
