@@ -252,6 +252,8 @@ pub(crate) const ALIVE: u32 = u32::MAX;
 /// Of the memory of a message, kept for the next one.
 const ROOM_BYTES: usize = 256 << 10;
 
+/// What a record of TLS brings, at most. The rest of a larger frame is read to its place without a copy.
+const READ_BYTES: usize = 16 << 10;
 /// A frame that is not larger is not moved as it arrives: a batch of writes is not.
 const FRAME_ROOM: usize = 512 << 10;
 
@@ -263,7 +265,7 @@ impl Connection {
         let (reader, writer) = tokio::io::split(stream);
         Connection {
             reader: FrameReader {
-                stream: BufReader::with_capacity(64 << 10, reader),
+                stream: BufReader::with_capacity(READ_BYTES, reader),
                 received: None,
             },
             writer: FrameWriter {
