@@ -286,7 +286,7 @@ const KEYS_FILE_BYTES: u64 = 8 << 20;
 /// Keys of an index that stand whole; those between two of them say how they differ from the one before. An index is always in
 /// memory, and keys of one kind have a long beginning in common.
 const INDEX_RESTART: i32 = 8;
-/// Of a table of keys in memory, for its filter: 64 KiB, which is sixteen bits for each key even where values are small.
+/// Of a table of keys in memory, for its filter: 96 KiB, which is sixteen bits for each key even where values are small.
 const MEMTABLE_FILTER: f64 = 0.002;
 
 /// Of a batch, its head and what the position takes besides itself.
@@ -759,6 +759,42 @@ mod tests {
                 assert_eq!(generations(dir.path()), [generation_name(left)]);
             }
         }
+    }
+
+    #[test]
+    fn events_of_earlier_versions_are_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let event = Event {
+            kv: KeyValue {
+                key: "key".into(),
+                value: vec![b'v'; 100_000].into(),
+                mod_revision: 7,
+                ..KeyValue::default()
+            },
+            ..Event::default()
+        };
+        {
+            let cache = Cache::new_lru_cache(1 << 20);
+            let mut options = Options::default();
+            options.create_if_missing(true);
+            options.create_missing_column_families(true);
+            let families = FAMILIES.iter().map(|name| {
+                let mut options = family_options(name, &cache);
+                options.set_compression_type(DBCompressionType::Zstd);
+                ColumnFamilyDescriptor::new(*name, options)
+            });
+            let db = DB::open_cf_descriptors(&options, dir.path(), families).unwrap();
+            let family = db.cf_handle(EVENTS).unwrap();
+            let record = disk::encode_event(1, &event);
+            db.put_cf(family, disk::event_key(7, 0), record).unwrap();
+            db.flush_cf(family).unwrap();
+        }
+        let state = OpenState::open(dir.path().into(), false).unwrap();
+        let id = EventId {
+            revision: 7,
+            sub: 0,
+        };
+        assert_eq!(state.event(id).unwrap(), event);
     }
 
     #[test]
