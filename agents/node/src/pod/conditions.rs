@@ -180,6 +180,11 @@ fn gates(pod: &Pod) -> Option<String> {
     (!problems.is_empty()).then(|| problems.join(", "))
 }
 
+fn text<'a>(condition: &'a Value, field: &str) -> &'a str {
+    let found = condition.get(field).and_then(Value::as_str);
+    found.unwrap_or_default()
+}
+
 fn condition(inputs: &Inputs<'_>, kind: &str, outcome: Result<&str, (&str, String)>) -> Value {
     let (status, reason, message) = match outcome {
         Ok(reason) => ("True", reason, String::new()),
@@ -192,24 +197,18 @@ fn condition(inputs: &Inputs<'_>, kind: &str, outcome: Result<&str, (&str, Strin
         .and_then(Value::as_array)
         .into_iter()
         .flatten();
-    let text = |condition: &Value, field: &str| {
-        condition
-            .get(field)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
     let same = recorded
         .into_iter()
         .find(|c| text(c, "type") == kind && text(c, "status") == status);
     let since = same
         .map(|c| text(c, "lastTransitionTime"))
         .filter(|since| !since.is_empty());
+    let since = since.map_or_else(|| clock::format(inputs.now), str::to_owned);
     let mut condition = json!({
         "type": kind,
         "status": status,
         "lastProbeTime": null,
-        "lastTransitionTime": since.unwrap_or_else(|| clock::format(inputs.now)),
+        "lastTransitionTime": since,
     });
     // Absent rather than empty; the patch has to say so, or an earlier text would stay.
     condition["reason"] = if reason.is_empty() {

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 use super::env::expand;
 use crate::quantity;
 use crate::runtime::{
-    BindMount, ContainerSpec, HostPort, Identity, Image, Limits, SANDBOX, SandboxSpec,
+    BindMount, ContainerSpec, HostPort, Identity, Image, Limits, SANDBOX, SandboxSpec, hex,
 };
 use crate::spec::{Container, Pod, Resources, Role, SeccompProfile};
 
@@ -96,10 +96,7 @@ pub(crate) fn is_resized(before: &str, after: &str) -> bool {
 
 fn fingerprint(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&digest[..8])
 }
 
 pub(crate) fn identity(pod: &Pod, container: &str, attempt: u32) -> Identity {

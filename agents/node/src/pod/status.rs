@@ -70,13 +70,14 @@ pub(crate) fn assemble(inputs: &Inputs<'_>) -> Value {
     let mut status = json!({
         "observedGeneration": pod.metadata.generation,
         "phase": phase,
-        "conditions": conditions(inputs, phase, &init, &apps, !ips.is_empty()),
         "hostIP": inputs.host_ip,
         "hostIPs": [{"ip": inputs.host_ip}],
         "startTime": clock::format(inputs.started_at),
-        "containerStatuses": apps,
         "qosClass": Qos::of(pod).as_str(),
     });
+    // Moved in: the macro would copy whole trees.
+    status["conditions"] = conditions(inputs, phase, &init, &apps, !ips.is_empty());
+    status["containerStatuses"] = Value::Array(apps);
     if !init.is_empty() {
         status["initContainerStatuses"] = Value::Array(init);
     }

@@ -40,7 +40,7 @@ use crate::stats::load::Load;
 use super::{
     ContainerSpec, ExecRequest, Identity, Image, Limits, LogChunk, LogRequest, Observed,
     RegistryLogin, Result, Runtime, RuntimeError, RuntimeEvent, RuntimeInfo, SANDBOX, SandboxSpec,
-    Session, State,
+    Session, State, hex,
 };
 
 /// Bound of the event channel: hints that overflow are made good by the periodic look.
@@ -421,10 +421,7 @@ pub(crate) fn identifier(node: &str, identity: &Identity) -> String {
         "{node}/{}/{}/{}",
         identity.pod_uid, identity.container, identity.attempt
     );
-    Sha256::digest(text.as_bytes())
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&Sha256::digest(text.as_bytes())[..])
 }
 
 #[cfg(test)]

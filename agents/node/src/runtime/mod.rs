@@ -339,6 +339,18 @@ pub(crate) trait Runtime: Send + Sync {
     async fn images(&self) -> Result<Vec<Image>>;
 }
 
+/// Bytes as ids are written: two digits each, small letters.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    const DIGITS: [u8; 16] = *b"0123456789abcdef";
+    let digit = |number: u8| char::from(DIGITS[usize::from(number & 15)]);
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        text.push(digit(byte >> 4));
+        text.push(digit(*byte));
+    }
+    text
+}
+
 /// Runs a command to its end and gives exit code and (bounded) output, or `None` when the deadline passed and the
 /// command was killed: what exec probes and hooks need.
 pub(crate) async fn exec_sync(
@@ -374,4 +386,16 @@ pub(crate) async fn exec_sync(
     }
     session.control.kill().await?;
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_written_as_two_digits_each() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        let each = bytes.iter().map(|byte| format!("{byte:02x}"));
+        assert_eq!(hex(&bytes), each.collect::<String>());
+    }
 }

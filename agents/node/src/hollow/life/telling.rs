@@ -193,6 +193,6 @@ impl Life {
 
 fn digest(status: &Value) -> u64 {
     let mut hasher = DefaultHasher::new();
-    status.to_string().hash(&mut hasher);
+    status.hash(&mut hasher);
     hasher.finish()
 }

@@ -27,8 +27,7 @@ pub(super) fn container_status(inputs: &Inputs<'_>, role: Role, container: &Cont
     let told = told(inputs, role, container, (current, previous));
     let mut status = json!({
         "name": container.name,
-        "state": told.state,
-        "lastState": told.last_state.map_or_else(|| json!({}), |terminated| json!({"terminated": terminated})),
+        "lastState": {},
         "ready": told.ready,
         "restartCount": match current {
             Some(current) => current.identity.attempt,
@@ -37,6 +36,11 @@ pub(super) fn container_status(inputs: &Inputs<'_>, role: Role, container: &Cont
         "image": image(inputs.pod, container, current),
         "imageID": current.map_or("", |current| current.image_id.as_str()),
     });
+    // Moved in: the macro would copy whole trees.
+    status["state"] = told.state;
+    if let Some(terminated) = told.last_state {
+        status["lastState"]["terminated"] = terminated;
+    }
     if role != Role::Ephemeral {
         status["started"] = json!(told.started);
     }

@@ -6,8 +6,7 @@ use crate::pod::resize;
 use crate::spec::Pod;
 
 /// The strategic merge patch that turns the recorded status into this one.
-pub(crate) fn patch(pod: &Pod, status: &Value) -> Value {
-    let mut status = status.clone();
+pub(crate) fn patch(pod: &Pod, mut status: Value) -> Value {
     if let Some(members) = status.as_object_mut() {
         for (field, recorded) in [
             ("reason", "reason"),
@@ -45,7 +44,9 @@ pub(crate) fn patch(pod: &Pod, status: &Value) -> Value {
             conditions.extend(over);
         }
     }
-    json!({"metadata": {"uid": pod.metadata.uid}, "status": status})
+    let mut patch = json!({"metadata": {"uid": pod.metadata.uid}});
+    patch["status"] = status;
+    patch
 }
 
 /// Whether a list of conditions has one of this type.

@@ -292,7 +292,7 @@ fn a_resize_has_conditions_while_it_goes_on() {
     assert!(is_recorded(&pod, &told));
     let after = status(&case(pod.clone(), &world));
     assert!(!is_recorded(&pod, &after));
-    let patch = patch(&pod, &after);
+    let patch = patch(&pod, after);
     let conditions = patch["status"]["conditions"].as_array().unwrap();
     let gone = json!({"$patch": "delete", "type": "PodResizePending"});
     assert!(conditions.contains(&gone));
@@ -400,11 +400,11 @@ fn a_new_address_replaces_the_old_one() {
     let mut case = case(pod("Always", false), &containers);
     let status = status(&case);
     assert_eq!(
-        patch(&case.pod, &status)["status"]["podIPs"],
+        patch(&case.pod, status.clone())["status"]["podIPs"],
         json!([{"ip": "10.1.2.3"}])
     );
     case.pod.status = json!({"podIPs": [{"ip": "10.9.9.9"}], "reason": "Old"});
-    let patch = patch(&case.pod, &status);
+    let patch = patch(&case.pod, status);
     assert_eq!(
         patch["status"]["podIPs"],
         json!([{"$patch": "replace"}, {"ip": "10.1.2.3"}])

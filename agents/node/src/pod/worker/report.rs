@@ -50,7 +50,7 @@ impl Worker {
         if sent || status::is_recorded(&self.pod, &status) {
             return true;
         }
-        let patch = status::patch(&self.pod, &status);
+        let patch = status::patch(&self.pod, status.clone());
         let (namespace, name) = (&self.pod.metadata.namespace, &self.pod.metadata.name);
         match self
             .agent
