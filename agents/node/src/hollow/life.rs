@@ -32,6 +32,7 @@ use crate::pod::admission::preempt;
 use crate::pod::backoff::Backoffs;
 use crate::pod::devices;
 use crate::pod::plan::{self, Facts, Observation};
+use crate::pod::probe::Results;
 use crate::pod::resize;
 use crate::pod::status::Verdict;
 use crate::spec::{Pod, Probe, Role};
@@ -102,6 +103,16 @@ pub(super) struct Place<'a> {
     pub(super) stage: &'a Stage,
     /// How many times longer everything takes.
     pub(super) slow: u32,
+}
+
+/// A pod as it is at some time of a step, so that nobody has to look twice while nothing changes.
+#[derive(PartialEq)]
+struct View {
+    observed: Observation,
+    /// What the probes say by container id, and when they say something else.
+    probes: BTreeMap<String, Results>,
+    probed_at: Option<OffsetDateTime>,
+    plan: plan::Plan,
 }
 
 impl Place<'_> {
@@ -282,11 +293,11 @@ impl Life {
             return step;
         };
         self.adopt(&pod, place, now);
-        let over = match pod.metadata.deletion_timestamp.is_some() {
-            true => self.wind_down(&pod, place, now, &mut step),
+        let (over, view) = match pod.metadata.deletion_timestamp.is_some() {
+            true => (self.wind_down(&pod, place, now, &mut step), None),
             false => self.live(&pod, place, now, &mut step),
         };
-        self.write(&pod, place, over, now, &mut step);
+        self.write(&pod, place, (over, view), now, &mut step);
         let is_leaving = over || pod.metadata.deletion_timestamp.is_some();
         if step.write.is_none() && !is_leaving && self.waits_for_claims(&pod) {
             step.write = Some(Write::LookAtClaims);
@@ -345,17 +356,17 @@ impl Life {
         }
     }
 
-    /// Goes on with a pod that shall run. True where it has been ended.
+    /// Goes on with a pod that shall run. Says whether it has been ended, and how it was seen last where nothing followed from that.
     fn live(
         &mut self,
         pod: &Pod,
         place: &mut Place<'_>,
         now: OffsetDateTime,
         step: &mut Step,
-    ) -> bool {
+    ) -> (bool, Option<View>) {
         if plan::is_recorded_terminal(pod) {
             self.wind_down(pod, place, now, step);
-            return true;
+            return (true, None);
         }
         let began = self.started_at.unwrap_or(now);
         if let Some(deadline) = plan::deadline(pod, began) {
@@ -376,56 +387,72 @@ impl Life {
             }
         }
         if self.verdict.is_some() {
-            return self.wind_down(pod, place, now, step);
+            return (self.wind_down(pod, place, now, step), None);
         }
         if self.waits_for_claims(pod) {
-            return false;
+            return (false, None);
         }
         self.complain(pod, place, now, step);
         for _ in 0..ROUNDS_MAX {
-            let plan = self.plan(pod, place, now);
-            if let Some(at) = plan.wake_at {
+            let mut view = self.view(pod, place, true, now);
+            if let Some(at) = view.plan.wake_at {
                 step.wake(at);
             }
+            let actions = std::mem::take(&mut view.plan.actions);
+            if actions.is_empty() {
+                return (false, Some(view));
+            }
             let mut changed = false;
-            for action in plan.actions {
+            for action in actions {
                 changed |= self.carry_out(pod, action, place, now, step);
             }
             if !changed {
                 break;
             }
         }
-        false
+        (false, None)
     }
 
-    fn plan(&self, pod: &Pod, place: &Place<'_>, now: OffsetDateTime) -> plan::Plan {
+    /// What is to be seen of the pod now, and what comes next where it lives.
+    fn view(&self, pod: &Pod, place: &Place<'_>, lives: bool, now: OffsetDateTime) -> View {
         let observed = self.observation(pod, place.node_name, now);
-        plan::plan(&Facts {
-            pod,
-            observed: &observed,
-            backoffs: &self.backoffs,
-            probes: &self.probes(pod, place, now).0,
-            holds: &BTreeMap::new(),
-            now,
-        })
+        let (probes, probed_at) = self.probes(pod, &observed, place, now);
+        let plan = match lives {
+            true => plan::plan(&Facts {
+                pod,
+                observed: &observed,
+                backoffs: &self.backoffs,
+                probes: &probes,
+                holds: &BTreeMap::new(),
+                now,
+            }),
+            false => plan::Plan::default(),
+        };
+        View {
+            observed,
+            probes,
+            probed_at,
+            plan,
+        }
     }
 
     /// What the probes say by container id, and when they say something else.
     fn probes(
         &self,
         pod: &Pod,
+        observed: &Observation,
         place: &Place<'_>,
         now: OffsetDateTime,
-    ) -> (
-        BTreeMap<String, crate::pod::probe::Results>,
-        Option<OffsetDateTime>,
-    ) {
+    ) -> (BTreeMap<String, Results>, Option<OffsetDateTime>) {
         let mut next = None;
         let mut results = BTreeMap::new();
         for run in self.running(now) {
             let (result, at) = health::results(pod, run, place.pace(), now);
             next = next.into_iter().chain(at).min();
-            results.insert(run.id(pod, place.node_name), result);
+            let seen = observed.containers.get(&*run.container);
+            let mut seen = seen.into_iter().flatten();
+            let seen = seen.find(|one| one.identity.attempt == run.attempt);
+            results.extend(seen.map(|one| (one.id.clone(), result)));
         }
         (results, next)
     }

@@ -185,7 +185,13 @@ pub(super) fn observe(
     runs: &[Run],
     now: OffsetDateTime,
 ) -> Observation {
-    let sandbox_id = |attempt: u32| identifier(node, &identity(pod, SANDBOX, attempt));
+    let sandbox_of = |attempt: u32| identifier(node, &identity(pod, SANDBOX, attempt));
+    let present = sandbox.map(|sandbox| (sandbox.attempt, sandbox_of(sandbox.attempt)));
+    // Most runs are in the sandbox that is there.
+    let sandbox_id = |attempt: u32| match &present {
+        Some((known, id)) if *known == attempt => id.clone(),
+        _ => sandbox_of(attempt),
+    };
     let mut all = Vec::with_capacity(runs.len() + 1);
     if let Some(sandbox) = sandbox {
         let state = match sandbox.stopped {

@@ -7,7 +7,7 @@ use agent_runtime::EventType;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Life, Note, Place, Step, Write};
+use super::{Life, Note, Place, Step, View, Write};
 use crate::hollow::health;
 use crate::hollow::runs::SCHEME;
 use crate::hollow::stages::Stage;
@@ -26,23 +26,31 @@ impl Life {
         &mut self,
         pod: &Pod,
         place: &Place<'_>,
-        over: bool,
+        (over, view): (bool, Option<View>),
         now: OffsetDateTime,
         step: &mut Step,
     ) {
         let leaving = pod.metadata.deletion_timestamp.is_some();
         let settled = plan::is_recorded_terminal(pod);
         let lives = !(over || leaving || self.verdict.is_some());
-        let mut plan = match lives {
-            true => self.plan(pod, place, now),
-            false => plan::Plan::default(),
-        };
-        self.tell(pod, &plan.waiting, place.stage, now, step);
+        debug_assert!(
+            view.as_ref()
+                .is_none_or(|view| *view == self.view(pod, place, lives, now)),
+            "what was seen last is what is to be seen"
+        );
+        let view = view.unwrap_or_else(|| self.view(pod, place, lives, now));
+        let View {
+            observed,
+            probes,
+            probed_at,
+            plan,
+        } = view;
+        let mut waiting = plan.waiting;
+        self.tell(pod, &waiting, place.stage, now, step);
         if lives {
-            self.wait_for_obstacles(pod, &mut plan.waiting);
+            self.wait_for_obstacles(pod, &mut waiting);
         }
-        let (probes, ready_at) = self.probes(pod, place, now);
-        if let Some(at) = ready_at {
+        if let Some(at) = probed_at {
             step.wake(at);
         }
         if self
@@ -54,7 +62,6 @@ impl Life {
         if lives && self.begins_soon(pod, now) {
             return;
         }
-        let observed = self.observation(pod, place.node_name, now);
         let (resize, in_force) = self.resize(pod, &observed, step);
         let status = status::assemble(&Inputs {
             pod,
@@ -62,7 +69,7 @@ impl Life {
             resize: &resize,
             in_force: &in_force,
             probes: &probes,
-            waiting: &plan.waiting,
+            waiting: &waiting,
             messages: &words::messages(pod, place.node_name, &observed),
             // What fails is told when nothing of it runs any more, as node agents do: it is told once.
             verdict: self.verdict.as_ref().filter(|_| over),
@@ -81,7 +88,7 @@ impl Life {
         step.write = match (recorded, leaving && over) {
             (false, _) => {
                 self.sending = digest;
-                Some(Write::Status(status::patch(pod, &status)))
+                Some(Write::Status(status::patch(pod, status)))
             }
             (true, true) => Some(Write::Delete),
             (true, false) => None,
