@@ -141,7 +141,12 @@ fn window(pod: &Pod, run: &Run, (kind, probe): (Kind, &Probe), stage: &Stage) ->
         return Some((Duration::ZERO, None));
     }
     let bad = stage.probes[kind as usize].as_ref()?;
-    let what = (&pod.metadata.uid, &run.container, run.attempt, kind.title());
+    let what = (
+        &pod.metadata.uid,
+        &run.of.container,
+        run.attempt,
+        kind.title(),
+    );
     if unit((what, "bad")) >= bad.rate {
         return None;
     }
@@ -280,7 +285,7 @@ fn beat(
     gate: Duration,
 ) -> Beat {
     let beat = Beat::of(probe, gate);
-    let what = (&pod.metadata.uid, &run.container, run.attempt);
+    let what = (&pod.metadata.uid, &run.of.container, run.attempt);
     let start = match (stage.ready, kind) {
         (None, _) | (_, Kind::Liveness) => return beat,
         (Some(_), Kind::Startup) => gate,
@@ -329,7 +334,7 @@ pub(super) fn results(
         liveness: Some(true),
         readiness: Some(true),
     };
-    let Some((_, container)) = pod.container(&run.container) else {
+    let Some((_, container)) = pod.container(&run.of.container) else {
         return (good, None);
     };
     let at = |after: Duration| run.begins.checked_add(slowed(after, slow));
@@ -351,7 +356,7 @@ pub(super) fn counts(
     (stage, slow): (&Stage, u32),
     now: OffsetDateTime,
 ) -> Vec<(Kind, [u64; 2])> {
-    let Some((_, container)) = pod.container(&run.container) else {
+    let Some((_, container)) = pod.container(&run.of.container) else {
         return Vec::new();
     };
     let age = Duration::try_from(now - run.begins).unwrap_or_default() / slow.max(1);

@@ -10,6 +10,7 @@ mod orders;
 mod pulls;
 mod resizing;
 mod telling;
+mod trouble;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -18,8 +19,8 @@ use agent_runtime::EventType;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use obstacles::Obstacle;
 use resizing::Course;
+use trouble::Trouble;
 
 use super::addresses::Addresses;
 use super::health;
@@ -126,28 +127,21 @@ pub(super) struct Life {
     pub(super) pod: Slim,
     sandbox: Option<Sandbox>,
     runs: Vec<Run>,
-    backoffs: Backoffs,
     started_at: Option<OffsetDateTime>,
-    verdict: Option<Verdict>,
     adopted: bool,
     removed: bool,
-    /// The version of which nothing more is written.
-    rests: Option<u64>,
     /// What was sent last and, once the API has taken it, of which version it made the pod: a status that comes back in other
     /// words is not sent for ever.
     sending: u64,
     sent: Option<(u64, u64)>,
     address_missed: bool,
-    /// What is in the way of containers that were to begin.
-    obstacles: BTreeMap<Box<str>, Obstacle>,
     /// The claims on devices let the pod begin.
     is_cleared: bool,
-    /// Why they did not, as it was told last.
-    unclear: Box<str>,
     /// What has become of other amounts that it asks for.
     course: Option<Box<Course>>,
     /// Since when it is being ended because it was deleted.
     leaves: Option<Box<OffsetDateTime>>,
+    trouble: Option<Box<Trouble>>,
 }
 
 impl Life {
@@ -156,20 +150,16 @@ impl Life {
             pod,
             sandbox: None,
             runs: Vec::new(),
-            backoffs: Backoffs::default(),
             started_at: None,
-            verdict: None,
             adopted: false,
             removed: false,
-            rests: None,
             sending: 0,
             sent: None,
             address_missed: false,
-            obstacles: BTreeMap::new(),
             is_cleared: false,
-            unclear: Box::default(),
             course: None,
             leaves: None,
+            trouble: None,
         }
     }
 
@@ -180,10 +170,11 @@ impl Life {
 
     /// What keeps the pod waiting; a note where that is news.
     pub(super) fn unclear(&mut self, text: String) -> Option<Note> {
-        if *self.unclear == *text {
+        let told = &mut self.troubled().unclear;
+        if **told == *text {
             return None;
         }
-        self.unclear = text.as_str().into();
+        *told = text.as_str().into();
         Some(Note {
             container: None,
             kind: EventType::Warning,
@@ -204,15 +195,15 @@ impl Life {
 
     /// Whether it shall fail and nothing of it has run, be that on record yet or not.
     pub(super) fn is_refused(&self) -> bool {
-        self.verdict.is_some() && self.sandbox.is_none() && self.runs.is_empty()
+        self.verdict().is_some() && self.sandbox.is_none() && self.runs.is_empty()
     }
 
     /// The node ends the pod for a more important one. A note where that is news.
     pub(super) fn preempt(&mut self) -> Option<Note> {
-        if self.verdict.is_some() {
+        if self.verdict().is_some() {
             return None;
         }
-        self.verdict = Some(Verdict {
+        self.troubled().verdict = Some(Verdict {
             reason: preempt::REASON,
             message: preempt::MESSAGE.to_owned(),
         });
@@ -225,14 +216,14 @@ impl Life {
     }
 
     pub(super) fn is_preempted(&self) -> bool {
-        let verdict = self.verdict.as_ref();
+        let verdict = self.verdict();
         verdict.is_some_and(|verdict| verdict.reason == preempt::REASON)
     }
 
     /// The node does not take the pod: it fails, and nothing of it runs.
     pub(super) fn refuse(&mut self, verdict: Verdict) {
-        if self.verdict.is_none() {
-            self.verdict = Some(verdict);
+        if self.verdict().is_none() {
+            self.troubled().verdict = Some(verdict);
         }
     }
 
@@ -264,7 +255,8 @@ impl Life {
     /// The API has not taken the last write of this version, or has nothing more to do for it: there is none until there is
     /// another version.
     pub(super) fn rest(&mut self) {
-        self.rests = Some(self.pod.version);
+        let version = self.pod.version;
+        self.troubled().rests = Some(version);
     }
 
     pub(super) fn step(
@@ -340,7 +332,7 @@ impl Life {
             _ => true,
         });
         for run in &runs {
-            place.images.keep(&run.image);
+            place.images.keep(&run.of.image);
         }
         self.runs = runs;
         // Runs know their sandbox by its number, and the first one is all that a record tells of.
@@ -372,7 +364,7 @@ impl Life {
         if let Some(deadline) = plan::deadline(pod, began) {
             if deadline > now {
                 step.wake(deadline);
-            } else if self.verdict.is_none() {
+            } else if self.verdict().is_none() {
                 let message = "Pod was active on the node longer than the specified deadline";
                 step.notes.push(Note {
                     container: None,
@@ -380,13 +372,13 @@ impl Life {
                     reason: "DeadlineExceeded",
                     text: message.to_owned(),
                 });
-                self.verdict = Some(Verdict {
+                self.troubled().verdict = Some(Verdict {
                     reason: "DeadlineExceeded",
                     message: message.to_owned(),
                 });
             }
         }
-        if self.verdict.is_some() {
+        if self.verdict().is_some() {
             return (self.wind_down(pod, place, now, step), None);
         }
         if self.waits_for_claims(pod) {
@@ -417,11 +409,14 @@ impl Life {
     fn view(&self, pod: &Pod, place: &Place<'_>, lives: bool, now: OffsetDateTime) -> View {
         let observed = self.observation(pod, place.node_name, now);
         let (probes, probed_at) = self.probes(pod, &observed, place, now);
+        let none = Backoffs::default();
+        let backoffs = self.trouble.as_deref();
+        let backoffs = backoffs.map_or(&none, |trouble| &trouble.backoffs);
         let plan = match lives {
             true => plan::plan(&Facts {
                 pod,
                 observed: &observed,
-                backoffs: &self.backoffs,
+                backoffs,
                 probes: &probes,
                 holds: &BTreeMap::new(),
                 now,
@@ -449,7 +444,7 @@ impl Life {
         for run in self.running(now) {
             let (result, at) = health::results(pod, run, place.pace(), now);
             next = next.into_iter().chain(at).min();
-            let seen = observed.containers.get(&*run.container);
+            let seen = observed.containers.get(&*run.of.container);
             let mut seen = seen.into_iter().flatten();
             let seen = seen.find(|one| one.identity.attempt == run.attempt);
             results.extend(seen.map(|one| (one.id.clone(), result)));

@@ -1,7 +1,10 @@
 //! The containers of a simulated pod: when each run began and when it ends, both known from its beginning on. What the
 //! runtime of a real node would answer at some time follows from that. Pure.
 
+use std::cell::RefCell;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::Ipv4Addr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -33,13 +36,48 @@ pub(super) struct Sandbox {
     pub(super) stopped: bool,
 }
 
+/// So many definitions are remembered by each thread.
+const REMEMBERED: usize = 256;
+
+thread_local! {
+    static LATELY: RefCell<Vec<Arc<Definition>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What of a container its runs have to know: the same for all pods of an owner, and kept once for them.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Definition {
+    pub(super) container: Box<str>,
+    pub(super) image: Box<str>,
+    hash: Box<str>,
+}
+
+impl Definition {
+    /// The one that is there already, where one is.
+    fn of(container: &Container) -> Arc<Definition> {
+        let wanted = Definition {
+            container: container.name.as_str().into(),
+            image: container.image.as_str().into(),
+            hash: definition_hash(container).into(),
+        };
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&wanted.hash);
+        let at = hash as usize % REMEMBERED;
+        LATELY.with_borrow_mut(|lately| {
+            if lately.is_empty() {
+                lately.resize_with(REMEMBERED, Arc::default);
+            }
+            if *lately[at] != wanted {
+                lately[at] = Arc::new(wanted);
+            }
+            lately[at].clone()
+        })
+    }
+}
+
 /// One run of a container.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Run {
-    pub(super) container: Box<str>,
+    pub(super) of: Arc<Definition>,
     pub(super) attempt: u32,
-    pub(super) image: Box<str>,
-    hash: Box<str>,
     sandbox: u32,
     /// Until then it is being started.
     pub(super) begins: OffsetDateTime,
@@ -59,7 +97,7 @@ pub(super) struct Run {
 impl Run {
     /// The container's id, which follows from what it is of.
     pub(super) fn id(&self, pod: &Pod, node: &str) -> String {
-        identifier(node, &identity(pod, &self.container, self.attempt))
+        identifier(node, &identity(pod, &self.of.container, self.attempt))
     }
 
     pub(super) fn is_running(&self, now: OffsetDateTime) -> bool {
@@ -115,10 +153,8 @@ pub(super) fn begin(
     };
     let fail = failure(pod, role, container, attempt, stage).filter(|_| is_good);
     Run {
-        container: container.name.as_str().into(),
+        of: Definition::of(container),
         attempt,
-        image: container.image.as_str().into(),
-        hash: definition_hash(container).into(),
         sandbox,
         begins,
         ends,
@@ -223,14 +259,14 @@ pub(super) fn observe(
     all.extend(begun.map(|run| {
         Observed {
             id: run.id(pod, node),
-            identity: identity(pod, &run.container, run.attempt),
+            identity: identity(pod, &run.of.container, run.attempt),
             state: run.state(now),
             created_at: run.begins,
-            image: run.image.to_string(),
-            image_id: format!("{SCHEME}://{}", run.image),
+            image: run.of.image.to_string(),
+            image_id: format!("{SCHEME}://{}", run.of.image),
             labels: [
                 (LABEL_SANDBOX.to_owned(), sandbox_id(run.sandbox)),
-                (LABEL_HASH.to_owned(), run.hash.to_string()),
+                (LABEL_HASH.to_owned(), run.of.hash.to_string()),
             ]
             .into(),
             ip: None,
@@ -273,13 +309,11 @@ pub(super) fn recorded(pod: &Pod, stage: &Stage, slow: u32) -> (Option<Sandbox>,
             ))
         };
         let was = as_recorded(container, &status);
-        let hash = definition_hash(&was);
+        let of = Definition::of(&was);
         let mut left = |attempt: u32, begins, ends, oom| {
             runs.push(Run {
-                container: name.into(),
+                of: of.clone(),
                 attempt,
-                image: was.image.as_str().into(),
-                hash: hash.as_str().into(),
                 sandbox: 0,
                 begins,
                 ends,

@@ -2,9 +2,14 @@
 //! would take gigabytes; a text is read again when something is to be decided, which is a few times in a pod's life, and kept
 //! as what differs from another of the same owner.
 
+use std::cell::RefCell;
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::text::Text;
+use super::world::Uid;
 use crate::pod::admission::preempt::Rank;
 use crate::pod::admission::share::Share;
 use crate::pod::admission::{has_ended, was_taken};
@@ -17,20 +22,48 @@ const NOT_KEPT: &[&str] = &["volumes", "topologySpreadConstraints"];
 /// These count only while it is open whether the node takes the pod.
 const KEPT_UNTIL_TAKEN: &[&str] = &["affinity", "tolerations"];
 
+/// The kinds of so many owners are remembered by each thread.
+const REMEMBERED: usize = 256;
+
+thread_local! {
+    static LATELY: RefCell<Vec<Arc<Kind>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// What a pod has in common with the others of its owner, kept once for all of them.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub(super) struct Slim {
-    pub(super) uid: String,
-    pub(super) namespace: String,
-    pub(super) name: String,
-    /// Of the node that it is bound to.
-    pub(super) node: String,
-    pub(super) version: u64,
+pub(super) struct Kind {
+    pub(super) namespace: Box<str>,
     /// What it takes of the node.
     pub(super) share: Share,
-    /// What it asks for, where the node has given it something else; that may be other limits only.
-    pub(super) asks: Option<Box<Share>>,
     /// For whom it may have to go.
     pub(super) rank: Rank,
+}
+
+impl Kind {
+    /// The one that is there already, of the same owner, where that is the same.
+    fn shared(self, owner: &str) -> Arc<Kind> {
+        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(owner);
+        let at = hash as usize % REMEMBERED;
+        LATELY.with_borrow_mut(|lately| {
+            if lately.is_empty() {
+                lately.resize_with(REMEMBERED, Arc::default);
+            }
+            if *lately[at] != self {
+                lately[at] = Arc::new(self);
+            }
+            lately[at].clone()
+        })
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Slim {
+    pub(super) uid: Uid,
+    pub(super) name: Box<str>,
+    pub(super) version: u64,
+    pub(super) kind: Arc<Kind>,
+    /// What it asks for, where the node has given it something else; that may be other limits only.
+    pub(super) asks: Option<Box<Share>>,
     /// Whether the API has it as taken by the node, and as ended.
     pub(super) is_taken: bool,
     pub(super) is_over: bool,
@@ -41,11 +74,7 @@ impl Slim {
     /// None where it is no pod with a UID.
     pub(super) fn of(mut object: Value) -> Option<Slim> {
         let version = version(&object);
-        let text = |object: &Value, path: &str| {
-            let found = object.pointer(path).and_then(Value::as_str);
-            found.unwrap_or_default().to_owned()
-        };
-        let uid = text(&object, "/metadata/uid");
+        let uid = Uid::from(text(&object, "/metadata/uid"));
         if uid.is_empty() {
             return None;
         }
@@ -62,22 +91,25 @@ impl Slim {
         }
         drop_nulls(&mut object);
         let owner = text(&object, "/metadata/ownerReferences/0/uid");
-        let share = Share::of(&object);
-        let asked = is_taken.then(|| Share::asked(&object));
-        Some(Slim {
-            namespace: text(&object, "/metadata/namespace"),
-            name: text(&object, "/metadata/name"),
-            node: text(&object, "/spec/nodeName"),
-            asks: asked
-                .filter(|asked| *asked != share || has_other_limits(&object))
-                .map(Box::new),
-            share,
+        let kind = Kind {
+            namespace: text(&object, "/metadata/namespace").into(),
+            share: Share::of(&object),
             rank: Rank::of(&object),
+        };
+        let asked = is_taken.then(|| Share::asked(&object));
+        // A tree can always be written: its keys are texts.
+        let whole = serde_json::to_string(&object).unwrap_or_default();
+        Some(Slim {
+            name: text(&object, "/metadata/name").into(),
+            asks: asked
+                .filter(|asked| *asked != kind.share || has_other_limits(&object))
+                .map(Box::new),
+            kind: kind.shared(owner),
             is_over: has_ended(&object),
             is_taken,
             version,
             uid,
-            text: Text::of(&object.to_string(), &owner),
+            text: Text::of(&whole, owner),
         })
     }
 
@@ -88,6 +120,12 @@ impl Slim {
     pub(super) fn object(&self) -> Value {
         serde_json::from_str(&self.text.whole()).unwrap_or_default()
     }
+}
+
+/// The text that stands there; empty where there is none.
+pub(super) fn text<'a>(object: &'a Value, path: &str) -> &'a str {
+    let found = object.pointer(path).and_then(Value::as_str);
+    found.unwrap_or_default()
 }
 
 /// Kubernetes reads a member that is null as absent.
@@ -117,7 +155,10 @@ mod tests {
             "status": {"phase": "Pending", "message": null},
         });
         let slim = Slim::of(object.clone()).unwrap();
-        assert_eq!((slim.version, slim.node.as_str()), (7, "n"));
+        assert_eq!(
+            (slim.version, &*slim.name, &*slim.kind.namespace),
+            (7, "p", "d")
+        );
         let text = slim.text.whole();
         assert!(!text.contains("managedFields") && !text.contains("null"));
         let mut whole = Pod::decode(&object).unwrap();
@@ -129,5 +170,20 @@ mod tests {
         object["status"] = json!({"phase": "Failed", "startTime": "2026-01-01T00:00:00Z"});
         let slim = Slim::of(object).unwrap();
         assert!(!slim.text.whole().contains("tolerations") && slim.is_taken && slim.is_over);
+    }
+
+    #[test]
+    fn pods_of_an_owner_have_in_common_what_is_alike() {
+        let pod = |uid: &str, cpu: &str| {
+            Slim::of(json!({
+                "metadata": {"name": uid, "namespace": "d", "uid": uid, "ownerReferences": [{"uid": "o"}]},
+                "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": cpu}}}]},
+            }))
+            .unwrap()
+        };
+        let [a, b, other] = [pod("a", "1"), pod("b", "1"), pod("c", "2")];
+        assert!(Arc::ptr_eq(&a.kind, &b.kind) && a != b);
+        assert_ne!(a.kind.share, other.kind.share);
+        assert_eq!(pod("a", "1"), a, "also after another one");
     }
 }

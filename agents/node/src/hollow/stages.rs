@@ -179,12 +179,14 @@ impl Stages {
     }
 
     /// The number of the stage that a pod is in.
-    pub(super) fn choose(&self, pod: &Value) -> usize {
+    pub(super) fn choose(&self, pod: &Value) -> u32 {
         let found = self.0.iter().position(|stage| stage.select.matches(pod));
-        found.unwrap_or(self.0.len() - 1)
+        found.map_or(u32::MAX, |number| u32::try_from(number).unwrap_or(u32::MAX))
     }
 
-    pub(super) fn get(&self, number: usize) -> &Stage {
+    /// The last one for a number that none has.
+    pub(super) fn get(&self, number: u32) -> &Stage {
+        let number = usize::try_from(number).unwrap_or(usize::MAX);
         &self.0[number.min(self.0.len() - 1)]
     }
 }

@@ -20,7 +20,7 @@ pub(super) type Uid = Arc<str>;
 pub(super) struct Entry {
     pub(super) life: Life,
     pub(super) node: u32,
-    pub(super) stage: usize,
+    pub(super) stage: u32,
     /// What the API has shown since it was looked at last: nothing, mostly.
     pub(super) seen: Option<Box<Slim>>,
     /// The API has it no more.
@@ -34,7 +34,7 @@ pub(super) struct Entry {
     /// When it wants to be looked at.
     pub(super) due: Option<Duration>,
     /// When it is refused for what its node was shown as, unless that is another one by then.
-    pub(super) refused_at: Option<Duration>,
+    pub(super) refused_at: Option<Box<Duration>>,
     pub(super) failures: u32,
 }
 
@@ -50,8 +50,10 @@ impl Entry {
         if !OF_THE_NODE.contains(&verdict.reason) {
             return None;
         }
-        let at = *self.refused_at.get_or_insert(elapsed + BEHIND);
-        (elapsed < at).then_some(at)
+        let at = self
+            .refused_at
+            .get_or_insert_with(|| Box::new(elapsed + BEHIND));
+        (elapsed < **at).then_some(**at)
     }
 
     /// The pod as it was shown last.
@@ -83,12 +85,12 @@ impl Entry {
     /// What nobody else gets, of a pod that takes something. What was given since the last word of the API counts.
     fn held<'a>(&self, pod: &'a Slim) -> &'a Share {
         let given = pod.asks.as_deref().filter(|_| self.life.is_given());
-        given.unwrap_or(&pod.share)
+        given.unwrap_or(&pod.kind.share)
     }
 
     fn holder(&self) -> Option<Holder<'_>> {
         let pod = self.taken()?;
-        Some(Holder::new(&pod.uid, self.held(pod), pod.rank))
+        Some(Holder::new(&pod.uid, self.held(pod), pod.kind.rank))
     }
 }
 
@@ -145,7 +147,8 @@ impl Decision {
         if object["metadata"]["deletionTimestamp"].is_string() {
             return Decision::Goes;
         }
-        let ask = |holders: &[Holder<'_>]| admission::admission(site, holders, &object, &pod.share);
+        let ask =
+            |holders: &[Holder<'_>]| admission::admission(site, holders, &object, &pod.kind.share);
         let admission = ask(&[staying, leaving].concat());
         if admission == Admission::Taken || leaving.is_empty() || !admission::is_critical(&object) {
             return Decision::of(admission);
@@ -256,7 +259,7 @@ impl World {
             let since = entry.life.deferred_since();
             let turn = since.or((*other == uid).then_some(u64::MAX))?;
             let asks = pod.asks.as_deref()?;
-            Some(Order::among(pod.rank, entry.held(pod), asks, turn))
+            Some(Order::among(pod.kind.rank, entry.held(pod), asks, turn))
         };
         let mut waiting: Vec<(Order, &Uid, &Slim)> = Vec::new();
         for one in &present {
@@ -315,7 +318,10 @@ impl World {
             .pods
             .values()
             .map(|entry| &**entry)
-            .filter(|entry| entry.life.pod.name == name && entry.life.pod.namespace == namespace)
+            .filter(|entry| {
+                let pod = &entry.life.pod;
+                *pod.name == *name && *pod.kind.namespace == *namespace
+            })
             .collect();
         found.sort_by_key(|entry| std::cmp::Reverse(entry.life.pod.version));
         found.first().copied()

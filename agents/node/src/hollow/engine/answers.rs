@@ -37,7 +37,7 @@ impl Engine {
             match answer {
                 Answer::Unclear(text) => {
                     let pod = &entry.life.pod;
-                    let place = (pod.namespace.clone(), pod.name.clone());
+                    let place = (pod.kind.namespace.clone(), pod.name.clone());
                     note = entry.life.unclear(text).map(|note| (place, note));
                     entry.failures = entry.failures.saturating_add(1);
                     Some(elapsed + pause(entry.failures, None))

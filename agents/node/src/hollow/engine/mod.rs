@@ -189,10 +189,12 @@ impl Engine {
             convert: move |step| node_seen(&names, step),
         };
         tasks.spawn(nodes.run(sink));
+        let ours = Arc::new((self.names.clone(), self.config.stages.clone()));
         let mut follow_pods = |followed: Followed, node| {
+            let ours = ours.clone();
             let sink = Sink {
                 sender: sender.clone(),
-                convert: move |step| pod_seen(node, step),
+                convert: move |step| pod_seen(&ours.0, &ours.1, node, step),
             };
             tasks.spawn(followed.run(sink));
         };

@@ -6,13 +6,16 @@ use super::{Engine, Key, RETURN};
 use crate::follow::Step;
 use crate::hollow::life::Life;
 use crate::hollow::nodes::{Names, Shown};
-use crate::hollow::slim::Slim;
+use crate::hollow::slim::{Slim, text};
+use crate::hollow::stages::Stages;
 use crate::hollow::world::{Entry, Uid};
 
 /// What a watch or a list has told.
 pub(super) enum Seen {
     Pod {
         number: u64,
+        node: u32,
+        stage: u32,
         pod: Slim,
     },
     PodGone(String),
@@ -33,7 +36,12 @@ pub(super) enum Seen {
 impl Engine {
     pub(super) fn see(&mut self, seen: Seen) {
         match seen {
-            Seen::Pod { number, pod } => self.see_pod(number, pod),
+            Seen::Pod {
+                number,
+                node,
+                stage,
+                pod,
+            } => self.see_pod(number, (node, stage), pod),
             Seen::PodGone(uid) => self.lose_pod(&Uid::from(uid)),
             Seen::PodsListed { number, node } => {
                 let left: Vec<Uid> = {
@@ -69,21 +77,19 @@ impl Engine {
         }
     }
 
-    fn see_pod(&mut self, number: u64, pod: Slim) {
-        let Some(node) = self.names.number(&pod.node) else {
-            return;
-        };
-        let uid = Uid::from(pod.uid.as_str());
+    fn see_pod(&mut self, number: u64, (node, stage): (u32, u32), mut pod: Slim) {
+        let uid = pod.uid.clone();
         {
             let mut world = self.world();
             if let Some(entry) = world.pods.get_mut(&uid) {
                 entry.listed = number;
                 if pod.version > entry.life.pod.version {
-                    entry.stage = self.config.stages.choose(&pod.object());
+                    entry.stage = stage;
+                    // Its key has the same text already.
+                    pod.uid = entry.life.pod.uid.clone();
                     entry.seen = Some(Box::new(pod));
                 }
             } else {
-                let stage = self.config.stages.choose(&pod.object());
                 let entry = Entry {
                     life: Life::new(pod),
                     node,
@@ -165,11 +171,24 @@ impl Engine {
     }
 }
 
-pub(super) fn pod_seen(node: Option<u32>, step: Step) -> Option<Seen> {
+/// What is told of the pods of this node, or of all nodes; of other nodes than these nothing is.
+pub(super) fn pod_seen(
+    names: &Names,
+    stages: &Stages,
+    node: Option<u32>,
+    step: Step,
+) -> Option<Seen> {
     match step {
         Step::Item(number, object) | Step::Changed(number, object) => {
+            let node = names.number(text(&object, "/spec/nodeName"))?;
+            let stage = stages.choose(&object);
             let pod = Slim::of(object)?;
-            Some(Seen::Pod { number, pod })
+            Some(Seen::Pod {
+                number,
+                node,
+                stage,
+                pod,
+            })
         }
         Step::Deleted(object) => {
             let uid = object.pointer("/metadata/uid").and_then(Value::as_str)?;

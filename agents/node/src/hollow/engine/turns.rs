@@ -140,7 +140,7 @@ impl Engine {
         let writing = step.write.is_some();
         entry.writing = writing;
         let (namespace, name) = (
-            entry.life.pod.namespace.clone(),
+            entry.life.pod.kind.namespace.clone(),
             entry.life.pod.name.clone(),
         );
         let looked_at = match step.write {
@@ -194,7 +194,7 @@ impl Engine {
             let uid = Uid::from(uid);
             let ended = lock(&world).pods.get_mut(&uid).and_then(|entry| {
                 let pod = &entry.life.pod;
-                let name = (pod.namespace.clone(), pod.name.clone());
+                let name = (pod.kind.namespace.clone(), pod.name.clone());
                 Some((entry.life.preempt()?, name))
             });
             if let Some((note, (namespace, name))) = ended {

@@ -46,11 +46,11 @@ impl Kubelet {
                 continue;
             };
             for run in entry.life.running(now) {
-                let load = Load::of(Some(object), &pod.metadata.uid, &run.container);
+                let load = Load::of(Some(object), &pod.metadata.uid, &run.of.container);
                 let time = Duration::try_from(now - run.begins).unwrap_or_default();
                 used.push(Used {
                     id: run.id(&pod, &node_name),
-                    identity: identity(&pod, &run.container, run.attempt),
+                    identity: identity(&pod, &run.of.container, run.attempt),
                     started_at: run.begins,
                     at: now,
                     cpu_nanos: load.spent(time),
@@ -119,7 +119,7 @@ impl Kubelet {
             for run in entry.life.running(now) {
                 let counts = health::counts(&pod, run, (stage, slow), now);
                 all.extend(counts.into_iter().map(|(kind, [good, bad])| Probed {
-                    identity: identity(&pod, &run.container, run.attempt),
+                    identity: identity(&pod, &run.of.container, run.attempt),
                     kind: kind.title(),
                     counts: [good, bad, 0],
                 }));

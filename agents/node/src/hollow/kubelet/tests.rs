@@ -52,7 +52,7 @@ fn running(clock: &Clock) -> Entry {
         host_ip: "10.0.0.1",
         addresses: &mut addresses,
         images: &mut images,
-        stage: stages.get(usize::MAX),
+        stage: stages.get(u32::MAX),
         slow: 1,
     };
     life.step(
@@ -63,7 +63,7 @@ fn running(clock: &Clock) -> Entry {
     Entry {
         life,
         node: 0,
-        stage: usize::MAX,
+        stage: u32::MAX,
         seen: None,
         removed: false,
         listed: 1,

@@ -167,7 +167,9 @@ impl Life {
                 true
             }
             None => {
-                self.obstacles.remove(container.name.as_str());
+                if let Some(trouble) = self.trouble.as_deref_mut() {
+                    trouble.obstacles.remove(container.name.as_str());
+                }
                 false
             }
         }
@@ -176,7 +178,7 @@ impl Life {
     /// That the container does not run whose processes an ephemeral one asks to see.
     fn without_target(&self, container: &Container, now: OffsetDateTime) -> Option<String> {
         let target = container.target_container_name.as_str();
-        let runs = || self.running(now).any(|run| *run.container == *target);
+        let runs = || self.running(now).any(|run| *run.of.container == *target);
         let is_lost = !target.is_empty() && !runs();
         is_lost.then(|| format!("unable to find target container {target}"))
     }
@@ -198,20 +200,20 @@ impl Life {
         if let Some(Obstacle::Stuck {
             told: before,
             since,
-        }) = self.obstacles.get(name)
+        }) = self.obstacle(name)
             && *before == told
         {
             return *since;
         }
         step.notes.extend(notes);
         let stuck = Obstacle::Stuck { told, since: now };
-        self.obstacles.insert(name.into(), stuck);
+        self.troubled().obstacles.insert(name.into(), stuck);
         now
     }
 
     /// Adds why containers wait that were to begin.
     pub(super) fn wait_for_obstacles(&self, pod: &Pod, waiting: &mut BTreeMap<String, Waiting>) {
-        for (name, obstacle) in &self.obstacles {
+        for (name, obstacle) in self.obstacles() {
             let Some((_, container)) = pod.container(name) else {
                 continue;
             };

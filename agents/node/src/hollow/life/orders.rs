@@ -101,7 +101,7 @@ impl Life {
         now: OffsetDateTime,
         step: &mut Step,
     ) -> bool {
-        let known = |run: &Run| &*run.container == name && run.attempt == attempt;
+        let known = |run: &Run| &*run.of.container == name && run.attempt == attempt;
         let (Some(found), Some(sandbox)) = (pod.container(name), &self.sandbox) else {
             return false;
         };
@@ -113,7 +113,7 @@ impl Life {
             return false;
         }
         if let Some(failed_at) = replaces {
-            self.backoffs.next(name, failed_at, now);
+            self.troubled().backoffs.next(name, failed_at, now);
         }
         let run = runs::begin(pod, found, attempt, sandbox, place.pace(), now);
         let changed = run.begins <= now;
@@ -137,7 +137,7 @@ impl Life {
         let Some(run) = self.runs.iter_mut().find(|run| run.id(pod, node) == id) else {
             return false;
         };
-        let mut grace = stop::grace(pod, &run.container, reason);
+        let mut grace = stop::grace(pod, &run.of.container, reason);
         if let Some(began) = self.leaves.as_deref() {
             // Sidecars, which go last, share the time of the others.
             grace = rest(grace, Duration::try_from(now - *began).unwrap_or_default());
@@ -148,7 +148,7 @@ impl Life {
             _ => Duration::ZERO,
         };
         let pause = pause.saturating_mul(place.slow).max(least);
-        let found = pod.container(&run.container);
+        let found = pod.container(&run.of.container);
         let hook = found.and_then(|(_, container)| container.lifecycle.pre_stop.as_ref());
         let hook = hook.filter(|_| !grace.is_zero());
         let hook = hook.map(|hook| health::hook(hook, place.stage));
@@ -162,7 +162,7 @@ impl Life {
         }
         if !std::mem::replace(&mut run.stopping, true) {
             let role = found.map_or(Role::App, |(role, _)| role);
-            let name = &run.container;
+            let name = &run.of.container;
             let mut tell = |kind, reason, text| {
                 step.notes.push(Note {
                     container: Some((role, name.to_string())),

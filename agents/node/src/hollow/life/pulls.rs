@@ -48,13 +48,15 @@ impl Life {
     /// Tries to pull an image that nobody has, unless it was tried a short time ago.
     pub(super) fn pull(&mut self, of: (Role, &Container), now: OffsetDateTime, step: &mut Step) {
         let image = of.1.image.as_str();
-        let tries = self.obstacles.values().filter_map(Obstacle::pull);
+        let tries = self.obstacles().filter_map(|(_, obstacle)| obstacle.pull());
         let tries = tries.filter(|pull| *pull.image == *image);
         let last = tries.map(|pull| pull.failed_at).max();
-        let waiting =
-            last.and_then(|at| Some((at, self.backoffs.waiting(&key(image), at, now)?.0)));
+        let waiting = last.and_then(|at| {
+            let backoffs = &self.trouble.as_deref()?.backoffs;
+            Some((at, backoffs.waiting(&key(image), at, now)?.0))
+        });
         let Some((failed_at, until)) = waiting else {
-            self.backoffs.next(&key(image), now, now);
+            self.troubled().backoffs.next(&key(image), now, now);
             self.note_pull(of, now, false);
             step.wake(now + PULL_HOLD);
             let failed = format!("Failed to pull image {image:?}: {}", not_found(image));
@@ -65,7 +67,7 @@ impl Life {
             ]);
             return;
         };
-        let mine = self.obstacles.get(of.1.name.as_str());
+        let mine = self.obstacle(of.1.name.as_str());
         let mine = mine.and_then(Obstacle::pull);
         let mine = mine.filter(|pull| *pull.image == *image && pull.failed_at == failed_at);
         let shown_until = failed_at + PULL_HOLD;
@@ -90,6 +92,6 @@ impl Life {
             pauses,
         };
         let name = of.1.name.as_str().into();
-        self.obstacles.insert(name, Obstacle::Pull(pull));
+        self.troubled().obstacles.insert(name, Obstacle::Pull(pull));
     }
 }

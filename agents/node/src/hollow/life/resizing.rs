@@ -176,7 +176,11 @@ mod tests {
                        "containerStatuses": [{"name": "c", "allocatedResources": {"cpu": "1"}}]}});
         let mut pod = Pod::decode(&object).unwrap();
         let slim = Slim::of(object).unwrap();
-        assert!(slim.asks.as_deref().is_some_and(|asks| *asks != slim.share));
+        assert!(
+            slim.asks
+                .as_deref()
+                .is_some_and(|asks| *asks != slim.kind.share)
+        );
         let mut life = Life::new(slim);
         let told = |notes: Vec<Note>| -> Vec<&'static str> {
             notes.into_iter().map(|note| note.reason).collect()

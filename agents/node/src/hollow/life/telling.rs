@@ -32,7 +32,7 @@ impl Life {
     ) {
         let leaving = pod.metadata.deletion_timestamp.is_some();
         let settled = plan::is_recorded_terminal(pod);
-        let lives = !(over || leaving || self.verdict.is_some());
+        let lives = !(over || leaving || self.verdict().is_some());
         debug_assert!(
             view.as_ref()
                 .is_none_or(|view| *view == self.view(pod, place, lives, now)),
@@ -53,10 +53,8 @@ impl Life {
         if let Some(at) = probed_at {
             step.wake(at);
         }
-        if self
-            .rests
-            .is_some_and(|version| version >= self.pod.version)
-        {
+        let rests = self.trouble.as_deref().and_then(|trouble| trouble.rests);
+        if rests.is_some_and(|version| version >= self.pod.version) {
             return;
         }
         if lives && self.begins_soon(pod, now) {
@@ -72,7 +70,7 @@ impl Life {
             waiting: &waiting,
             messages: &words::messages(pod, place.node_name, &observed),
             // What fails is told when nothing of it runs any more, as node agents do: it is told once.
-            verdict: self.verdict.as_ref().filter(|_| over),
+            verdict: self.verdict().filter(|_| over),
             over: over || settled,
             scheme: SCHEME,
             host_ip: place.host_ip,
@@ -119,7 +117,7 @@ impl Life {
             .filter(|run| run.begins <= now && !run.told)
         {
             run.told = true;
-            let name = &run.container;
+            let name = &run.of.container;
             let mut tell = |kind, reason, text: &str| {
                 step.notes.push(Note {
                     container: Some((role(name), name.to_string())),
@@ -138,7 +136,10 @@ impl Life {
             }
         }
         for name in waiting.keys() {
-            let runs = self.runs.iter_mut().filter(|run| *run.container == **name);
+            let runs = self
+                .runs
+                .iter_mut()
+                .filter(|run| *run.of.container == **name);
             let Some(run) = runs.max_by_key(|run| run.attempt) else {
                 continue;
             };
@@ -178,7 +179,7 @@ impl Life {
                 .filter(|kind| results.get(*kind) == Some(false));
             for kind in failed {
                 let bit = 1_u8 << kind as u8;
-                let found = pod.container(&run.container);
+                let found = pod.container(&run.of.container);
                 let probe = found.and_then(|(_, container)| kind.of(container));
                 let (Some((role, container)), Some(probe)) = (found, probe) else {
                     continue;

@@ -81,7 +81,7 @@ fn a_pod_waits_until_its_own_status_has_been_shown() {
 
 fn held<'a>(pods: &[&'a Slim]) -> Vec<Holder<'a>> {
     let pods = pods.iter();
-    pods.map(|pod| Holder::new(&pod.uid, &pod.share, pod.rank))
+    pods.map(|pod| Holder::new(&pod.uid, &pod.kind.share, pod.kind.rank))
         .collect()
 }
 
@@ -208,4 +208,12 @@ fn new_pods_wait_until_all_that_were_there_before_are_known() {
     assert_eq!(world.places[0].pods_listed, 0);
     assert_eq!(world.pods_listed(1, None), [Uid::from("new")]);
     assert_eq!(world.places[0].pods_listed, 1);
+}
+
+#[test]
+fn a_pod_takes_little_room() {
+    // There are a hundred thousand, and what is larger takes the next size of the allocator.
+    assert!(size_of::<Entry>() <= 320, "{}", size_of::<Entry>());
+    let run = size_of::<crate::hollow::runs::Run>();
+    assert!(run <= 64, "{run}");
 }
