@@ -33,6 +33,15 @@ impl Life {
         let leaving = pod.metadata.deletion_timestamp.is_some();
         let settled = plan::is_recorded_terminal(pod);
         let lives = !(over || leaving || self.verdict().is_some());
+        let rests = self.trouble.as_deref().and_then(|trouble| trouble.rests);
+        let is_quiet = rests.is_some_and(|version| version >= self.pod.version)
+            || lives && self.begins_soon(pod, now);
+        let nothing_waits = self.trouble.is_none() && self.running(now).next().is_none();
+        if is_quiet && nothing_waits && view.is_none() {
+            // Only back-offs and probes would make another look worthwhile.
+            self.tell(pod, &BTreeMap::new(), place.stage, now, step);
+            return;
+        }
         debug_assert!(
             view.as_ref()
                 .is_none_or(|view| *view == self.view(pod, place, lives, now)),
@@ -53,11 +62,7 @@ impl Life {
         if let Some(at) = probed_at {
             step.wake(at);
         }
-        let rests = self.trouble.as_deref().and_then(|trouble| trouble.rests);
-        if rests.is_some_and(|version| version >= self.pod.version) {
-            return;
-        }
-        if lives && self.begins_soon(pod, now) {
+        if is_quiet {
             return;
         }
         let (resize, in_force) = self.resize(pod, &observed, step);
