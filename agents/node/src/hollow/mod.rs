@@ -9,6 +9,7 @@
 //! its status and conditions, the Node object, the server, the load. A crate would have to publish all of them.
 
 mod addresses;
+mod alike;
 mod delay;
 mod engine;
 mod follow;

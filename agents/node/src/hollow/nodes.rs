@@ -2,6 +2,8 @@
 //! process began, which no setting of a clock moves.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_runtime::pressure::{self, Pressure};
@@ -10,6 +12,7 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::addresses::{self, Addresses};
+use super::alike::{Alike, group};
 use super::images::Images;
 use crate::clock;
 use crate::node::{self, Capacity, Conditions, Health, Machine, Transitions};
@@ -151,6 +154,22 @@ impl Shown {
     }
 }
 
+thread_local! {
+    static CONDITIONS: RefCell<Alike<Conditions>> = const { RefCell::new(Alike::new()) };
+    static TRANSITIONS: RefCell<Alike<Transitions>> = const { RefCell::new(Alike::new()) };
+}
+
+fn alike_conditions(conditions: Conditions) -> Arc<Conditions> {
+    let group = group(&conditions);
+    CONDITIONS.with_borrow_mut(|all| all.share(group, conditions))
+}
+
+/// Those of nodes that came in the same second.
+fn alike_transitions(transitions: Transitions) -> Arc<Transitions> {
+    let group = group(&transitions);
+    TRANSITIONS.with_borrow_mut(|all| all.share(group, transitions))
+}
+
 #[derive(Debug)]
 pub(super) struct Node {
     pub(super) number: u32,
@@ -169,8 +188,8 @@ pub(super) struct Node {
     uid: String,
     /// The newest that was shown of it: a watch may be behind the answers to writes.
     version: u64,
-    told: Conditions,
-    transitions: Transitions,
+    told: Arc<Conditions>,
+    transitions: Arc<Transitions>,
     site: Option<Site>,
     /// What its allocatable lacks, as the API has it.
     extended: Map<String, Value>,
@@ -193,8 +212,8 @@ impl Node {
             pressure_told: [None; 2],
             uid: String::new(),
             version: 0,
-            told: Conditions::new(),
-            transitions: Transitions::new(),
+            told: Arc::default(),
+            transitions: Arc::default(),
             site: None,
             extended: Map::new(),
             extended_told: Default::default(),
@@ -311,8 +330,8 @@ impl Node {
             self.pressure_told[1] = shown.tells_pressure.then(Pressure::default);
         }
         if is_new || contradicted {
-            self.told = shown.conditions;
-            self.transitions = shown.transitions;
+            self.told = alike_conditions(shown.conditions);
+            self.transitions = alike_transitions(shown.transitions);
             self.reported = None;
         }
         let pressed = pressure != self.pressure;
@@ -326,8 +345,8 @@ impl Node {
         self.pressure = None;
         self.pressure_told = [None; 2];
         self.reported = None;
-        self.told.clear();
-        self.transitions.clear();
+        self.told = Arc::default();
+        self.transitions = Arc::default();
         self.site = None;
         self.extended.clear();
         self.extended_told = Default::default();
@@ -354,7 +373,11 @@ impl Node {
         let health = Health::of(runtime);
         let capacity = Capacity::of(&config);
         let mut status = node::status(&config, &capacity, &machine, &health, template.port);
-        node::stamp(&mut status, &mut self.transitions, now.1);
+        let mut transitions = Transitions::clone(&self.transitions);
+        node::stamp(&mut status, &mut transitions, now.1);
+        if transitions != *self.transitions {
+            self.transitions = alike_transitions(transitions);
+        }
         if let Some(allocatable) = status["allocatable"].as_object_mut() {
             allocatable.extend(self.extended.clone());
         }
@@ -386,7 +409,7 @@ impl Node {
 
     /// The status was taken as it was told.
     pub(super) fn reported(&mut self, status: &Value, ready: bool, now: Duration) {
-        self.told = node::conditions_of(status);
+        self.told = alike_conditions(node::conditions_of(status));
         self.pressure_told[1] = self.pressure_told[0];
         self.extended_told[1] = self.extended_told[0].clone();
         self.reported = Some((now, ready));

@@ -2,7 +2,6 @@
 //! runtime of a real node would answer at some time follows from that. Pure.
 
 use std::cell::RefCell;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
+use super::alike::{Alike, group};
 use super::health;
 use super::stages::{Fail, Stage};
 use crate::clock;
@@ -36,11 +36,8 @@ pub(super) struct Sandbox {
     pub(super) stopped: bool,
 }
 
-/// So many definitions are remembered by each thread.
-const REMEMBERED: usize = 256;
-
 thread_local! {
-    static LATELY: RefCell<Vec<Arc<Definition>>> = const { RefCell::new(Vec::new()) };
+    static DEFINITIONS: RefCell<Alike<Definition>> = const { RefCell::new(Alike::new()) };
 }
 
 /// What of a container its runs have to know: the same for all pods of an owner, and kept once for them.
@@ -52,24 +49,14 @@ pub(super) struct Definition {
 }
 
 impl Definition {
-    /// The one that is there already, where one is.
     fn of(container: &Container) -> Arc<Definition> {
-        let wanted = Definition {
+        let definition = Definition {
             container: container.name.as_str().into(),
             image: container.image.as_str().into(),
             hash: definition_hash(container).into(),
         };
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(&wanted.hash);
-        let at = hash as usize % REMEMBERED;
-        LATELY.with_borrow_mut(|lately| {
-            if lately.is_empty() {
-                lately.resize_with(REMEMBERED, Arc::default);
-            }
-            if *lately[at] != wanted {
-                lately[at] = Arc::new(wanted);
-            }
-            lately[at].clone()
-        })
+        let group = group(&definition.hash);
+        DEFINITIONS.with_borrow_mut(|all| all.share(group, definition))
     }
 }
 

@@ -3,11 +3,11 @@
 //! as what differs from another of the same owner.
 
 use std::cell::RefCell;
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::alike::{Alike, group};
 use super::text::Text;
 use super::world::Uid;
 use crate::pod::admission::preempt::Rank;
@@ -22,11 +22,8 @@ const NOT_KEPT: &[&str] = &["volumes", "topologySpreadConstraints"];
 /// These count only while it is open whether the node takes the pod.
 const KEPT_UNTIL_TAKEN: &[&str] = &["affinity", "tolerations"];
 
-/// The kinds of so many owners are remembered by each thread.
-const REMEMBERED: usize = 256;
-
 thread_local! {
-    static LATELY: RefCell<Vec<Arc<Kind>>> = const { RefCell::new(Vec::new()) };
+    static KINDS: RefCell<Alike<Kind>> = const { RefCell::new(Alike::new()) };
 }
 
 /// What a pod has in common with the others of its owner, kept once for all of them.
@@ -37,23 +34,6 @@ pub(super) struct Kind {
     pub(super) share: Share,
     /// For whom it may have to go.
     pub(super) rank: Rank,
-}
-
-impl Kind {
-    /// The one that is there already, of the same owner, where that is the same.
-    fn shared(self, owner: &str) -> Arc<Kind> {
-        let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(owner);
-        let at = hash as usize % REMEMBERED;
-        LATELY.with_borrow_mut(|lately| {
-            if lately.is_empty() {
-                lately.resize_with(REMEMBERED, Arc::default);
-            }
-            if *lately[at] != self {
-                lately[at] = Arc::new(self);
-            }
-            lately[at].clone()
-        })
-    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -104,7 +84,7 @@ impl Slim {
             asks: asked
                 .filter(|asked| *asked != kind.share || has_other_limits(&object))
                 .map(Box::new),
-            kind: kind.shared(owner),
+            kind: KINDS.with_borrow_mut(|kinds| kinds.share(group(owner), kind)),
             is_over: has_ended(&object),
             is_taken,
             version,

@@ -67,11 +67,8 @@ pub(crate) type Transitions = BTreeMap<String, (String, OffsetDateTime)>;
 
 /// Those on record, so that a restart of the agent does not look like a change.
 pub(crate) fn transitions_of(node: &Value) -> Transitions {
-    let conditions = node
-        .pointer("/status/conditions")
-        .and_then(Value::as_array)
-        .cloned()
-        .unwrap_or_default();
+    let conditions = node.pointer("/status/conditions");
+    let conditions = conditions.and_then(Value::as_array).into_iter().flatten();
     let read = |condition: &Value| {
         let text = |field: &str| condition.get(field).and_then(Value::as_str);
         Some((
@@ -82,7 +79,7 @@ pub(crate) fn transitions_of(node: &Value) -> Transitions {
             ),
         ))
     };
-    conditions.iter().filter_map(read).collect()
+    conditions.filter_map(read).collect()
 }
 
 pub(crate) fn stamp(status: &mut Value, transitions: &mut Transitions, now: OffsetDateTime) {
