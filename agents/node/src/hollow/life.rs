@@ -43,10 +43,6 @@ const ROUNDS_MAX: usize = 64;
 
 /// What happened to a pod.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one at a time, moved to where it stays"
-)]
 pub(super) enum Event {
     /// Time, perhaps.
     Look,

@@ -102,7 +102,7 @@ pub(super) struct Place {
     /// others may have been there before or be gone.
     pub(super) pods_listed: u64,
     /// What a watch has shown while something was under way.
-    pub(super) seen: Option<Shown>,
+    pub(super) seen: Option<Box<Shown>>,
     /// The API had it no more while something was under way.
     pub(super) lost: bool,
     pub(super) listed: u64,

@@ -105,7 +105,7 @@ impl Engine {
             place.lost = false;
         }
         // A watch may have shown more than the answer knows.
-        if shown.is_some_and(|shown| self.take_in_node(number, shown)) {
+        if shown.is_some_and(|shown| self.take_in_node(number, *shown)) {
             self.queue(Key::Lease(number));
         }
         match later {
@@ -226,7 +226,7 @@ mod tests {
             engine.see(Seen::Node {
                 number: 1,
                 node: 0,
-                shown: shown(6, Some("silent")),
+                shown: Box::new(shown(6, Some("silent"))),
             });
             engine.finish_node(0, answer(answered));
             let found = engine.world().places[0].node.is_silent();

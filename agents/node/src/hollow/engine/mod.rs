@@ -42,6 +42,8 @@ const LISTS_MAX: usize = 64;
 /// Leases and nodes go before pods, but leave them this share of the places.
 const PODS_SHARE: usize = 2;
 const TELL_EVERY: Duration = Duration::from_secs(5);
+/// Pods that are due within this time have their turn together.
+const TOGETHER: Duration = Duration::from_millis(10);
 
 /// The time since the process began, and the time of day, which goes on evenly from the beginning.
 #[derive(Debug, Clone, Copy)]
@@ -321,6 +323,15 @@ fn in_step(moment: Duration, tick: Duration) -> Duration {
     tick.saturating_mul(u32::try_from(before).unwrap_or(u32::MAX))
 }
 
+/// The end of the tick that a moment is in, so that what is due within it has its turn, and is written, at once.
+fn at_end(moment: Duration, tick: Duration) -> Duration {
+    let begun = in_step(moment, tick);
+    match begun == moment {
+        true => moment,
+        false => begun.saturating_add(tick).max(moment),
+    }
+}
+
 pub(in crate::hollow) fn lock(world: &Mutex<World>) -> MutexGuard<'_, World> {
     world.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -335,6 +346,16 @@ mod tests {
         let moments = [0, 99, 100, 199, 9_999].map(Duration::from_millis);
         let ticks = [0, 0, 100, 100, 9_900].map(Duration::from_millis);
         assert_eq!(moments.map(|moment| in_step(moment, tick)), ticks);
+    }
+
+    #[test]
+    fn what_is_due_within_a_tick_is_due_at_its_end() {
+        let moments = [0, 1, 9, 10, 11].map(Duration::from_millis);
+        let ends = moments.map(|moment| at_end(moment, TOGETHER).as_millis());
+        assert_eq!(ends, [0, 10, 10, 10, 20]);
+        // So far away, ticks are not counted any more.
+        let years = Duration::from_secs(1_000_000_000) + Duration::from_nanos(1);
+        assert_eq!(at_end(years, TOGETHER), years);
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub(super) enum Seen {
     Node {
         number: u64,
         node: u32,
-        shown: Shown,
+        shown: Box<Shown>,
     },
     NodeGone(u32),
     NodesListed(u64),
@@ -119,7 +119,7 @@ impl Engine {
         self.queue(Key::Pod(uid.clone()));
     }
 
-    fn see_node(&mut self, number: u64, node: u32, shown: Shown) {
+    fn see_node(&mut self, number: u64, node: u32, shown: Box<Shown>) {
         {
             let mut world = self.world();
             let Some(place) = world.place(node) else {
@@ -132,7 +132,7 @@ impl Engine {
                 return;
             }
         }
-        if self.take_in_node(node, shown) {
+        if self.take_in_node(node, *shown) {
             self.queue(Key::Node(node));
             self.queue(Key::Lease(node));
         }
@@ -207,7 +207,7 @@ pub(super) fn node_seen(names: &Names, step: Step) -> Option<Seen> {
         Step::Item(number, object) | Step::Changed(number, object) => Some(Seen::Node {
             number,
             node: number_of(&object)?,
-            shown: Shown::of(&object),
+            shown: Box::new(Shown::of(&object)),
         }),
         Step::Deleted(object) => Some(Seen::NodeGone(number_of(&object)?)),
         Step::Listed(number) => Some(Seen::NodesListed(number)),

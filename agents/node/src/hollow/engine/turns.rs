@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use agent_runtime::EventType;
 
-use super::{Engine, Key, PODS_SHARE, lock};
+use super::{Engine, Key, PODS_SHARE, TOGETHER, at_end, lock};
 use crate::hollow::life::{self, Event, Note, Write};
 use crate::hollow::nodes::{Behaviour, Errand};
 use crate::hollow::world::{Decision, Uid, World};
@@ -162,7 +162,7 @@ impl Engine {
             self.note(&uid, (&namespace, &name), note, elapsed);
         }
         if let Some(at) = step.wake {
-            let at = self.clock.until(at, elapsed);
+            let at = at_end(self.clock.until(at, elapsed), TOGETHER);
             self.schedule(Key::Pod(uid.clone()), at);
         }
         let client = self.clients[0].clone();
