@@ -14,12 +14,12 @@ mod trouble;
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
+use std::num::NonZeroU64;
 
 use agent_runtime::EventType;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use resizing::Course;
 use trouble::Trouble;
 
 use super::addresses::Addresses;
@@ -129,14 +129,11 @@ pub(super) struct Life {
     /// What was sent last and, once the API has taken it, of which version it made the pod: a status that comes back in other
     /// words is not sent for ever.
     sending: u64,
-    sent: Option<(u64, u64)>,
+    sent: u64,
+    made: Option<NonZeroU64>,
     address_missed: bool,
     /// The claims on devices let the pod begin.
     is_cleared: bool,
-    /// What has become of other amounts that it asks for.
-    course: Option<Box<Course>>,
-    /// Since when it is being ended because it was deleted.
-    leaves: Option<Box<OffsetDateTime>>,
     trouble: Option<Box<Trouble>>,
 }
 
@@ -150,11 +147,10 @@ impl Life {
             adopted: false,
             removed: false,
             sending: 0,
-            sent: None,
+            sent: 0,
+            made: None,
             address_missed: false,
             is_cleared: false,
-            course: None,
-            leaves: None,
             trouble: None,
         }
     }
@@ -240,12 +236,13 @@ impl Life {
 
     /// The API has taken the last status, and the pod has this version.
     pub(super) fn taken(&mut self, version: u64) {
-        self.sent = Some((self.sending, version));
+        self.sent = self.sending;
+        self.made = NonZeroU64::new(version);
     }
 
     /// The version that the last status made of the pod; 0 before there was one.
     pub(super) fn made(&self) -> u64 {
-        self.sent.map_or(0, |(_, version)| version)
+        self.made.map_or(0, NonZeroU64::get)
     }
 
     /// The API has not taken the last write of this version, or has nothing more to do for it: there is none until there is

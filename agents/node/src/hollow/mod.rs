@@ -9,12 +9,12 @@
 //! its status and conditions, the Node object, the server, the load. A crate would have to publish all of them.
 
 mod addresses;
-mod alike;
 mod delay;
 mod engine;
 mod follow;
 mod health;
 mod images;
+mod interned;
 mod kubelet;
 mod life;
 mod nodes;

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use super::addresses::{self, Addresses};
-use super::alike::{Alike, group};
 use super::images::Images;
+use super::interned::{Interned, group};
 use crate::clock;
 use crate::node::{self, Capacity, Conditions, Health, Machine, Transitions};
 use crate::pod::admission::site::Site;
@@ -155,17 +155,17 @@ impl Shown {
 }
 
 thread_local! {
-    static CONDITIONS: RefCell<Alike<Conditions>> = const { RefCell::new(Alike::new()) };
-    static TRANSITIONS: RefCell<Alike<Transitions>> = const { RefCell::new(Alike::new()) };
+    static CONDITIONS: RefCell<Interned<Conditions>> = const { RefCell::new(Interned::new()) };
+    static TRANSITIONS: RefCell<Interned<Transitions>> = const { RefCell::new(Interned::new()) };
 }
 
-fn alike_conditions(conditions: Conditions) -> Arc<Conditions> {
+fn interned_conditions(conditions: Conditions) -> Arc<Conditions> {
     let group = group(&conditions);
     CONDITIONS.with_borrow_mut(|all| all.share(group, conditions))
 }
 
 /// Those of nodes that came in the same second.
-fn alike_transitions(transitions: Transitions) -> Arc<Transitions> {
+fn interned_transitions(transitions: Transitions) -> Arc<Transitions> {
     let group = group(&transitions);
     TRANSITIONS.with_borrow_mut(|all| all.share(group, transitions))
 }
@@ -330,8 +330,8 @@ impl Node {
             self.pressure_told[1] = shown.tells_pressure.then(Pressure::default);
         }
         if is_new || contradicted {
-            self.told = alike_conditions(shown.conditions);
-            self.transitions = alike_transitions(shown.transitions);
+            self.told = interned_conditions(shown.conditions);
+            self.transitions = interned_transitions(shown.transitions);
             self.reported = None;
         }
         let pressed = pressure != self.pressure;
@@ -376,7 +376,7 @@ impl Node {
         let mut transitions = Transitions::clone(&self.transitions);
         node::stamp(&mut status, &mut transitions, now.1);
         if transitions != *self.transitions {
-            self.transitions = alike_transitions(transitions);
+            self.transitions = interned_transitions(transitions);
         }
         if let Some(allocatable) = status["allocatable"].as_object_mut() {
             allocatable.extend(self.extended.clone());
@@ -409,7 +409,7 @@ impl Node {
 
     /// The status was taken as it was told.
     pub(super) fn reported(&mut self, status: &Value, ready: bool, now: Duration) {
-        self.told = alike_conditions(node::conditions_of(status));
+        self.told = interned_conditions(node::conditions_of(status));
         self.pressure_told[1] = self.pressure_told[0];
         self.extended_told[1] = self.extended_told[0].clone();
         self.reported = Some((now, ready));

@@ -10,8 +10,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::alike::{Alike, group};
 use super::health;
+use super::interned::{Interned, group};
 use super::stages::{Fail, Stage};
 use crate::clock;
 use crate::pod::container::{LABEL_HASH, LABEL_SANDBOX, definition_hash, identity};
@@ -37,7 +37,7 @@ pub(super) struct Sandbox {
 }
 
 thread_local! {
-    static DEFINITIONS: RefCell<Alike<Definition>> = const { RefCell::new(Alike::new()) };
+    static DEFINITIONS: RefCell<Interned<Definition>> = const { RefCell::new(Interned::new()) };
 }
 
 /// What of a container its runs have to know: the same for all pods of an owner, and kept once for them.

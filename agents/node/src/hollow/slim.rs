@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::alike::{Alike, group};
+use super::interned::{Interned, group};
 use super::text::Text;
 use super::world::Uid;
 use crate::pod::admission::preempt::Rank;
@@ -23,7 +23,7 @@ const NOT_KEPT: &[&str] = &["volumes", "topologySpreadConstraints"];
 const KEPT_UNTIL_TAKEN: &[&str] = &["affinity", "tolerations"];
 
 thread_local! {
-    static KINDS: RefCell<Alike<Kind>> = const { RefCell::new(Alike::new()) };
+    static KINDS: RefCell<Interned<Kind>> = const { RefCell::new(Interned::new()) };
 }
 
 /// What a pod has in common with the others of its owner, kept once for all of them.

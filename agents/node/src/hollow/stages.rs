@@ -179,15 +179,14 @@ impl Stages {
     }
 
     /// The number of the stage that a pod is in.
-    pub(super) fn choose(&self, pod: &Value) -> u32 {
+    pub(super) fn choose(&self, pod: &Value) -> u16 {
         let found = self.0.iter().position(|stage| stage.select.matches(pod));
-        found.map_or(u32::MAX, |number| u32::try_from(number).unwrap_or(u32::MAX))
+        found.map_or(u16::MAX, |number| u16::try_from(number).unwrap_or(u16::MAX))
     }
 
     /// The last one for a number that none has.
-    pub(super) fn get(&self, number: u32) -> &Stage {
-        let number = usize::try_from(number).unwrap_or(usize::MAX);
-        &self.0[number.min(self.0.len() - 1)]
+    pub(super) fn get(&self, number: u16) -> &Stage {
+        &self.0[usize::from(number).min(self.0.len() - 1)]
     }
 }
 

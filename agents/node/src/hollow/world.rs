@@ -20,13 +20,13 @@ pub(super) type Uid = Arc<str>;
 pub(super) struct Entry {
     pub(super) life: Life,
     pub(super) node: u32,
-    pub(super) stage: u32,
+    pub(super) stage: u16,
     /// What the API has shown since it was looked at last: nothing, mostly.
     pub(super) seen: Option<Box<Slim>>,
     /// The API has it no more.
     pub(super) removed: bool,
     /// The list in which it was seen last.
-    pub(super) listed: u64,
+    pub(super) listed: u32,
     /// It stands in the queue.
     pub(super) queued: bool,
     /// A write of it is under way; it is looked at again when that ends.
@@ -35,7 +35,7 @@ pub(super) struct Entry {
     pub(super) due: Option<Duration>,
     /// When it is refused for what its node was shown as, unless that is another one by then.
     pub(super) refused_at: Option<Box<Duration>>,
-    pub(super) failures: u32,
+    pub(super) failures: u16,
 }
 
 /// What is refused for these reasons may only have come sooner than the word of its node.

@@ -40,11 +40,11 @@ impl Engine {
                     let place = (pod.kind.namespace.clone(), pod.name.clone());
                     note = entry.life.unclear(text).map(|note| (place, note));
                     entry.failures = entry.failures.saturating_add(1);
-                    Some(elapsed + pause(entry.failures, None))
+                    Some(elapsed + pause(u32::from(entry.failures), None))
                 }
                 Answer::Failed(wait) => {
                     entry.failures = entry.failures.saturating_add(1);
-                    Some(elapsed + pause(entry.failures, wait))
+                    Some(elapsed + pause(u32::from(entry.failures), wait))
                 }
                 answer => {
                     entry.failures = 0;

@@ -15,7 +15,7 @@ pub(super) enum Seen {
     Pod {
         number: u64,
         node: u32,
-        stage: u32,
+        stage: u16,
         pod: Slim,
     },
     PodGone(String),
@@ -47,7 +47,8 @@ impl Engine {
                 let left: Vec<Uid> = {
                     let world = self.world();
                     let all = world.pods.iter().filter(|(_, entry)| {
-                        entry.listed < number && node.is_none_or(|node| entry.node == node)
+                        u64::from(entry.listed) < number
+                            && node.is_none_or(|node| entry.node == node)
                     });
                     all.map(|(uid, _)| uid.clone()).collect()
                 };
@@ -77,12 +78,13 @@ impl Engine {
         }
     }
 
-    fn see_pod(&mut self, number: u64, (node, stage): (u32, u32), mut pod: Slim) {
+    fn see_pod(&mut self, number: u64, (node, stage): (u32, u16), mut pod: Slim) {
         let uid = pod.uid.clone();
+        let listed = u32::try_from(number).unwrap_or(u32::MAX);
         {
             let mut world = self.world();
             if let Some(entry) = world.pods.get_mut(&uid) {
-                entry.listed = number;
+                entry.listed = listed;
                 if pod.version > entry.life.pod.version {
                     entry.stage = stage;
                     // Its key has the same text already.
@@ -96,7 +98,7 @@ impl Engine {
                     stage,
                     seen: None,
                     removed: false,
-                    listed: number,
+                    listed,
                     queued: false,
                     writing: false,
                     due: None,

@@ -88,7 +88,7 @@ impl Engine {
                 .for_each(|uid| self.queue(Key::Pod(uid)));
             return;
         }
-        if entry.listed > place.pods_listed && entry.is_new() {
+        if u64::from(entry.listed) > place.pods_listed && entry.is_new() {
             return;
         }
         if behaviour == Behaviour::Silent {

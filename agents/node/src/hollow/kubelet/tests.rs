@@ -52,7 +52,7 @@ fn running(clock: &Clock) -> Entry {
         host_ip: "10.0.0.1",
         addresses: &mut addresses,
         images: &mut images,
-        stage: stages.get(u32::MAX),
+        stage: stages.get(u16::MAX),
         slow: 1,
     };
     life.step(
@@ -63,7 +63,7 @@ fn running(clock: &Clock) -> Entry {
     Entry {
         life,
         node: 0,
-        stage: u32::MAX,
+        stage: u16::MAX,
         seen: None,
         removed: false,
         listed: 1,

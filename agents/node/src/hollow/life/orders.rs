@@ -138,9 +138,10 @@ impl Life {
             return false;
         };
         let mut grace = stop::grace(pod, &run.of.container, reason);
-        if let Some(began) = self.leaves.as_deref() {
+        let leaves = self.trouble.as_deref().and_then(|trouble| trouble.leaves);
+        if let Some(began) = leaves {
             // Sidecars, which go last, share the time of the others.
-            grace = rest(grace, Duration::try_from(now - *began).unwrap_or_default());
+            grace = rest(grace, Duration::try_from(now - began).unwrap_or_default());
         }
         let pause = place.stage.delete.sample((&pod.metadata.uid, id, "delete"));
         let least = match reason {
@@ -191,7 +192,7 @@ impl Life {
     ) -> bool {
         self.runs.retain(|run| run.begins <= now);
         if pod.metadata.deletion_timestamp.is_some() {
-            self.leaves.get_or_insert_with(|| Box::new(now));
+            self.troubled().leaves.get_or_insert(now);
         }
         for _ in 0..ROUNDS_MAX {
             let observed = self.observation(pod, place.node_name, now);

@@ -50,24 +50,26 @@ impl Life {
                 }
             )
         };
-        if !self.course.as_deref().is_some_and(lasts) {
-            self.course = None;
+        if !self.course().is_some_and(lasts)
+            && let Some(trouble) = self.trouble.as_deref_mut()
+        {
+            trouble.course = None;
         }
     }
 
     /// What it asks for was given to it, which may not be on record yet.
     pub(in crate::hollow) fn is_given(&self) -> bool {
-        matches!(self.course.as_deref(), Some(Course::Given { .. }))
+        matches!(self.course(), Some(Course::Given { .. }))
     }
 
     /// It asks for what it was not given.
     pub(super) fn waits_for_amounts(&self) -> bool {
-        matches!(self.course.as_deref(), Some(Course::Waits { .. }))
+        matches!(self.course(), Some(Course::Waits { .. }))
     }
 
     /// Since which version it waits for others to have less.
     pub(in crate::hollow) fn deferred_since(&self) -> Option<u64> {
-        match self.course.as_deref()? {
+        match self.course()? {
             Course::Waits { pending, since } if pending.reason == DEFERRED => Some(*since),
             _ => None,
         }
@@ -86,40 +88,40 @@ impl Life {
             message,
             generation,
         };
-        let since = match self.course.as_deref() {
+        let since = match self.course() {
             Some(Course::Waits { pending: told, .. }) if *told == pending => return Vec::new(),
             Some(Course::Waits { since, .. }) => *since,
             _ => self.pod.version,
         };
         let text = resize::text(reason, pod, generation, Some(&pending.message));
-        self.course = Some(Box::new(Course::Waits { pending, since }));
+        self.troubled().course = Some(Course::Waits { pending, since });
         vec![note(EventType::Warning, event, text)]
     }
 
     /// Goes on with what a former process has given and what is not in force yet.
     pub(super) fn adopt_resize(&mut self, pod: &Pod) {
-        if self.course.is_none()
+        if self.course().is_none()
             && let Some(progress) = Resize::recorded(pod).progress
         {
-            self.course = Some(Box::new(Course::Given {
+            self.troubled().course = Some(Course::Given {
                 generation: progress.generation,
                 is_complete: false,
-            }));
+            });
         }
     }
 
     /// The note that it was given, once.
     fn give(&mut self, pod: &Pod) -> Option<Note> {
         let now = pod.metadata.generation;
-        if let Some(Course::Given { generation, .. }) = self.course.as_deref()
+        if let Some(Course::Given { generation, .. }) = self.course()
             && *generation == now
         {
             return None;
         }
-        self.course = Some(Box::new(Course::Given {
+        self.troubled().course = Some(Course::Given {
             generation: now,
             is_complete: false,
-        }));
+        });
         let text = resize::text("started", pod, now, None);
         Some(note(EventType::Normal, "ResizeStarted", text))
     }
@@ -132,7 +134,8 @@ impl Life {
         step: &mut Step,
     ) -> (Resize, Allocation) {
         let mut told = (Resize::default(), Allocation::new());
-        match self.course.as_deref_mut() {
+        let trouble = self.trouble.as_deref_mut();
+        match trouble.and_then(|trouble| trouble.course.as_mut()) {
             None => {}
             Some(Course::Waits { pending, .. }) => told.0.pending = Some(pending.clone()),
             Some(Course::Given {

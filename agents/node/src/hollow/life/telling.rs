@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::num::NonZeroU64;
 
 use agent_runtime::EventType;
 use serde_json::Value;
@@ -83,11 +84,10 @@ impl Life {
             now,
         });
         let digest = digest(&status);
-        let sent = |(sent, version)| sent == digest && self.pod.version <= version;
+        let is_shown = |made: NonZeroU64| self.pod.version <= made.get();
+        let was_sent = self.sent == digest && self.made.is_some_and(is_shown);
         // What has ended is on record for good, also where a former process wrote it in other words.
-        let recorded = (settled && !leaving)
-            || self.sent.is_some_and(sent)
-            || status::is_recorded(pod, &status);
+        let recorded = (settled && !leaving) || was_sent || status::is_recorded(pod, &status);
         step.write = match (recorded, leaving && over) {
             (false, _) => {
                 self.sending = digest;
@@ -100,7 +100,7 @@ impl Life {
 
     /// Whether nothing is on record of the pod yet and its first containers are about to run: a wake is set for that.
     fn begins_soon(&self, pod: &Pod, now: OffsetDateTime) -> bool {
-        let unknown = self.sent.is_none() && pod.status["startTime"].is_null();
+        let unknown = self.made.is_none() && pod.status["startTime"].is_null();
         let until = self.started_at.unwrap_or(now) + FIRST_WORD;
         let mut begin = self.runs.iter().filter(|run| run.begins > now);
         unknown && begin.any(|run| run.begins <= until)

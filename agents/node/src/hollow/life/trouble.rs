@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use time::OffsetDateTime;
+
 use super::obstacles::Obstacle;
+use super::resizing::Course;
 use super::{Life, Verdict};
 use crate::pod::backoff::Backoffs;
 
@@ -17,6 +20,10 @@ pub(super) struct Trouble {
     pub(super) obstacles: BTreeMap<Box<str>, Obstacle>,
     /// Why the claims on devices did not let the pod begin, as it was told last.
     pub(super) unclear: Box<str>,
+    /// What has become of other amounts that it asks for.
+    pub(super) course: Option<Course>,
+    /// Since when it is being ended because it was deleted.
+    pub(super) leaves: Option<OffsetDateTime>,
 }
 
 impl Life {
@@ -27,6 +34,10 @@ impl Life {
 
     pub(super) fn verdict(&self) -> Option<&Verdict> {
         self.trouble.as_deref()?.verdict.as_ref()
+    }
+
+    pub(super) fn course(&self) -> Option<&Course> {
+        self.trouble.as_deref()?.course.as_ref()
     }
 
     pub(super) fn obstacle(&self, container: &str) -> Option<&Obstacle> {

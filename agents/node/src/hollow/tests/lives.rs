@@ -344,7 +344,7 @@ fn a_status_that_comes_back_otherwise_is_not_sent_for_ever() {
         host_ip: "10.0.0.1",
         addresses: &mut sim.addresses,
         images: &mut sim.images,
-        stage: stages.get(u32::MAX),
+        stage: stages.get(u16::MAX),
         slow: 1,
     };
     assert!(

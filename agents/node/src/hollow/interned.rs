@@ -7,11 +7,11 @@ use std::sync::Arc;
 const GROUPS: usize = 256;
 
 /// See the module head. What is forgotten here stays with those that have it.
-pub(super) struct Alike<T>(Vec<Arc<T>>);
+pub(super) struct Interned<T>(Vec<Arc<T>>);
 
-impl<T: Default + PartialEq> Alike<T> {
-    pub(super) const fn new() -> Alike<T> {
-        Alike(Vec::new())
+impl<T: Default + PartialEq> Interned<T> {
+    pub(super) const fn new() -> Interned<T> {
+        Interned(Vec::new())
     }
 
     /// This value, in memory once for all of a group that come with the same one after the other.
@@ -40,19 +40,19 @@ mod tests {
 
     #[test]
     fn the_same_is_kept_once_also_after_something_else() {
-        let mut alike = Alike::new();
-        let first = alike.share(7, "a".to_owned());
-        assert!(Arc::ptr_eq(&first, &alike.share(7, "a".to_owned())));
-        assert_eq!(*alike.share(7, "b".to_owned()), "b");
-        assert_eq!((&**first, &**alike.share(7, "a".to_owned())), ("a", "a"));
+        let mut interned = Interned::new();
+        let first = interned.share(7, "a".to_owned());
+        assert!(Arc::ptr_eq(&first, &interned.share(7, "a".to_owned())));
+        assert_eq!(*interned.share(7, "b".to_owned()), "b");
+        assert_eq!((&**first, &**interned.share(7, "a".to_owned())), ("a", "a"));
     }
 
     proptest! {
         #[test]
         fn everybody_gets_what_he_came_with(values in prop::collection::vec((0..3_u64, 0..4_u8), 0..50)) {
-            let mut alike = Alike::new();
+            let mut interned = Interned::new();
             for (group, value) in values {
-                prop_assert_eq!(*alike.share(group, value), value);
+                prop_assert_eq!(*interned.share(group, value), value);
             }
         }
     }
