@@ -341,7 +341,7 @@ impl Life {
         }
     }
 
-    /// Goes on with a pod that shall run. Says whether it has been ended, and how it was seen last where nothing followed from that.
+    /// Goes on with a pod that shall run. Says whether it has been ended, and how it was seen last if nothing followed.
     fn live(
         &mut self,
         pod: &Pod,

@@ -139,7 +139,9 @@ pub(super) async fn report(
     (status, ready): (Value, bool),
     metadata: Option<Value>,
 ) -> Answer {
-    let mut patch = json!({"status": &status});
+    // Trees are moved in and out: the macro would copy them.
+    let mut patch = json!({});
+    patch["status"] = status;
     if let Some(metadata) = metadata {
         patch["metadata"] = metadata;
     }
@@ -147,7 +149,7 @@ pub(super) async fn report(
     match client.patch_status(&NODES, "", name, kind, &patch).await {
         Ok(node) => Answer::Node(Box::new(Told {
             shown: Shown::of(&node),
-            told: Some((status, ready)),
+            told: Some((patch["status"].take(), ready)),
         })),
         Err(error) => failed("node status", name, &error),
     }
@@ -155,7 +157,8 @@ pub(super) async fn report(
 
 /// Renews the node's lease, or makes it. The node owns it, so that both go together.
 pub(super) async fn renew(client: &Client, name: &str, uid: &str, spec: Value) -> Answer {
-    let patch = json!({"spec": &spec});
+    let mut patch = json!({});
+    patch["spec"] = spec;
     let kind = PatchType::Merge;
     match client
         .patch_blindly(&LEASES, LEASE_NAMESPACE, name, kind, &patch)
@@ -165,14 +168,14 @@ pub(super) async fn renew(client: &Client, name: &str, uid: &str, spec: Value) -
         Err(error) if error.is_not_found() => {}
         Err(error) => return failed("lease", name, &error),
     }
-    let lease = json!({
+    let mut lease = json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
         "metadata": {"name": name, "namespace": LEASE_NAMESPACE, "ownerReferences": [{
             "apiVersion": "v1", "kind": "Node", "name": name, "uid": uid,
         }]},
-        "spec": spec,
     });
+    lease["spec"] = patch["spec"].take();
     match client.create(&LEASES, LEASE_NAMESPACE, &lease).await {
         Ok(_) => Answer::Done,
         Err(error) => {
