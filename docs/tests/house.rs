@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
     ("host", "store/host", &[]),
     ("base2histogram", "store/histogram", &[]),
     ("cron", "store/cron", &[]),
+    ("alike", "store/alike", &[]),
     ("trust", "store/trust", &[]),
     ("kv", "store/kv", &[]),
     ("store", "store", &["host", "kv"]),
@@ -32,6 +33,7 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         "apiserver",
         &[
             "host",
+            "alike",
             "trust",
             "kv",
             "schema",
@@ -52,7 +54,11 @@ const ARROWS: &[(&str, &str, &[&str])] = &[
         "agents/scheduler",
         &["host", "agent-runtime", "cel"],
     ),
-    ("node-agent", "agents/node", &["agent-runtime", "trust"]),
+    (
+        "node-agent",
+        "agents/node",
+        &["agent-runtime", "alike", "trust"],
+    ),
     (
         "agents",
         "agents",

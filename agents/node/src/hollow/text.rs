@@ -1,16 +1,16 @@
 //! The text of a pod, as what differs from that of another pod of the same owner: the pods of one template differ by little
-//! more than their names and times, and an eighth of their text is that.
+//! more than their names and times, and a twentieth of their text is that.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use std::sync::Arc;
 
-use lz4_flex::block;
-
-/// Shorter texts are hardly worth it, and the compressor sees no further than the larger number.
+/// Shorter texts are hardly worth it, and longer ones are seldom of a template.
 const PACKED_MIN: usize = 512;
 const PACKED_MAX: usize = 64 << 10;
+/// A text of which a larger share is its own is kept whole, and the next ones as what differs from it.
+const OWN_SHARE: usize = 4;
 /// Texts of so many owners are remembered by each thread.
 const REMEMBERED: usize = 256;
 
@@ -24,6 +24,7 @@ pub(super) enum Text {
     Plain(Box<str>),
     Packed {
         like: Arc<str>,
+        /// Nothing, where it is the very text that others are packed against.
         own: Box<[u8]>,
         len: u32,
     },
@@ -41,21 +42,17 @@ impl Text {
             if lately.is_empty() {
                 lately.resize_with(REMEMBERED, Arc::<str>::default);
             }
-            let mut like = lately[at].clone();
-            let mut own = pack(text, &like);
-            if like.is_empty() || own.len() > text.len() / 4 {
+            let own = alike::pack(text.as_bytes(), lately[at].as_bytes());
+            let own = own.filter(|own| own.len() <= text.len() / OWN_SHARE);
+            let own = own.unwrap_or_else(|| {
                 // The next may be more like this one. What it is little like it had better not keep in memory.
                 lately[at] = text.into();
-                like = Arc::default();
-                own = pack(text, "");
-            }
-            match own.len() <= text.len() / 2 {
-                true => Text::Packed {
-                    like,
-                    own: own.into(),
-                    len: text.len() as u32,
-                },
-                false => Text::Plain(text.into()),
+                Vec::new()
+            });
+            Text::Packed {
+                like: lately[at].clone(),
+                own: own.into(),
+                len: text.len() as u32,
             }
         })
     }
@@ -63,19 +60,14 @@ impl Text {
     pub(super) fn whole(&self) -> Cow<'_, str> {
         match self {
             Text::Plain(text) => Cow::Borrowed(text),
+            Text::Packed { like, own, .. } if own.is_empty() => Cow::Borrowed(like),
             Text::Packed { like, own, len } => {
-                let whole = block::decompress_with_dict(own, *len as usize, like.as_bytes());
-                let whole = whole.ok().and_then(|whole| String::from_utf8(whole).ok());
+                let mut whole = vec![0; *len as usize];
+                let unpacked = alike::unpack(own, like.as_bytes(), &mut whole);
+                let whole = unpacked.ok().and_then(|()| String::from_utf8(whole).ok());
                 Cow::Owned(whole.unwrap_or_default())
             }
         }
-    }
-}
-
-fn pack(text: &str, like: &str) -> Vec<u8> {
-    match like.is_empty() {
-        true => block::compress(text.as_bytes()),
-        false => block::compress_with_dict(text.as_bytes(), like.as_bytes()),
     }
 }
 
@@ -118,7 +110,7 @@ mod tests {
             assert_eq!(packed.whole(), *text);
         }
         for text in &packed[1..] {
-            assert!(matches!(text, Text::Packed { own, .. } if own.len() < 100));
+            assert!(matches!(text, Text::Packed { own, .. } if own.len() < 10));
         }
         assert!(packed[1] != packed[2] && packed[1] == Text::of(&texts[1], "somebody else"));
         assert!(matches!(Text::of("short", "owner"), Text::Plain(_)));
@@ -136,7 +128,9 @@ mod tests {
             let text = pod("a", &template(seed));
             let packed = Text::of(&text, "owner");
             assert_eq!(packed.whole(), text);
-            assert!(matches!(&packed, Text::Packed { like, .. } if like.is_empty()));
+            assert!(
+                matches!(&packed, Text::Packed { like, own, .. } if own.is_empty() && **like == *text)
+            );
         }
     }
 
