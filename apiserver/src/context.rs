@@ -122,6 +122,11 @@ impl Context {
         self.warnings.add(text.into());
     }
 
+    /// Whether the answer warns of nothing so far.
+    pub(crate) fn has_no_warnings(&self) -> bool {
+        self.warnings.lock().texts.is_empty()
+    }
+
     /// Whether the query, or the options in `body`, ask for a dry run.
     pub(crate) fn dry_run(&self, options_kind: &str, body: Option<&Value>) -> ApiResult<bool> {
         let mut asked: Vec<String> = self.query.all("dryRun").map(str::to_owned).collect();

@@ -132,6 +132,8 @@ pub struct ApiServer {
     pub(crate) leases: event_ttl::Leases,
     /// What was written last.
     pub(crate) trees: trees::Trees,
+    /// Pods that were created last, for those that are like them.
+    pub(crate) twins: verbs::create::Twins,
     /// Room for the deletion of the objects of definitions.
     pub(crate) emptying: Semaphore,
     pub(crate) started: health::Started,
@@ -214,6 +216,7 @@ impl ApiServer {
             aggregation: aggregation::Aggregation::new(&world, config.front_proxy.clone()),
             leases: event_ttl::Leases::default(),
             trees: trees::Trees::default(),
+            twins: verbs::create::Twins::new(&world),
             emptying: Semaphore::new(definitions::EMPTYING_MAX),
             started: health::Started::default(),
             stopping: CancellationToken::new(),

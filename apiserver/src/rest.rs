@@ -12,7 +12,9 @@ pub(crate) async fn run(server: Arc<ApiServer>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        server.trees.age(ticks.tick().await);
+        let now = ticks.tick().await;
+        server.trees.age(now);
+        server.twins.age(now);
         for cache in server.world.caches() {
             let Some(mut rest) = cache.at_rest() else {
                 continue;

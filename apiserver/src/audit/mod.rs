@@ -101,6 +101,11 @@ impl Audit {
         })))
     }
 
+    /// Whether nothing is told of the request.
+    pub(crate) fn is_nothing(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// It is known who sent it. Judges how much is told.
     pub(crate) fn begin(&self, user: &User) {
         let Some(record) = &self.0 else { return };

@@ -1,5 +1,7 @@
 //! CREATE.
 
+mod twins;
+
 use axum::response::Response;
 use bytes::Bytes;
 use http::StatusCode;
@@ -18,6 +20,11 @@ use crate::requester;
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
 use crate::write::{Commit, Outcome, Version};
+use twins::Ask;
+pub(crate) use twins::Twins;
+
+/// What the options of such a request are called.
+const OPTIONS: &str = "CreateOptions";
 
 /// How often a generated name may collide.
 const GENERATE_ATTEMPTS: usize = 8;
@@ -35,13 +42,35 @@ pub(crate) async fn create(
     resource: &Resource,
     body: Bytes,
 ) -> ApiResult<Response> {
-    let dry_run = context.dry_run("CreateOptions", None)?;
-    let object = decode::object(context, Expected::of(resource), &body, "CreateOptions")?;
-    context.audit.refer(&object);
-    let manager = managed::manager(context, "CreateOptions")?;
-    let owner = Owner::Manager(&manager, "");
-    let created = create_object(context, resource, object, dry_run, owner).await?;
-    Ok(context.respond_outcome(StatusCode::CREATED, resource, created))
+    let dry_run = context.dry_run(OPTIONS, None)?;
+    let twins = &context.server.twins;
+    let mut ask = Ask::of(context, resource, &body).filter(|_| !dry_run);
+    let alike = ask.as_mut().and_then(|ask| twins.find(ask, context.now));
+    let is_alike = alike.is_some();
+    let admission = Admission::new(context, Operation::Create, resource, "", dry_run);
+    let created = match alike {
+        Some(object) => {
+            admission::skip_changes(&admission);
+            store(&admission, object, false, true).await?
+        }
+        None => {
+            let object = decode::object(context, Expected::of(resource), &body, OPTIONS)?;
+            context.audit.refer(&object);
+            let manager = managed::manager(context, OPTIONS)?;
+            let owner = Owner::Manager(&manager, "");
+            create_object(context, resource, object, dry_run, owner).await?
+        }
+    };
+    let object = created.object.clone();
+    let response = context.respond_outcome(StatusCode::CREATED, resource, created);
+    match &ask {
+        Some(ask) if is_alike => twins.give_back(ask, object),
+        Some(ask) if context.has_no_warnings() && admission::is_by_plugins(&admission) => {
+            twins.learn(ask, object, context.now);
+        }
+        _ => {}
+    }
+    Ok(response)
 }
 
 /// Puts the request's namespace into the object, or refuses another one.
@@ -111,9 +140,9 @@ pub(crate) async fn create_object(
     object.set_uid(&crate::chance::uuid().to_string());
     object.set_creation_timestamp(&schema::time::now_rfc3339(context.now));
     let generated = object.name().is_empty() && !object.generate_name().is_empty();
-    let prefix = object.generate_name().to_owned();
     if generated {
-        object.set_name(&generate_name(&prefix, host::random()));
+        let name = generate_name(object.generate_name(), host::random());
+        object.set_name(&name);
     }
     resource.stamp_times(&mut object, None, context.now);
     resource.prepare_create(&mut object);
@@ -129,6 +158,19 @@ pub(crate) async fn create_object(
             &errors,
         ));
     }
+    store(&admission, object, generated, false).await
+}
+
+/// Stores an object that admission has changed and that is prepared, under another name where its own was `generated` and is
+/// taken. One that `is_judged` is like another that was found to be valid, and nothing was said of that.
+async fn store(
+    admission: &Admission<'_>,
+    object: Object,
+    generated: bool,
+    is_judged: bool,
+) -> ApiResult<Outcome> {
+    let (context, resource, dry_run) = (admission.context, admission.resource, admission.dry_run);
+    let prefix = object.generate_name().to_owned();
     let plan = service_allocation::Plan::for_create(&context.server, resource, &object)?;
     let is_filled_in =
         resource.custom.is_some() || definitions::is_definition(resource) || !plan.is_nothing();
@@ -172,21 +214,14 @@ pub(crate) async fn create_object(
         definitions::guard(server, resource, object.name(), &mut extra)?;
         let names = definitions::settle(server, resource, &mut object, context.now).await?;
         let extra = extra.and(names);
-        let errors = resource.validate(&object);
-        if !errors.is_empty() {
-            return Err(ApiError::invalid(
-                &resource.group,
-                &resource.kind,
-                object.name(),
-                &errors,
-            ));
+        if !is_judged {
+            refuse_invalid(resource, &object)?;
         }
-        admission::validate(&admission, Some(&object)).await?;
-        let about_keys = key_pair::warning(resource, &object);
-        for warning in resource.warnings(&object).into_iter().chain(about_keys) {
-            context.warn(warning);
+        admission::validate(admission, Some(&object)).await?;
+        if !is_judged {
+            warn(context, resource, &object);
         }
-        let charge = admission::charge(&admission, &object, look).await?;
+        let charge = admission::charge(admission, &object, look).await?;
         let is_charged = !charge.extra.is_empty();
         let extra = extra.and(charge.extra.clone());
         let key = resources::storage_key(resource, object.namespace(), object.name());
@@ -225,6 +260,28 @@ pub(crate) async fn create_object(
         }
     }
     Err(ApiError::too_many_requests(overtaken(resource), 1))
+}
+
+/// 422 with all that is wrong with an object.
+fn refuse_invalid(resource: &Resource, object: &Object) -> ApiResult<()> {
+    let errors = resource.validate(object);
+    if errors.is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::invalid(
+        &resource.group,
+        &resource.kind,
+        object.name(),
+        &errors,
+    ))
+}
+
+/// Warns of what may be wrong with an object that is valid.
+fn warn(context: &Context, resource: &Resource, object: &Object) {
+    let about_keys = key_pair::warning(resource, object);
+    for warning in resource.warnings(object).into_iter().chain(about_keys) {
+        context.warn(warning);
+    }
 }
 
 /// What a client is told whose name is another object's.

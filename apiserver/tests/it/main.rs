@@ -3,6 +3,7 @@
 mod account_secrets;
 mod admission;
 mod aggregated_roles;
+mod alike;
 mod apply;
 mod audit;
 mod authentication;
