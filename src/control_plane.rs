@@ -80,7 +80,7 @@ fn client(api: &Arc<ApiServer>, user: &'static str) -> Client {
     } else {
         &[]
     };
-    let user = User::new(user, groups.iter().copied()).authenticated();
+    let user = Arc::new(User::new(user, groups.iter().copied()).authenticated());
     let front = api.front();
     let service = tower::service_fn(move |request: Request<Body>| {
         let (front, user) = (front.clone(), user.clone());

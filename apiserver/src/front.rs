@@ -15,8 +15,8 @@ use http_body::Body as _;
 
 use crate::{ApiServer, handler};
 
-/// See the module head. In-process callers put an [`auth::User`] into the request's extensions, which is trusted; the TLS layer
-/// puts a [`crate::PeerCertificate`] there.
+/// See the module head. In-process callers put an [`auth::User`] into the request's extensions, or an `Arc` of one, which is
+/// trusted; the TLS layer puts a [`crate::PeerCertificate`] there.
 #[derive(Clone)]
 pub struct Front(Arc<ApiServer>);
 

@@ -19,7 +19,7 @@ use crate::error::ApiError;
 use crate::transport::{Remote, Transport};
 use bytes::Bytes;
 use config::tls_config;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -43,13 +43,13 @@ pub struct Client {
 struct Inner {
     transport: Transport,
     timeout: Duration,
-    user_agent: String,
+    user_agent: HeaderValue,
 }
 
 const ACCEPT: &str = "application/json";
 
 impl Client {
-    /// A client of remote servers. Fails on unusable addresses, certificates or keys; it does not connect yet.
+    /// A client of remote servers. Fails on unusable addresses, certificates, keys or names; it does not connect yet.
     pub fn connect(config: ClientConfig) -> Result<Self, String> {
         let tls = tls_config(&config.servers, &config.ca_pem, &config.identity)?;
         let token = match &config.identity {
@@ -57,11 +57,13 @@ impl Client {
             _ => None,
         };
         let remote = Remote::new(&config.servers, Arc::new(tls), token)?;
+        let user_agent = HeaderValue::from_str(&config.user_agent)
+            .map_err(|e| format!("User-Agent {:?}: {e}", config.user_agent))?;
         Ok(Self {
             inner: Arc::new(Inner {
                 transport: Transport::Remote(Box::new(remote)),
                 timeout: config.timeout,
-                user_agent: config.user_agent,
+                user_agent,
             }),
         })
     }
@@ -82,7 +84,8 @@ impl Client {
 
     /// A client that calls an API server in this process. The service decides who the caller is.
     pub fn in_process(service: InProcessService) -> Self {
-        let user_agent = concat!("kontiki/", env!("CARGO_PKG_VERSION")).into();
+        let user_agent = concat!("kontiki/", env!("CARGO_PKG_VERSION"));
+        let user_agent = HeaderValue::from_static(user_agent);
         Self {
             inner: Arc::new(Inner {
                 transport: Transport::InProcess(service),

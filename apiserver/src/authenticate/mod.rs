@@ -119,6 +119,9 @@ impl Authenticator {
         extensions: &Extensions,
         now: i64,
     ) -> ApiResult<Arc<User>> {
+        if let Some(user) = extensions.get::<Arc<User>>() {
+            return Ok(user.clone());
+        }
         if let Some(user) = extensions.get::<User>() {
             return Ok(Arc::new(user.clone()));
         }

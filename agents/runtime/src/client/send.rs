@@ -5,7 +5,8 @@ use crate::error::ApiError;
 use crate::metrics;
 use crate::transport::Failure;
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode, header};
+use http::header::InvalidHeaderValue;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -160,20 +161,32 @@ impl Client {
         content_type: &str,
         body: Bytes,
     ) -> Result<Request<Body>, ApiError> {
-        let mut builder = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::ACCEPT, accept)
-            .header(header::USER_AGENT, &self.inner.user_agent);
-        if !content_type.is_empty() {
-            builder = builder.header(header::CONTENT_TYPE, content_type);
-        }
         let body = Full::new(body)
             .map_err(|never| match never {})
             .boxed_unsync();
-        builder
-            .body(body)
-            .map_err(|e| ApiError::malformed(format!("request {path:?}: {e}")))
+        let malformed = |error: &dyn std::fmt::Display| {
+            ApiError::malformed(format!("request {path:?}: {error}"))
+        };
+        let mut request = Request::new(body);
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = Uri::try_from(path).map_err(|e| malformed(&e))?;
+        let headers = request.headers_mut();
+        let accept = value(accept).map_err(|e| malformed(&e))?;
+        headers.insert(header::ACCEPT, accept);
+        headers.insert(header::USER_AGENT, self.inner.user_agent.clone());
+        if !content_type.is_empty() {
+            let content_type = value(content_type).map_err(|e| malformed(&e))?;
+            headers.insert(header::CONTENT_TYPE, content_type);
+        }
+        Ok(request)
+    }
+}
+
+/// The value of a header; no copy of the one that nearly all have.
+fn value(text: &str) -> Result<HeaderValue, InvalidHeaderValue> {
+    match text {
+        ACCEPT => Ok(HeaderValue::from_static(ACCEPT)),
+        other => HeaderValue::from_str(other),
     }
 }
 
@@ -203,22 +216,77 @@ async fn collect(body: Body, deadline: Instant) -> Result<Bytes, ApiError> {
         .unwrap_or_else(|_| Err(ApiError::transport("reading the answer timed out")))
 }
 
-/// The whole body, which may be so large.
+/// The whole body, which may be so large. One that comes in one piece is not copied.
 pub(crate) async fn read_all(mut body: Body, bytes_max: usize) -> Result<Bytes, ApiError> {
+    let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =
             frame.map_err(|error| ApiError::transport(format!("reading the answer: {error}")))?;
-        if let Ok(data) = frame.into_data() {
-            if whole.len() + data.len() > bytes_max {
-                return Err(ApiError::malformed("the answer is too large"));
-            }
-            whole.extend_from_slice(&data);
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if first.len() + whole.len() + data.len() > bytes_max {
+            return Err(ApiError::malformed("the answer is too large"));
         }
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+            continue;
+        }
+        whole.extend_from_slice(&std::mem::take(&mut first));
+        whole.extend_from_slice(&data);
     }
-    Ok(whole.freeze())
+    Ok(match whole.is_empty() {
+        true => first,
+        false => whole.freeze(),
+    })
 }
 
+/// The text of a value, which is what [`Value`] prints, but not letter by letter.
 pub(super) fn encode(body: &Value) -> Bytes {
-    Bytes::from(body.to_string())
+    let text = serde_json::to_vec(body).unwrap_or_else(|_| body.to_string().into_bytes());
+    Bytes::from(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::BoxError;
+    use futures::stream;
+    use http_body::Frame;
+    use http_body_util::StreamBody;
+
+    #[tokio::test]
+    async fn a_body_is_read_in_whatever_pieces_it_comes() {
+        for pieces in [
+            vec![],
+            vec![""],
+            vec!["abc"],
+            vec!["", "abc"],
+            vec!["abc", ""],
+            vec!["ab", "c"],
+            vec!["a", "", "b", "c"],
+        ] {
+            let whole: String = pieces.concat();
+            let body = |pieces: &[&'static str]| {
+                let frames: Vec<Result<Frame<Bytes>, BoxError>> = pieces
+                    .iter()
+                    .map(|piece| Ok(Frame::data(Bytes::from_static(piece.as_bytes()))))
+                    .collect();
+                StreamBody::new(stream::iter(frames)).boxed_unsync()
+            };
+            let read = read_all(body(&pieces), whole.len()).await;
+            assert_eq!(read.ok(), Some(Bytes::from(whole.clone())), "{pieces:?}");
+            if let Some(less) = whole.len().checked_sub(1) {
+                assert!(read_all(body(&pieces), less).await.is_err(), "{pieces:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_value_is_written_as_it_is_printed() {
+        let value =
+            serde_json::json!({"a": [1, 1.5, -0.0, null, true], "\u{1}\"ü/": {"b": "\\\n"}});
+        assert_eq!(encode(&value), value.to_string());
+    }
 }
