@@ -8,12 +8,13 @@ mod params;
 mod query;
 mod reads;
 mod send;
+mod stored;
 mod writes;
 
 pub use config::{ClientConfig, Identity};
 pub use params::{DeleteParams, ListParams, PatchType, Propagation, WatchParams};
 pub(crate) use send::read_all;
-pub use writes::Stored;
+pub use stored::Stored;
 
 use crate::error::ApiError;
 use crate::transport::{Remote, Transport};

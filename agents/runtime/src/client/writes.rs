@@ -2,44 +2,12 @@
 
 use super::query::Query;
 use super::send::encode;
+use super::stored::Stored;
 use super::{ACCEPT, Client, DeleteParams, ListParams, PatchType};
 use crate::error::ApiError;
 use crate::resource_ref::ResourceRef;
 use http::Method;
-use serde::Deserialize;
 use serde_json::Value;
-
-/// What the answer to a write says of the object, for those who want no more of it: to read all of it takes a tenth of
-/// what its write takes.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub struct Stored {
-    #[serde(default)]
-    metadata: StoredMeta,
-}
-
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct StoredMeta {
-    uid: String,
-    resource_version: String,
-}
-
-impl Stored {
-    /// Identity of the incarnation; empty where the answer has none.
-    pub fn uid(&self) -> &str {
-        &self.metadata.uid
-    }
-
-    /// The version that the write made; of one that changed nothing, the version that was there.
-    pub fn resource_version(&self) -> &str {
-        &self.metadata.resource_version
-    }
-
-    /// The same as a number; 0 where it is none.
-    pub fn revision(&self) -> u64 {
-        self.metadata.resource_version.parse().unwrap_or(0)
-    }
-}
 
 impl Client {
     /// Creates an object; the answer is what was stored.
@@ -61,7 +29,19 @@ impl Client {
         body: &Value,
     ) -> Result<Stored, ApiError> {
         let path = resource.collection_path(namespace);
-        self.write(Method::POST, &path, ACCEPT, body).await
+        self.write_stored(Method::POST, &path, ACCEPT, body).await
+    }
+
+    async fn write_stored(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: &Value,
+    ) -> Result<Stored, ApiError> {
+        let answer = self.bytes(method, path, ACCEPT, content_type, encode(body));
+        Stored::read(&answer.await?)
+            .map_err(|e| ApiError::malformed(format!("answer of {path}: {e}")))
     }
 
     /// What an object would be if it were created: with defaults, and as admission has it. Nothing is stored.
@@ -167,7 +147,7 @@ impl Client {
         body: &Value,
     ) -> Result<Stored, ApiError> {
         let path = resource.object_path(namespace, name, sub);
-        self.write(Method::PATCH, &path, kind.content_type(), body)
+        self.write_stored(Method::PATCH, &path, kind.content_type(), body)
             .await
     }
 
