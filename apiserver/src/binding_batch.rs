@@ -27,6 +27,7 @@ use futures::future::{join, join_all};
 use http::StatusCode;
 use resources::Resource;
 use schema::Object;
+use schema::decode::FieldValidation;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -40,6 +41,8 @@ use crate::status::{self, ApiError, ApiResult};
 use crate::subresources::binding::{self, Admitted};
 
 pub(crate) const PATH: &str = "/kontiki/v1/bindings";
+/// What the options of each would be called.
+const OPTIONS: &str = "CreateOptions";
 /// Items of one request at most.
 const ITEMS_MAX: usize = 256;
 
@@ -259,11 +262,44 @@ async fn admit(context: &Context, pods: &Resource, item: &Value) -> ApiResult<Ad
     let decision = authorizer.authorize(&context.user, &attributes).await;
     context.audit.decide(decision.allowed, &decision.reason);
     authorize::required(&context.user, &attributes, &decision)?;
-    let dry_run = context.dry_run("CreateOptions", None)?;
-    let body = Bytes::from(item.to_string());
-    context.audit.sent(&context.headers, &body);
-    let decoded: Object = decode::object(context, binding::BINDING, &body, "CreateOptions")?;
+    let dry_run = context.dry_run(OPTIONS, None)?;
+    let validation = decode::field_validation(context, OPTIONS);
+    let at_hand = match validation {
+        Ok(validation) if context.audit.is_nothing() => decoded_as_it_is(item, validation),
+        _ => None,
+    };
+    let decoded = match at_hand {
+        Some(decoded) => decoded,
+        None => {
+            let body = Bytes::from(item.to_string());
+            context.audit.sent(&context.headers, &body);
+            decode::object(context, binding::BINDING, &body, OPTIONS)?
+        }
+    };
     binding::admit(context, pods, decoded, dry_run).await
+}
+
+/// Decodes a binding as our scheduler writes it, which need not be written as text once more: nothing in it is unknown, of
+/// another type, or left to be filled in.
+fn decoded_as_it_is(item: &Value, validation: FieldValidation) -> Option<Object> {
+    let texts = |field: &str, names: &[&str]| {
+        let Some(Value::Object(fields)) = item.get(field) else {
+            return false;
+        };
+        let is_text = |name: &&str| matches!(fields.get(*name), Some(Value::String(text)) if !text.is_empty());
+        fields.len() == names.len() && names.iter().all(is_text)
+    };
+    let is_plain = item.as_object().is_some_and(|fields| fields.len() == 4)
+        && item["apiVersion"] == "v1"
+        && item["kind"] == "Binding"
+        && texts("metadata", &["name", "namespace", "uid"])
+        && texts("target", &["kind", "name"]);
+    if !is_plain {
+        return None;
+    }
+    let schema = binding::BINDING.schema();
+    let decoded = schema::decode::value(schema, item.clone(), validation).ok()?;
+    Object::new(decoded.value).ok()
 }
 
 /// What the request would be if the item had come alone.
@@ -336,6 +372,45 @@ mod tests {
         ] {
             let refused = with(wrong.clone()).err().map(|error| error.code);
             assert_eq!(refused, Some(400), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_binding_is_decoded_the_same_without_its_text() {
+        let plain = json!({"apiVersion": "v1", "kind": "Binding",
+            "metadata": {"name": "p\n", "namespace": "n", "uid": "\u{e9}\""}, "target": {"kind": "Node", "name": "a"}});
+        let change = |pointer: &str, value: Value| {
+            let mut changed = plain.clone();
+            *changed.pointer_mut(pointer).unwrap() = value;
+            changed
+        };
+        let mut more = plain.clone();
+        more["metadata"]["labels"] = json!({});
+        let mut less = plain.clone();
+        less["target"].as_object_mut().unwrap().remove("kind");
+        let mut odd = plain.clone();
+        odd["spec"] = "".into();
+        for (item, taken) in [
+            (plain.clone(), true),
+            (change("/kind", "Pod".into()), false),
+            (change("/apiVersion", Value::Null), false),
+            (change("/metadata/uid", "".into()), false),
+            (change("/metadata/uid", 7.into()), false),
+            (change("/target", json!([])), false),
+            (more, false),
+            (less, false),
+            (odd, false),
+            (json!([]), false),
+        ] {
+            let validation = FieldValidation::Strict;
+            let short = decoded_as_it_is(&item, validation).map(Object::into_value);
+            assert_eq!(short.is_some(), taken, "{item}");
+            if let Some(short) = short {
+                let schema = binding::BINDING.schema();
+                let text = item.to_string();
+                let long = schema::decode::json(schema, text.as_bytes(), validation).unwrap();
+                assert_eq!(short, long.value);
+            }
         }
     }
 
