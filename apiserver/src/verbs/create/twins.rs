@@ -29,7 +29,7 @@ use crate::{chance, decode, managed};
 const TWINS_MAX: usize = 128;
 /// Trees that wait for the next pod: of one template, and of all. One takes some tens of kilobytes.
 const TREES_MAX: usize = 16;
-const ALL_TREES_MAX: usize = 64;
+const ALL_TREES_MAX: usize = 128;
 /// Longer bodies are not compared.
 const BODY_BYTES_MAX: usize = 16 << 10;
 /// What is not used for so long is forgotten.
@@ -238,16 +238,22 @@ impl State {
         Some((tree, name))
     }
 
-    /// Takes the tree of a pod of a known template, unless there are enough.
+    /// Takes the tree of a pod of a known template, unless that has enough. What is to be freed for it: where all have too
+    /// many, it is one of the template that was not used for the longest time.
     fn give_back(&mut self, ask: &Ask<'_>, tree: Object) -> Option<Object> {
+        let known = self.twins.iter().position(|twin| twin.end(ask).is_some());
+        let Some(at) = known.filter(|at| self.twins[*at].trees.len() < TREES_MAX) else {
+            return Some(tree);
+        };
         let all: usize = self.twins.iter().map(|twin| twin.trees.len()).sum();
-        match self.known(ask) {
-            Some(twin) if all < ALL_TREES_MAX && twin.trees.len() < TREES_MAX => {
-                twin.trees.push(tree);
-                None
-            }
-            _ => Some(tree),
+        self.twins[at].trees.push(tree);
+        if all < ALL_TREES_MAX {
+            return None;
         }
+        let others = self.twins.iter_mut().enumerate();
+        let others = others.filter(|(other, twin)| *other != at && !twin.trees.is_empty());
+        let (_, idle) = others.min_by_key(|(_, twin)| twin.used)?;
+        idle.trees.pop()
     }
 
     /// Remembers a template. The one that has to go for it.

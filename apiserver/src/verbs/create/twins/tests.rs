@@ -141,6 +141,8 @@ fn little_is_remembered_and_not_for_long() {
     assert_eq!(counts.len(), TWINS_MAX);
     assert!(counts.iter().all(|count| *count <= TREES_MAX));
     assert!(counts.iter().sum::<usize>() <= ALL_TREES_MAX);
+    // The template in use has what it needs.
+    assert_eq!(counts.last(), Some(&TREES_MAX));
     twins.age(Instant::now());
     assert_eq!(twins.lock().twins.len(), TWINS_MAX);
     twins.age(Instant::now() + KEPT);
