@@ -7,9 +7,10 @@ use std::time::Duration;
 use auth::User;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, HeaderName, StatusCode};
 use resources::Resource;
 use schema::Object;
+use serde::Serialize;
 use serde_json::Value;
 use tokio::time::Instant;
 
@@ -22,6 +23,8 @@ use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
 use crate::write::Outcome;
 
+/// RFC 7240: how much of an answer is of interest.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// Letters of all warnings of an answer together; where there are more, each one is cut, and the last ones are left out.
 const WARNINGS_LETTERS_MAX: usize = 4_096;
 const CUT_WARNING_LETTERS: usize = 256;
@@ -162,6 +165,11 @@ impl Context {
         resource: &Resource,
         outcome: Outcome,
     ) -> Response {
+        if self.wants_little()
+            && let Ok(body) = identity(&outcome.object)
+        {
+            return self.respond_bytes(code, body.into());
+        }
         let protobuf = Written::of(&self.output, resource);
         if (self.output.is_plain() || protobuf.is_some())
             && let Some(stored) = outcome.versioned()
@@ -175,6 +183,14 @@ impl Context {
             }
         }
         self.respond_shared(code, resource, &outcome.whole())
+    }
+
+    /// Whether the client is content with [`identity`]. Who is told of answers is told of the whole one.
+    fn wants_little(&self) -> bool {
+        let preference = self.headers.get(PREFER);
+        preference.is_some_and(|value| value == "return=minimal")
+            && self.output.is_plain()
+            && self.audit.is_nothing()
     }
 
     /// An answer of an object that others may hold as well.
@@ -210,6 +226,36 @@ impl Context {
     pub(crate) fn not_found(&self, resource: &Resource, name: &str) -> ApiError {
         ApiError::not_found(&resource.group, &resource.plural, name)
     }
+}
+
+/// Which object it is, and its version, in JSON.
+fn identity(object: &Object) -> serde_json::Result<Vec<u8>> {
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Identity<'a> {
+        api_version: &'a str,
+        kind: &'a str,
+        metadata: Metadata<'a>,
+    }
+    #[derive(Serialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Metadata<'a> {
+        name: &'a str,
+        #[serde(skip_serializing_if = "str::is_empty")]
+        namespace: &'a str,
+        resource_version: &'a str,
+        uid: &'a str,
+    }
+    serde_json::to_vec(&Identity {
+        api_version: object.api_version(),
+        kind: object.kind(),
+        metadata: Metadata {
+            name: object.name(),
+            namespace: object.namespace(),
+            resource_version: object.resource_version(),
+            uid: object.uid(),
+        },
+    })
 }
 
 /// What options in a body say of a dry run.

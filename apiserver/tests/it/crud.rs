@@ -1,7 +1,8 @@
 //! Create, get, update: identity, versions, dry runs, generated names.
 
+use apiserver::Body;
 use http::Method;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::server::{MAPS, Server, config_map};
 
@@ -255,4 +256,48 @@ async fn a_taint_of_a_device_keeps_the_time_when_it_came() {
     said["spec"]["devices"][0]["taints"][0]["timeAdded"] = "2026-01-01T00:00:00Z".into();
     let said = server.put(&format!("{SLICES}/s"), said).await.ok();
     assert_eq!(since(&said), "2026-01-01T00:00:00Z");
+}
+
+/// RFC 7240: who needs no more of an answer than which object it is about, and its version, may say so.
+#[tokio::test]
+async fn a_client_may_be_content_with_little() {
+    let server = Server::start().await;
+    let send = async |method: Method, uri: &str, kind: &str, little: bool, body: Value| {
+        let mut request = server
+            .request(method, uri)
+            .header("content-type", format!("application/{kind}"));
+        if little {
+            request = request.header("prefer", "return=minimal");
+        }
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        server.read(request).await
+    };
+    let created = send(Method::POST, MAPS, "json", true, config_map("a", "1")).await;
+    assert_eq!(created.code, 201);
+    let uri = format!("{MAPS}/a");
+    let whole = server.get(&uri).await.ok();
+    let of = |whole: &Value| {
+        let metadata = &whole["metadata"];
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "default",
+            "resourceVersion": metadata["resourceVersion"], "uid": metadata["uid"]}})
+    };
+    assert_eq!(created.ok(), of(&whole));
+    let change = json!({"data": {"key": "2"}});
+    let kind = "merge-patch+json";
+    let patched = send(Method::PATCH, &uri, kind, true, change.clone()).await;
+    let whole = server.get(&uri).await.ok();
+    assert_eq!(whole["data"]["key"], "2");
+    assert_eq!(patched.ok(), of(&whole));
+    // What changes nothing is answered alike; errors, reads, and who does not ask for it get all.
+    let again = send(Method::PATCH, &uri, kind, true, change.clone()).await;
+    assert_eq!(again.ok(), of(&whole));
+    let all = send(Method::PATCH, &uri, kind, false, change).await;
+    assert_eq!(all.ok(), whole);
+    let taken = send(Method::POST, MAPS, "json", true, config_map("a", "1")).await;
+    assert_eq!(taken.refused().1, "AlreadyExists");
+    let read = server
+        .request(Method::GET, &uri)
+        .header("prefer", "return=minimal");
+    let read = read.body(Body::empty()).unwrap();
+    assert_eq!(server.read(read).await.ok(), whole);
 }

@@ -1,6 +1,7 @@
 //! Calls that read: get, list and watch.
 
 use super::query::Query;
+use super::send::Wanted;
 use super::{ACCEPT, Client, ListParams, WatchParams, typed};
 use crate::error::ApiError;
 use crate::resource_ref::ResourceRef;
@@ -101,7 +102,7 @@ impl Client {
         self.bytes(
             Method::GET,
             &query.onto(resource.collection_path(namespace)),
-            accept,
+            Wanted::Whole(accept),
             "",
             Bytes::new(),
         )
@@ -175,7 +176,14 @@ impl Client {
         let path = query.onto(resource.collection_path(namespace));
         let deadline = Instant::now() + self.inner.timeout;
         let response = self
-            .send(Method::GET, &path, accept, "", Bytes::new(), deadline)
+            .send(
+                Method::GET,
+                &path,
+                Wanted::Whole(accept),
+                "",
+                Bytes::new(),
+                deadline,
+            )
             .await?;
         Ok(WatchStream::new(response.into_body()))
     }

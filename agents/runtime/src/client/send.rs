@@ -6,7 +6,7 @@ use crate::metrics;
 use crate::transport::Failure;
 use bytes::{Bytes, BytesMut};
 use http::header::InvalidHeaderValue;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use http::{HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -18,6 +18,18 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 const RETRIES_MAX: u32 = 10;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+
+/// RFC 7240.
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+
+/// How much of an answer is of interest.
+#[derive(Clone, Copy)]
+pub(super) enum Wanted<'a> {
+    /// All, in this form.
+    Whole(&'a str),
+    /// Which object it is about, and its version: our servers say no more then, others do.
+    Little,
+}
 
 impl Client {
     pub(super) async fn read(&self, path: &str, accept: &str) -> Result<Value, ApiError> {
@@ -43,7 +55,8 @@ impl Client {
         content_type: &str,
         body: Bytes,
     ) -> Result<T, ApiError> {
-        let bytes = self.bytes(method, path, accept, content_type, body).await?;
+        let wanted = Wanted::Whole(accept);
+        let bytes = self.bytes(method, path, wanted, content_type, body).await?;
         serde_json::from_slice(&bytes)
             .map_err(|e| ApiError::malformed(format!("answer of {path}: {e}")))
     }
@@ -52,7 +65,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        accept: &str,
+        wanted: Wanted<'_>,
         content_type: &str,
         body: Bytes,
     ) -> Result<Bytes, ApiError> {
@@ -64,7 +77,7 @@ impl Client {
                 .send(
                     method.clone(),
                     path,
-                    accept,
+                    wanted,
                     content_type,
                     body.clone(),
                     deadline,
@@ -83,7 +96,7 @@ impl Client {
         &self,
         method: Method,
         path: &str,
-        accept: &str,
+        wanted: Wanted<'_>,
         content_type: &str,
         body: Bytes,
         deadline: Instant,
@@ -92,7 +105,7 @@ impl Client {
         let mut backoff = BACKOFF_FIRST;
         loop {
             attempt += 1;
-            let request = self.request(&method, path, accept, content_type, body.clone())?;
+            let request = self.request(&method, path, wanted, content_type, body.clone())?;
             let begun = Instant::now();
             let (error, wait) =
                 match tokio::time::timeout_at(deadline, self.call(&method, request)).await {
@@ -157,11 +170,11 @@ impl Client {
         &self,
         method: &Method,
         path: &str,
-        accept: &str,
+        wanted: Wanted<'_>,
         content_type: &str,
         body: Bytes,
     ) -> Result<Request<Body>, ApiError> {
-        let body = Full::new(body)
+        let body: Body = Full::new(body)
             .map_err(|never| match never {})
             .boxed_unsync();
         let malformed = |error: &dyn std::fmt::Display| {
@@ -171,7 +184,13 @@ impl Client {
         *request.method_mut() = method.clone();
         *request.uri_mut() = Uri::try_from(path).map_err(|e| malformed(&e))?;
         let headers = request.headers_mut();
-        let accept = value(accept).map_err(|e| malformed(&e))?;
+        let accept = match wanted {
+            Wanted::Whole(form) => value(form).map_err(|e| malformed(&e))?,
+            Wanted::Little => {
+                headers.insert(PREFER, HeaderValue::from_static("return=minimal"));
+                HeaderValue::from_static(ACCEPT)
+            }
+        };
         headers.insert(header::ACCEPT, accept);
         headers.insert(header::USER_AGENT, self.inner.user_agent.clone());
         if !content_type.is_empty() {

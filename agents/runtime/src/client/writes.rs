@@ -1,7 +1,7 @@
 //! Calls that write: create, update, patch and delete.
 
 use super::query::Query;
-use super::send::encode;
+use super::send::{Wanted, encode};
 use super::stored::Stored;
 use super::{ACCEPT, Client, DeleteParams, ListParams, PatchType};
 use crate::error::ApiError;
@@ -39,7 +39,7 @@ impl Client {
         content_type: &str,
         body: &Value,
     ) -> Result<Stored, ApiError> {
-        let answer = self.bytes(method, path, ACCEPT, content_type, encode(body));
+        let answer = self.bytes(method, path, Wanted::Little, content_type, encode(body));
         Stored::read(&answer.await?)
             .map_err(|e| ApiError::malformed(format!("answer of {path}: {e}")))
     }
@@ -133,7 +133,7 @@ impl Client {
     ) -> Result<(), ApiError> {
         let path = resource.object_path(namespace, name, None);
         let kind = kind.content_type();
-        let answer = self.bytes(Method::PATCH, &path, ACCEPT, kind, encode(body));
+        let answer = self.bytes(Method::PATCH, &path, Wanted::Little, kind, encode(body));
         answer.await.map(drop)
     }
 
