@@ -18,6 +18,26 @@ const NUMBER_LETTERS_MAX: usize = 100;
 #[derive(Debug)]
 pub(super) struct Refused;
 
+/// What in a string does not stand for itself.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Escaped {
+    Nothing,
+    /// Letters, each of which may always be escaped.
+    Letters,
+    /// Numbers of letters, and what may not be escaped.
+    Other,
+}
+
+impl Escaped {
+    /// By what follows a backslash.
+    fn of(letter: Option<u8>) -> Escaped {
+        match letter {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => Escaped::Letters,
+            _ => Escaped::Other,
+        }
+    }
+}
+
 pub(super) struct Scanner<'j> {
     text: &'j str,
     at: usize,
@@ -50,7 +70,9 @@ impl<'j> Scanner<'j> {
             return Ok(Value::Null);
         }
         let mut members = Map::new();
-        self.each_member(|scanner, name| {
+        self.each_member(|scanner| {
+            let name = scanner.string()?;
+            scanner.colon()?;
             let below = pick.below(&name);
             if *below == NOTHING {
                 return scanner.skip();
@@ -74,8 +96,12 @@ impl<'j> Scanner<'j> {
     /// Passes over a value.
     fn skip(&mut self) -> Result<(), Refused> {
         match self.peek() {
-            Some(b'"') => self.string().map(|_| ()),
-            Some(b'{') => self.each_member(|scanner, _| scanner.skip()),
+            Some(b'"') => self.skip_string(),
+            Some(b'{') => self.each_member(|scanner| {
+                scanner.skip_string()?;
+                scanner.colon()?;
+                scanner.skip()
+            }),
             Some(b'[') => self.list(),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true"),
@@ -85,10 +111,10 @@ impl<'j> Scanner<'j> {
         }
     }
 
-    /// Passes over an object, whose values `value` has to pass over.
+    /// Passes over an object, whose members `member` has to pass over, from the quote before the name on.
     fn each_member(
         &mut self,
-        mut value: impl FnMut(&mut Self, Cow<'j, str>) -> Result<(), Refused>,
+        mut member: impl FnMut(&mut Self) -> Result<(), Refused>,
     ) -> Result<(), Refused> {
         self.enter()?;
         if self.peek() == Some(b'}') {
@@ -98,15 +124,19 @@ impl<'j> Scanner<'j> {
             if self.peek() != Some(b'"') {
                 return Err(Refused);
             }
-            let name = self.string()?;
-            self.skip_space();
-            self.word(":")?;
-            self.skip_space();
-            value(self, name)?;
+            member(self)?;
             if !self.goes_on(b'}')? {
                 return Ok(());
             }
         }
+    }
+
+    /// Past what stands between a name and its value.
+    fn colon(&mut self) -> Result<(), Refused> {
+        self.skip_space();
+        self.word(":")?;
+        self.skip_space();
+        Ok(())
     }
 
     fn list(&mut self) -> Result<(), Refused> {
@@ -155,8 +185,26 @@ impl<'j> Scanner<'j> {
 
     fn string(&mut self) -> Result<Cow<'j, str>, Refused> {
         let start = self.at;
+        match self.pass_string()? {
+            Escaped::Nothing => Ok(Cow::Borrowed(&self.text[start + 1..self.at - 1])),
+            Escaped::Letters | Escaped::Other => self.unescaped(start).map(Cow::Owned),
+        }
+    }
+
+    /// Passes over a string. Names in managed fields are full of escaped quotes: these are read only where somebody asks for
+    /// what they say.
+    fn skip_string(&mut self) -> Result<(), Refused> {
+        let start = self.at;
+        match self.pass_string()? {
+            Escaped::Nothing | Escaped::Letters => Ok(()),
+            Escaped::Other => self.unescaped(start).map(drop),
+        }
+    }
+
+    /// Past the quote behind a string.
+    fn pass_string(&mut self) -> Result<Escaped, Refused> {
         self.at += 1;
-        let mut is_escaped = false;
+        let mut escaped = Escaped::Nothing;
         loop {
             let rest = &self.text.as_bytes()[self.at..];
             let plain = printable_len(rest);
@@ -165,9 +213,9 @@ impl<'j> Scanner<'j> {
             }
             self.at += plain + 1;
             match self.text.as_bytes()[self.at - 1] {
-                b'"' => break,
+                b'"' => return Ok(escaped),
                 b'\\' => {
-                    is_escaped = true;
+                    escaped = escaped.max(Escaped::of(self.peek()));
                     self.at += 1;
                 }
                 _ => return Err(Refused),
@@ -176,10 +224,11 @@ impl<'j> Scanner<'j> {
                 return Err(Refused);
             }
         }
-        match is_escaped {
-            true => parsed(self.text.get(start..self.at).ok_or(Refused)?).map(Cow::Owned),
-            false => Ok(Cow::Borrowed(&self.text[start + 1..self.at - 1])),
-        }
+    }
+
+    /// What the string says that begins at `start` and has just been passed.
+    fn unescaped(&self, start: usize) -> Result<String, Refused> {
+        parsed(self.text.get(start..self.at).ok_or(Refused)?)
     }
 
     fn number(&mut self) -> Result<(), Refused> {
