@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -38,7 +37,7 @@ pub(crate) struct Facts {
 }
 
 /// What many objects have alike.
-#[derive(Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Alike {
     /// Keys and values in turns.
     labels: Arc<str>,
@@ -61,7 +60,7 @@ impl Facts {
             push(&mut labels, key);
             push(&mut labels, value);
         }
-        let mut names: Vec<Arc<str>> = Vec::new();
+        let mut names: Vec<&Arc<str>> = Vec::new();
         let mut told: Vec<&str> = Vec::new();
         let (mut fields, mut values) = (String::new(), String::new());
         for resource in shapes {
@@ -79,7 +78,7 @@ impl Facts {
                 }
                 told.push(name);
                 if OWN.iter().any(|end| name.ends_with(end)) {
-                    names.push(name.clone());
+                    names.push(name);
                     push(&mut values, &value);
                 } else {
                     push(&mut fields, name);
@@ -110,27 +109,38 @@ impl Facts {
 
 impl Alike {
     /// The one that this thread has made lately, where it is the same.
-    fn of(labels: &str, fields: &str, names: &[Arc<str>]) -> Arc<Alike> {
-        let is_small = labels.len() + fields.len() <= SHARED_BYTES_MAX;
-        let text = |text: &str| match is_small {
-            true => TEXTS.with_borrow_mut(|lately| shared(lately, text)),
-            false => text.into(),
-        };
-        let alike = Alike {
-            labels: text(labels),
-            fields: text(fields),
-            names: NAMES.with_borrow_mut(|lately| shared(lately, names)),
-        };
-        if !is_small {
-            return Arc::new(alike);
+    fn of(labels: &str, fields: &str, names: &[&Arc<str>]) -> Arc<Alike> {
+        if labels.len() + fields.len() > SHARED_BYTES_MAX {
+            return Arc::new(Alike {
+                labels: labels.into(),
+                fields: fields.into(),
+                names: Alike::names(names),
+            });
         }
+        // Mostly the whole is there already: its parts are looked for where it is not.
         ALIKE.with_borrow_mut(|lately| {
-            let place = place_of(lately, &alike);
-            if **place != alike {
-                *place = Arc::new(alike);
+            let place = place_of(lately, &(labels, fields, names));
+            if !place.says(labels, fields, names) {
+                let text = |text: &str| TEXTS.with_borrow_mut(|lately| shared(lately, text));
+                *place = Arc::new(Alike {
+                    labels: text(labels),
+                    fields: text(fields),
+                    names: Alike::names(names),
+                });
             }
             place.clone()
         })
+    }
+
+    fn names(names: &[&Arc<str>]) -> Arc<[Arc<str>]> {
+        let names: Vec<Arc<str>> = names.iter().copied().cloned().collect();
+        NAMES.with_borrow_mut(|lately| shared(lately, &names[..]))
+    }
+
+    fn says(&self, labels: &str, fields: &str, names: &[&Arc<str>]) -> bool {
+        *self.labels == *labels
+            && *self.fields == *fields
+            && self.names.iter().eq(names.iter().copied())
     }
 }
 
@@ -162,10 +172,16 @@ fn value_of<'a>(block: &'a str, name: &str) -> Option<&'a str> {
     pairs.find_map(|(known, value)| (known == name).then_some(value))
 }
 
-/// Appends a text behind its length.
+/// Appends a text behind its length. Most are short, and there are several in every object: a formatter takes longer than they
+/// are worth.
 fn push(block: &mut String, text: &str) {
-    let written = write!(block, "{}:", text.len());
-    written.expect("writing to memory cannot fail");
+    let digit = |number: usize| char::from(b'0' + number as u8);
+    match text.len() {
+        len @ 0..10 => block.push(digit(len)),
+        len @ 10..100 => block.extend([digit(len / 10), digit(len % 10)]),
+        len => block.push_str(&len.to_string()),
+    }
+    block.push(':');
     block.push_str(text);
 }
 
@@ -259,7 +275,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn texts_of_any_kind_come_back(texts in prop::collection::vec(".{0,20}|[0-9:]{0,4}", 0..12)) {
+        fn texts_of_any_kind_come_back(texts in prop::collection::vec(".{0,20}|[0-9:]{0,4}|[ab]{95,105}", 0..12)) {
             let mut block = String::new();
             texts.iter().for_each(|text| push(&mut block, text));
             prop_assert_eq!(Texts(&block).collect::<Vec<_>>(), texts);

@@ -132,7 +132,9 @@ impl Place {
     fn of<'a>(&'a self, entry: &'a Entry) -> impl Iterator<Item = &'a Arc<Group>> {
         let fields = self.fields.iter();
         let fields = fields.filter_map(|(name, groups)| groups.get(entry.field(name)));
-        let labels = entry.labels();
+        // Watches by labels are few: most often there is nothing to look for.
+        let labels = (!self.labels.is_empty()).then(|| entry.labels());
+        let labels = labels.into_iter().flatten();
         let labels = labels.filter_map(|(key, value)| self.labels.get(key)?.get(value));
         self.any.iter().chain(fields).chain(labels)
     }
