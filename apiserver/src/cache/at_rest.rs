@@ -19,7 +19,7 @@ pub(super) const PACKED_BYTES_AT_ONCE: usize = 2 << 20;
 const REPLACED_BYTES_MIN: usize = 1 << 10;
 /// In a cache with fewer bytes of objects, these stay as they are for lists, which are faster so, until their changes are
 /// forgotten.
-const OBJECTS_BYTES_MIN: usize = 32 << 20;
+const OBJECTS_BYTES_MIN: usize = 8 << 20;
 /// Changes are packed as many looks after they were seen. A ring in which much comes has dropped them by then.
 const LOOKS: usize = 4;
 
