@@ -28,14 +28,32 @@ use crate::status::{ApiError, ApiResult};
 use crate::tree::Tree;
 use crate::world::KeyChange;
 
-/// Changes kept for watches that resume or lag.
-pub(crate) const RING_LEN_MAX: usize = 16_384;
+/// Changes kept for watches that resume or lag: as many as there are objects, within these bounds. Whoever is further behind
+/// than that gets all objects in less than the changes would be.
+const RING_LEN_MIN: usize = 4_096;
+const RING_LEN_MAX: usize = 16_384;
 /// Bytes of superseded states that the ring may hold on to.
 const RING_BYTES_MAX: usize = 64 << 20;
 
-/// Changes that are kept however old they are, and bytes of superseded states among them.
-const AGED_LEN_MAX: usize = 100;
-const AGED_BYTES_MAX: usize = 1 << 20;
+/// How much of what is older than something stays.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    changes: usize,
+    /// Of superseded states among them.
+    bytes: usize,
+}
+
+/// However old it is.
+const AGED: Kept = Kept {
+    changes: 100,
+    bytes: 1 << 20,
+};
+
+/// Of what nobody needs who was not away: what came in a storm is let go of when that is over.
+const CALMED: Kept = Kept {
+    changes: 1_024,
+    bytes: 4 << 20,
+};
 
 /// Definitions may be as large as the schemas that they are of. Each is read when it changes, and hardly ever after that.
 const PACKED_AT_ONCE_OF: &str = "/registry/customresourcedefinitions/";
@@ -51,7 +69,8 @@ pub(crate) struct Change {
     pub(crate) old: Option<Arc<Entry>>,
     pub(crate) new: Option<Arc<Entry>>,
     /// `old` as of this revision: what a DELETED event shows. None of a change of some time ago, for which it is made anew.
-    pub(crate) gone: Option<Bytes>,
+    /// Few changes are deletions: in a block of its own it takes less room in all others.
+    pub(crate) gone: Option<Box<Bytes>>,
     frames: Mutex<Frames>,
 }
 
@@ -104,7 +123,7 @@ impl Change {
             revision,
             old,
             new,
-            gone,
+            gone: gone.map(Box::new),
             frames: Mutex::default(),
         }
     }
@@ -131,7 +150,7 @@ impl Change {
     /// What only this change holds on to.
     fn bytes(&self) -> usize {
         let old = self.old.as_ref().map_or(0, |entry| entry.json_len());
-        old + self.gone.as_ref().map_or(0, Bytes::len)
+        old + self.gone.as_deref().map_or(0, Bytes::len)
     }
 }
 
@@ -260,6 +279,11 @@ pub(crate) struct Seen {
     pub(crate) loads: u64,
 }
 
+/// Changes that are kept at most of so many objects.
+pub(crate) fn ring_len_max(objects: usize) -> usize {
+    objects.clamp(RING_LEN_MIN, RING_LEN_MAX)
+}
+
 impl State {
     fn next(&self) -> u64 {
         self.first + self.ring.len() as u64
@@ -285,8 +309,8 @@ impl State {
         if let Some(aged) = aged.and_then(|index| self.ring.get(index)) {
             aged.drop_frames();
         }
-        while self.ring.len() > RING_LEN_MAX || (self.bytes > RING_BYTES_MAX && self.ring.len() > 1)
-        {
+        let len_max = ring_len_max(self.tree.len());
+        while self.ring.len() > len_max || (self.bytes > RING_BYTES_MAX && self.ring.len() > 1) {
             self.drop_first();
         }
     }
@@ -299,15 +323,17 @@ impl State {
         Some(dropped)
     }
 
+    /// Whether there is more than is to be kept, and some of it came up to a revision.
+    fn is_aged(&self, revision: i64, kept: Kept) -> bool {
+        let first = self.ring.front();
+        first.is_some_and(|first| first.revision <= revision)
+            && (self.ring.len() > kept.changes || self.bytes > kept.bytes)
+    }
+
     /// Drops the changes up to a revision but for the latest few, and gives them back.
-    fn age(&mut self, revision: i64) -> Vec<Arc<Change>> {
+    fn age(&mut self, revision: i64, kept: Kept) -> Vec<Arc<Change>> {
         let mut dropped = Vec::new();
-        while self
-            .ring
-            .front()
-            .is_some_and(|first| first.revision <= revision)
-            && (self.ring.len() > AGED_LEN_MAX || self.bytes > AGED_BYTES_MAX)
-        {
+        while self.is_aged(revision, kept) {
             dropped.extend(self.drop_first());
         }
         let aged = self.ring.iter();
@@ -604,8 +630,20 @@ impl Cache {
     /// Forgets what came up to a revision, but for the latest few changes: nobody is promised to resume from so long ago,
     /// and a server at rest gives the memory back.
     pub(crate) fn age(&self, revision: i64) {
+        self.age_to(revision, AGED);
+    }
+
+    /// The same of what is no longer fresh, of which somewhat more stays until it is old.
+    pub(crate) fn calm(&self, revision: i64) {
+        // This is asked every few seconds, and mostly there is nothing to do.
+        if self.read().is_aged(revision, CALMED) {
+            self.age_to(revision, CALMED);
+        }
+    }
+
+    fn age_to(&self, revision: i64, kept: Kept) {
         let mut state = self.write();
-        let dropped = state.age(revision);
+        let dropped = state.age(revision, kept);
         lock(&self.groups).age(state.first);
         drop(state);
         // Freeing many states takes a while; readers need not wait for it.

@@ -248,14 +248,15 @@ impl Metrics {
         let showing = self.showing.lock().unwrap_or_else(PoisonError::into_inner);
         for cache in server.world.caches() {
             if let Some(resource) = cache.shapes.first() {
-                let count = i64::try_from(cache.len()).unwrap_or(i64::MAX);
+                let objects = cache.len();
+                let count = i64::try_from(objects).unwrap_or(i64::MAX);
                 self.objects
                     .with_label_values(&[&resource.group_resource()])
                     .set(count);
                 let (group, plural): (&str, &str) = (&resource.group, &resource.plural);
                 let gauge = self.resource_objects.with_label_values(&[group, plural]);
                 gauge.set(count);
-                let capacity = crate::cache::RING_LEN_MAX;
+                let capacity = crate::cache::ring_len_max(objects);
                 self.watched.show_cache(resource, capacity, cache.seen());
             }
         }

@@ -149,6 +149,11 @@ impl World {
         self.caches().for_each(|cache| cache.age(revision));
     }
 
+    /// Lets them forget of it what a storm of changes left.
+    pub(crate) fn calm(&self, revision: i64) {
+        self.caches().for_each(|cache| cache.calm(revision));
+    }
+
     pub(crate) fn revision(&self) -> i64 {
         *self.revision.borrow()
     }

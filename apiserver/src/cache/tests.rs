@@ -61,7 +61,7 @@ fn cursors_resume_and_expire() {
     );
     assert!(changes[0].old.is_none() && changes[1].old.as_ref().unwrap().revision == 6);
     assert_eq!(cache.read_changes(&mut cursor, 9).unwrap().len(), 1);
-    for revision in 9..9 + RING_LEN_MAX as i64 + 1 {
+    for revision in 9..9 + RING_LEN_MIN as i64 + 1 {
         put(&cache, "b", revision);
     }
     assert_eq!(cache.read_changes(&mut cursor, 1).err(), Some(TooOld(9)));
@@ -223,6 +223,53 @@ fn what_is_old_goes_but_for_the_latest_few_and_whoever_knows_them_resumes() {
 }
 
 #[test]
+fn of_many_objects_more_changes_are_kept() {
+    for (objects, changes) in [
+        (0, RING_LEN_MIN),
+        (RING_LEN_MIN + 1, RING_LEN_MIN + 1),
+        (100_000, RING_LEN_MAX),
+    ] {
+        assert_eq!(ring_len_max(objects), changes);
+    }
+    let cache = Cache::new(Vec::new(), "/registry/pods/".into());
+    let many = RING_LEN_MIN + 10;
+    let all = (0..many).map(|at| entry(&format!("n/{at:05}"), 3));
+    cache.reset(all.collect(), 5);
+    let last = 5 + many as i64;
+    for revision in 6..=last {
+        put(&cache, "n/00001", revision);
+    }
+    assert_eq!(cache.cursor_after(5), Ok(1));
+    put(&cache, "n/00001", last + 1);
+    assert_eq!(cache.cursor_after(5), Err(TooOld(6)));
+    let shrunk = (0..20).map(|at| (format!("/registry/pods/n/{at:05}"), None));
+    cache.apply(last + 2, shrunk.collect());
+    assert_eq!(cache.read().ring.len(), RING_LEN_MIN, "there are fewer now");
+}
+
+#[test]
+fn of_what_is_no_longer_fresh_much_goes_and_little_stays() {
+    let cache = Cache::new(Vec::new(), "/registry/pods/".into());
+    cache.reset(vec![entry("n/a", 3)], 5);
+    let last = 5 + 2 * CALMED.changes as i64;
+    for revision in 6..=last {
+        put(&cache, "n/a", revision);
+    }
+    let len = |cache: &Cache| cache.read().ring.len();
+    cache.calm(5);
+    assert_eq!(len(&cache), 2 * CALMED.changes);
+    cache.calm(105);
+    assert_eq!(cache.cursor_after(104), Err(TooOld(105)));
+    assert!(cache.cursor_after(105).is_ok(), "the others are fresh");
+    for _ in 0..2 {
+        cache.calm(last);
+        assert_eq!(len(&cache), CALMED.changes);
+    }
+    cache.age(last);
+    assert_eq!(len(&cache), AGED.changes);
+}
+
+#[test]
 fn a_watch_of_one_object_sleeps_while_others_change_and_never_falls_behind() {
     let cache = Arc::new(Cache::new(Vec::new(), "/registry/pods/".into()));
     cache.reset(vec![entry("n/a", 3)], 5);
@@ -241,7 +288,7 @@ fn a_watch_of_one_object_sleeps_while_others_change_and_never_falls_behind() {
         Ok(changes.iter().map(|change| change.revision).collect())
     };
     assert_eq!(read(&mut cursor), Ok(vec![6]));
-    let last = 7 + RING_LEN_MAX as i64;
+    let last = 7 + RING_LEN_MIN as i64;
     for revision in 7..=last {
         put(&cache, "n/b", revision);
     }

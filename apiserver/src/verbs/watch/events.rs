@@ -42,10 +42,8 @@ impl Watcher {
             (None, Some(new)) => Some(self.framed(change, "ADDED", None, new)),
             (Some(_), Some(new)) => Some(self.framed(change, "MODIFIED", None, new)),
             (Some(old), None) => {
-                let gone = change
-                    .gone
-                    .clone()
-                    .unwrap_or_else(|| old.encoded.with_revision(change.revision));
+                let gone = change.gone.as_deref().cloned();
+                let gone = gone.unwrap_or_else(|| old.encoded.with_revision(change.revision));
                 Some(self.framed(change, "DELETED", Some(gone), old))
             }
             (None, None) => None,
