@@ -41,8 +41,51 @@ impl Pods for NoPods {
 }
 
 type Key = (Target, String, String);
-/// Names of pods by namespace.
-type PodNames = HashMap<Box<str>, HashSet<Box<str>>>;
+
+/// Pods of one node, each as `namespace/name`, in the order of both. They are few for each of many nodes: tables would take
+/// more room than what is in them.
+#[derive(Clone, Debug, Default)]
+struct PodNames(Vec<Box<str>>);
+
+impl PodNames {
+    /// A list that is full gets room for so many more at least.
+    const STEP: usize = 4;
+
+    fn find(&self, namespace: &str, name: &str) -> Result<usize, usize> {
+        let wanted = (namespace, name);
+        self.0.binary_search_by(|known| parts(known).cmp(&wanted))
+    }
+
+    fn insert(&mut self, namespace: &str, name: &str) {
+        let Err(at) = self.find(namespace, name) else {
+            return;
+        };
+        if self.0.len() == self.0.capacity() {
+            self.0.reserve_exact(PodNames::STEP.max(self.0.len() / 4));
+        }
+        self.0.insert(at, format!("{namespace}/{name}").into());
+    }
+
+    fn remove(&mut self, namespace: &str, name: &str) {
+        if let Ok(at) = self.find(namespace, name) {
+            self.0.remove(at);
+        }
+    }
+
+    /// The names of those in a namespace.
+    fn of(&self, namespace: &str) -> impl Iterator<Item = &str> {
+        let from = self.0.partition_point(|known| parts(known).0 < namespace);
+        let names = self.0[from..].iter().map(|known| parts(known));
+        names
+            .take_while(move |known| known.0 == namespace)
+            .map(|known| known.1)
+    }
+}
+
+/// Namespace and name; neither has a slash in it.
+fn parts(pod: &str) -> (&str, &str) {
+    pod.split_once('/').unwrap_or((pod, ""))
+}
 
 /// The relation, as the names of the pods on each node, with an index from a target to the objects that lead to it.
 #[derive(Clone, Debug)]
@@ -81,19 +124,14 @@ impl NodeGraph {
             return;
         }
         if let Some(on) = self.pods_on.get_mut(from) {
-            if let Some(names) = on.get_mut(namespace) {
-                names.remove(name);
-                if names.is_empty() {
-                    on.remove(namespace);
-                }
-            }
-            if on.is_empty() {
+            on.remove(namespace, name);
+            if on.0.is_empty() {
                 self.pods_on.remove(from);
             }
         }
         if !to.is_empty() {
             let on = self.pods_on.entry(to.into()).or_default();
-            on.entry(namespace.into()).or_default().insert(name.into());
+            on.insert(namespace, name);
         }
     }
 
@@ -178,8 +216,8 @@ impl NodeGraph {
     }
 
     fn is_on(&self, node: &str, namespace: &str, pod: &str) -> bool {
-        let names = self.pods_on.get(node).and_then(|on| on.get(namespace));
-        names.is_some_and(|names| names.contains(pod))
+        let on = self.pods_on.get(node);
+        on.is_some_and(|on| on.find(namespace, pod).is_ok())
     }
 
     /// Whether a volume that needs the secret is claimed there.
@@ -192,11 +230,10 @@ impl NodeGraph {
 
     fn used_on(&self, node: &str, key: &Key) -> bool {
         let (target, namespace, wanted) = key;
-        let on = self.pods_on.get(node);
-        let Some(names) = on.and_then(|on| on.get(namespace.as_str())) else {
+        let Some(on) = self.pods_on.get(node) else {
             return false;
         };
-        let pods = names.iter().filter_map(|name| {
+        let pods = on.of(namespace).filter_map(|name| {
             let mentions =
                 match *target == Target::PersistentVolumeClaim && is_made_for(name, wanted) {
                     true => "",
@@ -501,6 +538,34 @@ mod tests {
         let unbound = graph_of(pod(""));
         assert!(unbound.pods_on.is_empty());
         assert!(!unbound.related("", Target::Secret, "a", "pull"));
+    }
+
+    #[test]
+    fn pods_of_a_node_are_those_that_came_and_did_not_go() {
+        // Orders of text and of both parts differ: `-` and `.` stand before the slash.
+        let all = ["a", "a-b", "a.b", "b"].map(|namespace| {
+            let names = (0..30).map(move |at| (namespace, format!("web-{}", at * 7 % 30)));
+            names.collect::<Vec<_>>()
+        });
+        let (mut names, mut model) = (PodNames::default(), std::collections::BTreeSet::new());
+        for (turn, (namespace, name)) in all.concat().into_iter().cycle().take(300).enumerate() {
+            if turn % 5 == 4 {
+                names.remove(namespace, &name);
+                model.remove(&(namespace, name));
+            } else {
+                names.insert(namespace, &name);
+                model.insert((namespace, name));
+            }
+            assert_eq!(names.0.len(), model.len());
+        }
+        for namespace in ["", "a", "a-", "a-b", "a.b", "b", "c"] {
+            let expected = model.iter().filter(|one| one.0 == namespace);
+            assert!(names.of(namespace).eq(expected.map(|one| one.1.as_str())));
+            for name in ["web-4", "web-9", "web", ""] {
+                let known = model.contains(&(namespace, name.to_owned()));
+                assert_eq!(names.find(namespace, name).is_ok(), known);
+            }
+        }
     }
 
     #[test]
