@@ -85,7 +85,13 @@ impl<T: Keyed, const N: usize> Sorted<T, N> {
         }
         let head: [u8; N] = head(key, self.common.len());
         let from = self.heads.partition_point(|known| *known < head);
-        let alike = self.heads[from..].partition_point(|known| *known == head);
+        // Mostly one is alike, or none: that is seen without another search.
+        let alike = match self.heads.get(from + 1) {
+            Some(next) if *next == head => {
+                self.heads[from..].partition_point(|known| *known == head)
+            }
+            _ => usize::from(self.heads.get(from) == Some(&head)),
+        };
         let alike = &self.items[from..from + alike];
         let found = alike.binary_search_by(|item| item.first_key().cmp(key));
         found.map(|at| from + at).map_err(|at| from + at)

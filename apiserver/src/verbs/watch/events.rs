@@ -20,12 +20,12 @@ impl Watcher {
             self.sent = change.revision;
             return self.event(change).filter(|event| !event.is_empty());
         }
-        let mut frame = BytesMut::new();
+        let mut events = Vec::with_capacity(changes.len());
         for change in changes {
             self.sent = change.revision;
-            frame.extend(self.event(change));
+            events.extend(self.event(change));
         }
-        (!frame.is_empty()).then(|| frame.freeze())
+        joined(events)
     }
 
     /// An object that starts or stops to match is added or deleted for this client.
@@ -171,6 +171,19 @@ impl Watcher {
     }
 }
 
+/// Events one after the other; none where there is nothing in them. One by itself stays where it is, shared with other watches.
+fn joined(mut events: Vec<Bytes>) -> Option<Bytes> {
+    events.retain(|event| !event.is_empty());
+    if events.len() < 2 {
+        return events.pop();
+    }
+    let mut frame = BytesMut::with_capacity(events.iter().map(Bytes::len).sum());
+    events
+        .iter()
+        .for_each(|event| frame.extend_from_slice(event));
+    Some(frame.freeze())
+}
+
 pub(super) fn write_value(encoding: Encoding, frame: &mut BytesMut, kind: &str, object: &Value) {
     if encoding != Encoding::Protobuf {
         let text = match status::in_order(object) {
@@ -200,4 +213,22 @@ fn write_event(frame: &mut BytesMut, kind: &str, object: &[u8]) {
     frame.extend_from_slice(b"\",\"object\":");
     frame.extend_from_slice(object);
     frame.extend_from_slice(b"}\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_joined_and_one_is_shared() {
+        let of = |texts: &[&'static str]| {
+            let events = texts.iter().map(|text| Bytes::from_static(text.as_bytes()));
+            joined(events.collect())
+        };
+        assert_eq!((of(&[]), of(&["", ""])), (None, None));
+        assert_eq!(of(&["a", "", "bc"]).unwrap(), "abc");
+        let one = Bytes::from(b"alone".to_vec());
+        let shared = joined(vec![Bytes::new(), one.clone()]).unwrap();
+        assert_eq!(shared.as_ptr(), one.as_ptr());
+    }
 }
