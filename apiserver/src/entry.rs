@@ -307,7 +307,8 @@ impl Entry {
 
 /// What of an object an entry of these shapes is made of; none where that may be all of it.
 pub(crate) fn needed(shapes: &[Handle]) -> Option<Pick> {
-    let is_whole = |shape: &Handle| shape.custom.is_some() || is_converted(shape);
+    let is_told = |shape: &Handle| !is_converted(shape) || is_read_as_stored(shape);
+    let is_whole = |shape: &Handle| shape.custom.is_some() || !is_told(shape);
     if shapes.iter().any(is_whole) {
         return None;
     }
@@ -321,6 +322,20 @@ pub(crate) fn is_converted(resource: &Resource) -> bool {
         Some(custom) => !custom.is_storage(),
         None => matches!(resource.storage, Storage::Shared(_)),
     }
+}
+
+/// Whether selectable fields of `resource`, which is stored in another shape, are read from that as well. Events have names of
+/// their own for what is the same in both.
+fn is_read_as_stored(resource: &Resource) -> bool {
+    resource.custom.is_none() && &*resource.kind == "Event"
+}
+
+/// Whether the fields of `resource` are read from its shape of the object only. So they are of an event that has got a name
+/// of the shape in which it is not stored.
+pub(crate) fn is_read_converted(resource: &Resource, object: &Object) -> bool {
+    let has = |name: &str| object.value().get(name).is_some();
+    let is_mixed = || has("regarding") || has("reportingController");
+    is_converted(resource) && (!is_read_as_stored(resource) || is_mixed())
 }
 
 /// Whether the object can be had in the shape of `resource` without asking anybody.

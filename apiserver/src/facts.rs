@@ -11,7 +11,7 @@ use std::sync::Arc;
 use resources::Resource;
 use schema::Object;
 
-use crate::entry::{from_storage, is_converted, is_made_here};
+use crate::entry::{from_storage, is_made_here, is_read_converted};
 
 /// So many different blocks are remembered by each thread, to be shared.
 const REMEMBERED: usize = 256;
@@ -68,7 +68,7 @@ impl Facts {
                 continue;
             }
             let mut shaped = Cow::Borrowed(object);
-            if is_converted(resource) {
+            if is_read_converted(resource, object) {
                 from_storage(resource, shaped.to_mut());
             }
             for name in &resource.field_selectors {
@@ -247,6 +247,38 @@ mod tests {
         assert!(one == facts("web", "n1") && one != facts("db", "n1") && one != facts("web", "n2"));
         let none = Facts::default();
         assert!(none.labels().next().is_none() && none.field("spec.nodeName").is_empty());
+    }
+
+    #[test]
+    fn an_event_tells_the_fields_of_both_shapes_as_it_is_stored() {
+        let core = resources::find("", "v1", "events").unwrap();
+        let new = resources::find("events.k8s.io", "v1", "events").unwrap();
+        let pick = crate::entry::needed(&[core.into(), new.into()]).expect("not all is needed");
+        let about = json!({"kind": "Pod", "name": "p", "uid": "u", "fieldPath": 7});
+        for event in [
+            json!({"involvedObject": about, "reason": "r", "type": "Normal", "source": {"component": "c"}, "reportingComponent": "k"}),
+            json!({"involvedObject": about, "reportingComponent": "", "reportingInstance": "", "note": "n"}),
+            json!({"involvedObject": null, "reportingComponent": null}),
+            json!({"involvedObject": about, "regarding": {"name": "other"}, "reportingComponent": "k", "reportingController": "l"}),
+            json!({"regarding": {"name": "other"}, "reportingController": "l", "type": "Warning"}),
+            json!({"regarding": "odd", "involvedObject": "odd", "source": "odd"}),
+            json!({}),
+        ] {
+            let stored = Object::new(event.clone()).unwrap();
+            let mut shown = stored.clone();
+            from_storage(new, &mut shown);
+            let picked = pick.read(event.to_string().as_bytes()).unwrap();
+            let picked = Object::new(picked).unwrap();
+            for object in [&stored, &picked] {
+                let facts = Facts::of(object, [core, new].into_iter());
+                for (resource, object) in [(core, &stored), (new, &shown)] {
+                    for name in &resource.field_selectors {
+                        let expected = resource.offered_field(object, name);
+                        assert_eq!(facts.field(name), expected, "{name} of {event}");
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -161,6 +161,10 @@ mod tests {
         ] {
             assert_eq!(read(paths, json), expected, "{paths:?}");
         }
+        compare(
+            &Pick::of(["a"]),
+            r#"{"a":{"s":"\"\u00fc\n","o":{"b":{},"b":{"c":"x"}},"l":["\"",{"n":-1.5e3}],"t":true}}"#,
+        );
         assert_eq!(read(&["a"], "[1]"), Value::Null);
         for (paths, expected) in [
             (&["a.b", "e"][..], json!({"a": {"d": "x"}, "g": null})),

@@ -88,9 +88,15 @@ impl<'j> Scanner<'j> {
     }
 
     fn whole(&mut self) -> Result<Value, Refused> {
-        let start = self.at;
-        self.skip()?;
-        parsed(&self.text[start..self.at])
+        match self.peek() {
+            Some(b'"') => Ok(Value::String(self.string()?.into_owned())),
+            Some(b'{') => self.picked(&WHOLE),
+            _ => {
+                let start = self.at;
+                self.skip()?;
+                parsed(&self.text[start..self.at])
+            }
+        }
     }
 
     /// Passes over a value.
