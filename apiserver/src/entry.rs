@@ -10,14 +10,18 @@ use schema::pick::Pick;
 
 use crate::codec::{self, Versioned};
 use crate::encryption::Opened;
-use crate::facts::Facts;
+use crate::facts::{Alike, Facts};
 use crate::packed::{Packer, Room};
 
 /// An object at one revision. Shared by lists, watches, admission and authorization; never changed.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    key: Box<str>,
-    /// Where namespace and name begin in `key`.
+    /// Its key, and behind that the values of fields that it has for itself, as its [`Facts`] had them: together they are one
+    /// block, of which there is one for every object, on every member.
+    text: Box<str>,
+    /// Where the key ends in it.
+    key_len: u32,
+    /// Where namespace and name begin in it.
     names_at: u32,
     /// The object's resourceVersion.
     pub(crate) revision: i64,
@@ -28,7 +32,8 @@ pub(crate) struct Entry {
     pub(crate) mark: u32,
     /// How long its message is in protobuf; 0 until it was written.
     protobuf_len: AtomicU32,
-    facts: Facts,
+    /// What selectors ask for, but for the values that it has for itself.
+    alike: Arc<Alike>,
 }
 
 /// What more there is to know of an object that a definition brought.
@@ -99,34 +104,38 @@ impl Entry {
         revision: i64,
         facts: Facts,
     ) -> Option<Entry> {
-        Some(Entry {
-            key: key.into(),
-            names_at: names_at as u32,
-            revision,
-            encoded: Versioned::splice(&opened.value, revision)?,
-            custom: None,
-            mark: opened.mark,
-            protobuf_len: AtomicU32::default(),
-            facts,
-        })
+        let encoded = Versioned::splice(&opened.value, revision)?;
+        let mark = opened.mark;
+        let entry = Entry::with((key, names_at, revision), encoded, facts, None);
+        Some(Entry { mark, ..entry })
     }
 
     fn of<'r>(
-        (key, names_at, revision): (&str, usize, i64),
+        place: (&str, usize, i64),
         object: &Object,
         encoded: Versioned,
         shapes: impl Iterator<Item = &'r Resource>,
         custom: Option<OfCustom>,
     ) -> Entry {
+        Entry::with(place, encoded, Facts::of(object, shapes), custom)
+    }
+
+    fn with(
+        (key, names_at, revision): (&str, usize, i64),
+        encoded: Versioned,
+        facts: Facts,
+        custom: Option<OfCustom>,
+    ) -> Entry {
         Entry {
-            key: key.into(),
+            text: [key, facts.values.as_str()].concat().into(),
+            key_len: key.len() as u32,
             names_at: names_at as u32,
             revision,
             encoded,
             custom: custom.map(Box::new),
             mark: 0,
             protobuf_len: AtomicU32::default(),
-            facts: Facts::of(object, shapes),
+            alike: facts.alike,
         }
     }
 
@@ -140,7 +149,7 @@ impl Entry {
             is_stale: custom.is_stale,
             forms: Mutex::default(),
         };
-        let place = (&*self.key, self.names_at as usize, self.revision);
+        let place = (self.key(), self.names_at as usize, self.revision);
         let shapes = std::iter::once(resource);
         let mark = self.mark;
         let form = Entry::of(place, object, encoded, shapes, Some(of_custom));
@@ -175,12 +184,12 @@ impl Entry {
 
     /// The storage key.
     pub(crate) fn key(&self) -> &str {
-        &self.key
+        &self.text[..self.key_len as usize]
     }
 
     /// `namespace/name`, or `name` where the kind has no namespace.
     pub(crate) fn names(&self) -> &str {
-        &self.key[self.names_at as usize..]
+        &self.text[self.names_at as usize..self.key_len as usize]
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -242,14 +251,15 @@ impl Entry {
         }
         let encoded = self.encoded.with_json(packer.pack(&self.encoded.json)?);
         Some(Entry {
-            key: self.key.clone(),
+            text: self.text.clone(),
+            key_len: self.key_len,
             names_at: self.names_at,
             revision: self.revision,
             encoded,
             custom: None,
             mark: self.mark,
             protobuf_len: AtomicU32::new(self.protobuf_len.load(Ordering::Relaxed)),
-            facts: self.facts.clone(),
+            alike: self.alike.clone(),
         })
     }
 
@@ -265,14 +275,14 @@ impl Entry {
     }
 
     pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
-        self.facts.labels()
+        self.alike.labels()
     }
 
     pub(crate) fn field(&self, name: &str) -> &str {
         match name {
             "metadata.name" => self.name(),
             "metadata.namespace" => self.namespace(),
-            _ => self.facts.field(name),
+            _ => self.alike.field(&self.text[self.key_len as usize..], name),
         }
     }
 
