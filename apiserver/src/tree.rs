@@ -15,10 +15,10 @@ const CHUNK_MAX: usize = 128;
 /// Of a chunk that is filled at once: some may come between.
 const CHUNK_FILLED: usize = CHUNK_MAX * 3 / 4;
 
-/// So many bytes of the first key of each chunk stand side by side: a namespace and the beginning of a name, ..
-const CHUNK_HEAD: usize = 32;
+/// So many words, of sixteen bytes, of the first key of each chunk stand side by side: a namespace and the beginning of a name, ..
+const CHUNK_HEAD: usize = 2;
 /// .. and of each key in a chunk, behind what its neighbours have in common with it.
-const ENTRY_HEAD: usize = 16;
+const ENTRY_HEAD: usize = 1;
 
 /// Never empty.
 type Chunk = Arc<Sorted<Arc<Entry>, ENTRY_HEAD>>;
