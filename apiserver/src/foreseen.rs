@@ -8,8 +8,9 @@ use bytes::Bytes;
 
 use crate::facts::Facts;
 
-/// Writes under way are fewer than that, unless some never came to an end.
-const WRITES_MAX: usize = 256;
+/// Writes of one kind under way are fewer than that, unless some never came to an end: those of a few batches of bindings, and of
+/// as many requests as are served at once.
+const WRITES_MAX: usize = 2_048;
 /// Larger objects are looked at again. In bytes of JSON.
 const JSON_BYTES_MAX: usize = 64 << 10;
 
@@ -77,6 +78,16 @@ mod tests {
         note("a", "4");
         foreseen.forget("a", &"4".into());
         assert!(!known(&foreseen, "a", "4"));
+    }
+
+    #[test]
+    fn batches_of_bindings_may_be_under_way_together() {
+        let foreseen = Foreseen::default();
+        let keys: Vec<String> = (0..4 * 256).map(|number| number.to_string()).collect();
+        for key in &keys {
+            foreseen.note(key, &Bytes::new(), Facts::default);
+        }
+        assert!(keys.iter().all(|key| known(&foreseen, key, "")));
     }
 
     #[test]
