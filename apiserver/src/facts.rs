@@ -13,8 +13,9 @@ use schema::Object;
 
 use crate::entry::{from_storage, is_made_here, is_read_converted};
 
-/// So many different blocks are remembered by each thread, to be shared.
-const REMEMBERED: usize = 256;
+/// So many different blocks are remembered by each thread, to be shared: those of some hundred templates, each of which has pods
+/// in several phases.
+const REMEMBERED: usize = 1_024;
 /// Longer ones are not, in bytes: nobody else has them, and they would stay when their object is gone.
 const SHARED_BYTES_MAX: usize = 1024;
 /// Fields with these ends tell objects apart that have all else alike.
@@ -145,9 +146,12 @@ impl Alike {
 }
 
 /// Where something is remembered, if it is.
-fn place_of<'a, T: Default>(lately: &'a mut Vec<T>, value: &(impl Hash + ?Sized)) -> &'a mut T {
+fn place_of<'a, T: Default + Clone>(
+    lately: &'a mut Vec<T>,
+    value: &(impl Hash + ?Sized),
+) -> &'a mut T {
     if lately.is_empty() {
-        lately.resize_with(REMEMBERED, T::default);
+        lately.resize(REMEMBERED, T::default());
     }
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);

@@ -210,13 +210,15 @@ impl Changes {
 
     /// The same entry, packed; none where it stays as it is, as the present one does where it `stays`.
     fn state(&mut self, tree: &Tree, entry: &Arc<Entry>, stays: bool) -> Option<Arc<Entry>> {
-        if entry.encoded.json.is_packed() {
+        let is_small = entry.json_len() < REPLACED_BYTES_MIN;
+        // What is small is packed with the objects only: where these stay as they are, it need not be looked for among them.
+        if entry.encoded.json.is_packed() || is_small && !self.objects_too {
             return None;
         }
         let around = tree.around(entry.key());
         let now = around.iter().find(|one| one.key() == entry.key());
         let is_now = now.is_some_and(|now| Arc::ptr_eq(now, entry));
-        if is_now && stays || !is_now && entry.json_len() < REPLACED_BYTES_MIN {
+        if is_now && stays || !is_now && is_small {
             return None;
         }
         let is_same =
