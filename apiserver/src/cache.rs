@@ -66,6 +66,7 @@ const FRAME_BYTES_MAX: usize = 64 << 10;
 #[derive(Debug)]
 pub(crate) struct Change {
     pub(crate) revision: i64,
+    /// The state before. It is `new` itself where none is shown but that ([`Cache::apply`]).
     pub(crate) old: Option<Arc<Entry>>,
     pub(crate) new: Option<Arc<Entry>>,
     /// `old` as of this revision: what a DELETED event shows. None of a change of some time ago, for which it is made anew.
@@ -147,9 +148,18 @@ impl Change {
         *self.frames.lock().unwrap_or_else(PoisonError::into_inner) = Frames::NotKept;
     }
 
+    /// The state that stands for both.
+    fn one(&self) -> Option<&Arc<Entry>> {
+        let (Some(old), Some(new)) = (&self.old, &self.new) else {
+            return None;
+        };
+        Arc::ptr_eq(old, new).then_some(new)
+    }
+
     /// What only this change holds on to.
     fn bytes(&self) -> usize {
-        let old = self.old.as_ref().map_or(0, |entry| entry.json_len());
+        let old = self.old.as_ref().filter(|_| self.one().is_none());
+        let old = old.map_or(0, |entry| entry.json_len());
         old + self.gone.as_deref().map_or(0, Bytes::len)
     }
 }
@@ -618,13 +628,24 @@ impl Cache {
                         woken.push(group.clone());
                     }
                 }
-                state.push(Change::new(revision, old, new));
+                state.push(Change::new(revision, self.kept_of(old, new.as_ref()), new));
             }
         }
         let next = state.next();
         drop(state);
         self.wake.send_replace(next);
         woken.iter().for_each(|group| group.wake());
+    }
+
+    /// What a change keeps of the state before it. Where whoever sees the one sees the other, nobody is shown the old one: that
+    /// there was one is all there is to know, and the new one stands for it. Only of definitions more is asked.
+    fn kept_of(&self, old: Option<Arc<Entry>>, new: Option<&Arc<Entry>>) -> Option<Arc<Entry>> {
+        match (old, new) {
+            (Some(old), Some(new)) if !self.packs_at_once && old.is_selected_as(new) => {
+                Some(new.clone())
+            }
+            (old, _) => old,
+        }
     }
 
     /// Forgets what came up to a revision, but for the latest few changes: nobody is promised to resume from so long ago,

@@ -278,6 +278,13 @@ impl Entry {
         self.alike.labels()
     }
 
+    /// Whether nothing that selects objects tells two states of one from each other.
+    pub(crate) fn is_selected_as(&self, other: &Entry) -> bool {
+        let is_plain = self.custom.is_none() && other.custom.is_none();
+        let is_alike = Arc::ptr_eq(&self.alike, &other.alike) || self.alike == other.alike;
+        is_plain && is_alike && self.key_len == other.key_len && self.text == other.text
+    }
+
     pub(crate) fn field(&self, name: &str) -> &str {
         match name {
             "metadata.name" => self.name(),

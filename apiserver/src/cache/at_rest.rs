@@ -192,6 +192,11 @@ impl Cache {
 impl Changes {
     /// The change with its states packed, and without what can be made of them; none where it stays as it is.
     fn change(&mut self, tree: &Tree, change: &Change) -> Option<Change> {
+        if let Some(one) = change.one() {
+            let one = self.state(tree, one, !self.objects_too)?;
+            let both = (Some(one.clone()), Some(one));
+            return Some(Change::as_shown(change.revision, both.0, both.1, None));
+        }
         // One that is there as it was made would be there twice.
         let stays = change.old.is_none() && !self.objects_too;
         let (old, new) = (change.old.as_ref(), change.new.as_ref());
@@ -252,8 +257,9 @@ mod tests {
 
     fn entry(cache: &Cache, at: usize, revision: i64) -> Arc<Entry> {
         let data = "abcdefgh".repeat(500);
+        // Selectors tell the states of an object from each other: else a change has one for both.
         let value = format!(
-            r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{at:03}"}},"data":{{"a":"{data}","b":"{revision}"}}}}"#
+            r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"{at:03}","labels":{{"b":"{revision}"}}}},"data":{{"a":"{data}"}}}}"#
         );
         let stored = Opened::from(Bytes::from(value));
         cache.entry(&key(at), &stored, revision).unwrap()
@@ -373,6 +379,39 @@ mod tests {
         assert_eq!(of_ring.filter(|one| is_plain(one)).count(), 1 + OBJECTS);
         drop(state);
         assert_eq!(shown(&cache), before);
+    }
+
+    #[test]
+    fn a_state_that_stands_for_two_is_packed_once() {
+        let cache = Cache::new(Vec::new(), "/registry/configmaps/".into());
+        let of = |at: usize, revision: i64| {
+            let data = "abcdefgh".repeat(500);
+            let value = format!(
+                r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{}},"data":{{"a":"{data}","b":"{revision}"}}}}"#
+            );
+            let stored = Opened::from(Bytes::from(value));
+            cache.entry(&key(at), &stored, revision).unwrap()
+        };
+        cache.reset((0..OBJECTS).map(|at| of(at, 3)).collect(), 5);
+        for at in 0..OBJECTS {
+            let revision = 6 + at as i64;
+            cache.apply(revision, vec![(key(at), Some(of(at, revision)))]);
+        }
+        let before = shown(&cache);
+        assert_eq!(cache.read().bytes, 0, "what was there before is let go of");
+        let plain = room(&cache);
+        for _ in 0..LOOKS {
+            pack(&cache);
+        }
+        assert!(pack(&cache));
+        assert!(room(&cache) * 10 < plain, "{} of {plain}", room(&cache));
+        assert_eq!(shown(&cache), before);
+        let state = cache.read();
+        for change in &state.ring {
+            let one = change.one().expect("it still stands for both");
+            assert!(Arc::ptr_eq(one, state.tree.get(one.key()).unwrap()));
+        }
+        assert_eq!(state.bytes, 0);
     }
 
     #[test]

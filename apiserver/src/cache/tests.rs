@@ -3,8 +3,18 @@ use super::*;
 use crate::codec;
 use crate::interest::Term;
 
+/// No two states of an object have the same labels: else a change would have one for both.
 fn entry(name: &str, revision: i64) -> Arc<Entry> {
-    Arc::new(Entry::for_test(&format!("/registry/pods/{name}"), revision))
+    labelled(name, revision, revision)
+}
+
+fn labelled(name: &str, label: i64, revision: i64) -> Arc<Entry> {
+    let key = format!("/registry/pods/{name}");
+    let json =
+        format!(r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"labels":{{"at":"{label}"}}}}}}"#);
+    let stored = Opened::from(Bytes::from(json));
+    let names_at = "/registry/pods/".len();
+    Arc::new(Entry::new(&key, names_at, &stored, revision, &[], None).unwrap())
 }
 
 fn put(cache: &Cache, name: &str, revision: i64) {
@@ -220,6 +230,59 @@ fn what_is_old_goes_but_for_the_latest_few_and_whoever_knows_them_resumes() {
     put(&cache, "n/a", 307);
     let told = cache.changes_for(&member, &mut cursor, 9).unwrap();
     assert_eq!(told[0].revision, 307);
+}
+
+#[test]
+fn what_no_selector_tells_from_what_it_has_become_is_not_kept() {
+    let cache = Cache::new(Vec::new(), "/registry/pods/".into());
+    let put = |cache: &Cache, label: i64, revision: i64| {
+        let key = "/registry/pods/n/a".to_owned();
+        cache.apply(
+            revision,
+            vec![(key, Some(labelled("n/a", label, revision)))],
+        );
+    };
+    cache.reset(vec![labelled("n/a", 1, 3)], 5);
+    let mut cursor = cache.cursor_after(5).unwrap();
+    put(&cache, 1, 6);
+    assert_eq!(cache.read().bytes, 0);
+    put(&cache, 2, 7);
+    let before = cache.read().bytes;
+    assert_eq!(before, labelled("n/a", 1, 6).json_len());
+    put(&cache, 2, 8);
+    assert_eq!(cache.read().bytes, before);
+    cache.apply(9, vec![("/registry/pods/n/a".to_owned(), None)]);
+    let changes = cache.read_changes(&mut cursor, 9).unwrap();
+    let revision = |state: &Option<Arc<Entry>>| state.as_ref().map(|one| one.revision);
+    let told = changes
+        .iter()
+        .map(|change| (revision(&change.old), revision(&change.new)));
+    assert!(told.eq([
+        (Some(6), Some(6)),
+        (Some(6), Some(7)),
+        (Some(8), Some(8)),
+        (Some(8), None)
+    ]));
+    // How a definition was is asked for by those who look after its names.
+    let prefix = PACKED_AT_ONCE_OF;
+    let cache = Cache::new(Vec::new(), prefix.into());
+    let definition = |revision| {
+        let stored = Opened::from(Bytes::from(
+            r#"{"kind":"X","apiVersion":"v1","metadata":{}}"#,
+        ));
+        let key = format!("{prefix}x");
+        let entry = cache.entry(&key, &stored, revision).unwrap();
+        (key, Some(entry))
+    };
+    for revision in [6, 7] {
+        cache.apply(revision, vec![definition(revision)]);
+    }
+    let state = cache.read();
+    assert_eq!(revision_of_old(&state.ring[1]), Some(6));
+}
+
+fn revision_of_old(change: &Change) -> Option<i64> {
+    change.old.as_ref().map(|old| old.revision)
 }
 
 #[test]
