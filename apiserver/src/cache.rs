@@ -156,10 +156,16 @@ impl Change {
         Arc::ptr_eq(old, new).then_some(new)
     }
 
+    /// Those that a selector may tell from each other.
+    fn states(&self) -> (Option<&Entry>, Option<&Entry>) {
+        let old = self.old.as_deref().filter(|_| self.one().is_none());
+        (old, self.new.as_deref())
+    }
+
     /// What only this change holds on to.
     fn bytes(&self) -> usize {
-        let old = self.old.as_ref().filter(|_| self.one().is_none());
-        let old = old.map_or(0, |entry| entry.json_len());
+        let (old, _) = self.states();
+        let old = old.map_or(0, Entry::json_len);
         old + self.gone.as_deref().map_or(0, Bytes::len)
     }
 }
@@ -621,14 +627,14 @@ impl Cache {
             let bytes = |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |one| one.json_len());
             state.tree_bytes = (state.tree_bytes + bytes(&new)).saturating_sub(bytes(&old));
             if old.is_some() || new.is_some() {
+                let change = Change::new(revision, self.kept_of(old, new.as_ref()), new);
                 let (number, first) = (state.next(), state.first);
-                let states = (old.as_deref(), new.as_deref());
-                for group in lock(&self.groups).note(states, number, first) {
+                for group in lock(&self.groups).note(change.states(), number, first) {
                     if !woken.iter().any(|known| Arc::ptr_eq(known, group)) {
                         woken.push(group.clone());
                     }
                 }
-                state.push(Change::new(revision, self.kept_of(old, new.as_ref()), new));
+                state.push(change);
             }
         }
         let next = state.next();
