@@ -40,6 +40,7 @@ mod patches;
 mod persistent_volume;
 mod pod_control;
 mod pod_gc;
+mod pod_tally;
 mod quantity;
 mod queue_names;
 mod ranking;

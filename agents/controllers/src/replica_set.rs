@@ -48,6 +48,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
 
 pub(crate) fn reconcile(key: &Key, world: &World) -> Plan {
     let Some(set) = world.caches.replica_sets.by_key(key) else {
+        world.forget(key);
         return Plan::none();
     };
     // An absent or empty selector would select the whole namespace; the API refuses it.
@@ -62,7 +63,7 @@ pub(crate) fn reconcile(key: &Key, world: &World) -> Plan {
         selector,
         template: &set.spec.template,
         status: &set.status,
-        related_owners: related(&set, world),
+        related_owners: &|| related(&set, world),
         reports_terminating: true,
     };
     replication::reconcile(&target, world)

@@ -1,15 +1,18 @@
 //! What a ReplicaSet and a ReplicationController have in common: a number of pods of one template.
 
+mod census;
+mod pace;
+
 use crate::patches::{self, or_absent};
 use crate::pod_control::{candidates, claim_plan, create_pod, delete_pod};
 use crate::ranking::{Ranked, compare};
 use crate::world::World;
-use agent_runtime::kinds::{Condition, LabelSelector, Labels, ObjectMeta, Pod, ReplicaSetStatus};
+use agent_runtime::kinds::{Condition, LabelSelector, ObjectMeta, Pod, ReplicaSetStatus};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::PODS;
-use agent_runtime::selector::contains_all;
 use agent_runtime::timestamp::{self, Micros};
 use agent_runtime::{ApiError, Change, Key, Queue, ResourceRef};
+use census::Census;
 use host::HashMap;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -29,13 +32,26 @@ pub(crate) struct Target<'a> {
     pub(crate) selector: LabelSelector,
     pub(crate) template: &'a Value,
     pub(crate) status: &'a ReplicaSetStatus,
-    /// Names of the objects whose pods count as related when victims are chosen.
-    pub(crate) related_owners: Vec<String>,
+    /// Uids of the objects whose pods count as related when victims are chosen; asked for only then.
+    pub(crate) related_owners: &'a dyn Fn() -> Vec<String>,
     /// ReplicaSets report pods that are going away; ReplicationControllers have no such field.
     pub(crate) reports_terminating: bool,
 }
 
 pub(crate) fn reconcile(target: &Target<'_>, world: &World) -> Plan {
+    // While a thousand pods become ready one after the other nothing else is to be done, a thousand times.
+    match Census::at_a_glance(target, world) {
+        Some(census) => {
+            let mut plan = Plan::none();
+            tell(target, census, world, &mut plan);
+            plan
+        }
+        None => by_pods(target, world),
+    }
+}
+
+/// The long way, by a look at each pod.
+fn by_pods(target: &Target<'_>, world: &World) -> Plan {
     let meta = target.meta;
     let candidates = candidates(&world.caches.pods, meta, &target.selector);
     let active = || candidates.iter().filter(|pod| pod.is_active());
@@ -57,9 +73,8 @@ pub(crate) fn reconcile(target: &Target<'_>, world: &World) -> Plan {
     let (going, rest): (Vec<_>, Vec<_>) =
         live.into_iter().partition(|pod| pod.metadata.is_deleting());
     let mut plan = Plan::none();
-    if let Some(op) = status_op(target, &rest, going.len(), world) {
-        plan.push(op);
-    }
+    let census = Census::of(target, &rest, going.len(), world);
+    tell(target, census, world, &mut plan);
     if let Some(delay) = until_available(&rest, target.min_ready_seconds, world.now) {
         plan.again(delay);
     }
@@ -122,11 +137,11 @@ fn victims(target: &Target<'_>, pods: &[Arc<Pod>], count: usize, world: &World) 
         return pods.to_vec();
     }
     let mut per_node: HashMap<String, usize> = HashMap::default();
-    for uid in &target.related_owners {
+    for uid in (target.related_owners)() {
         for pod in world
             .caches
             .pods
-            .owned_by(uid)
+            .owned_by(&uid)
             .iter()
             .filter(|pod| pod.is_active())
         {
@@ -151,40 +166,33 @@ fn victims(target: &Target<'_>, pods: &[Arc<Pod>], count: usize, world: &World) 
         .collect()
 }
 
-/// The status patch, when the status has to change.
-fn status_op(
-    target: &Target<'_>,
-    pods: &[Arc<Pod>],
-    terminating: usize,
-    world: &World,
-) -> Option<Op> {
-    let old = target.status;
-    let template_labels: Labels = target
-        .template
-        .pointer("/metadata/labels")
-        .and_then(|labels| serde_json::from_value(labels.clone()).ok())
-        .unwrap_or_default();
-    // One pass: there may be tens of thousands, and each look at one of them waits for memory.
-    let (mut labelled, mut ready, mut available) = (0, 0, 0);
-    for pod in pods {
-        labelled += i32::from(contains_all(&pod.metadata.labels, &template_labels));
-        ready += i32::from(pod.is_ready());
-        available += i32::from(pod.is_available(target.min_ready_seconds, world.now));
+/// Tells in the status what there is, when that has to change, or looks again when it has to.
+fn tell(target: &Target<'_>, census: Census, world: &World, plan: &mut Plan) {
+    let new = status(target, census, world);
+    if new == *target.status {
+        return;
     }
-    let new = ReplicaSetStatus {
-        replicas: i32::try_from(pods.len()).unwrap_or(i32::MAX),
-        fully_labeled_replicas: labelled,
-        ready_replicas: ready,
-        available_replicas: available,
-        terminating_replicas: target
-            .reports_terminating
-            .then(|| i32::try_from(terminating).unwrap_or(i32::MAX)),
-        observed_generation: target.meta.generation.max(old.observed_generation),
-        conditions: conditions(target, pods.len(), world),
-    };
-    if new == *old {
-        return None;
+    match pace::wait(target, &new, world) {
+        Some(wait) => plan.again(wait),
+        None => plan.push(status_op(target, &new)),
     }
+}
+
+fn status(target: &Target<'_>, census: Census, world: &World) -> ReplicaSetStatus {
+    let number = |count: usize| i32::try_from(count).unwrap_or(i32::MAX);
+    let observed = target.status.observed_generation;
+    ReplicaSetStatus {
+        replicas: number(census.active),
+        fully_labeled_replicas: number(census.labelled),
+        ready_replicas: number(census.ready),
+        available_replicas: number(census.available),
+        terminating_replicas: target.reports_terminating.then(|| number(census.going)),
+        observed_generation: target.meta.generation.max(observed),
+        conditions: conditions(target, census.active, world),
+    }
+}
+
+fn status_op(target: &Target<'_>, new: &ReplicaSetStatus) -> Op {
     let mut status = json!({
         "replicas": new.replicas,
         "fullyLabeledReplicas": or_absent(new.fully_labeled_replicas.into()),
@@ -196,7 +204,7 @@ fn status_op(
     if let Some(terminating) = new.terminating_replicas {
         status["terminatingReplicas"] = terminating.into();
     }
-    Some(Op::status(&target.resource, target.meta, status))
+    Op::status(&target.resource, target.meta, status)
 }
 
 /// Whether a failure says something about the ability to create or delete pods: a lost race or a server that cannot
@@ -268,17 +276,19 @@ pub(crate) fn counts_as_before(change: &Change<Pod>) -> bool {
     let (Some(old), Some(new)) = (&change.old, &change.new) else {
         return false;
     };
-    let ready = |pod: &Pod| {
-        let ready = pod.condition("Ready")?;
-        Some((ready.is_true(), ready.last_transition_time.clone()))
-    };
     let (before, after) = (&old.metadata, &new.metadata);
     before.uid == after.uid
         && before.labels == after.labels
         && before.owner_references == after.owner_references
         && before.is_deleting() == after.is_deleting()
         && old.status.phase == new.status.phase
-        && ready(old) == ready(new)
+        && readiness(old) == readiness(new)
+}
+
+/// Whether a pod is ready, and since when.
+fn readiness(pod: &Pod) -> Option<(bool, Option<&str>)> {
+    let ready = pod.condition("Ready")?;
+    Some((ready.is_true(), ready.last_transition_time.as_deref()))
 }
 
 /// Enqueues the controllers of `kind` that a pod change concerns: its owner before and after, or, for a pod without

@@ -47,6 +47,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
 
 fn reconcile(key: &Key, world: &World) -> Plan {
     let Some(rc) = world.caches.replication_controllers.by_key(key) else {
+        world.forget(key);
         return Plan::none();
     };
     if rc.spec.selector.is_empty() {
@@ -63,7 +64,7 @@ fn reconcile(key: &Key, world: &World) -> Plan {
         },
         template: &rc.spec.template,
         status: &rc.status,
-        related_owners: vec![rc.metadata.uid.clone()],
+        related_owners: &|| vec![rc.metadata.uid.clone()],
         reports_terminating: false,
     };
     replication::reconcile(&target, world)

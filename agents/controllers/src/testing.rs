@@ -1,9 +1,10 @@
 //! Worlds from YAML, for the tests of the controllers.
 
 use crate::node_log::NodeLog;
+use crate::pod_tally::PodTally;
 use crate::world::{Caches, World};
 use agent_runtime::Cache;
-use agent_runtime::kinds::{Kind, Node};
+use agent_runtime::kinds::{Kind, Node, Pod};
 use agent_runtime::timestamp::{self, Moment};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -54,9 +55,11 @@ pub(crate) fn world(text: &str) -> World {
 /// A world that holds these objects.
 pub(crate) fn world_of(documents: &[Value]) -> World {
     let nodes = cache::<Node>(documents, "Node");
+    let pods = cache::<Pod>(documents, "Pod");
     let caches = Caches {
         node_log: NodeLog::of(&nodes),
-        pods: cache(documents, "Pod"),
+        pod_tally: PodTally::of(&pods),
+        pods,
         nodes,
         leases: cache(documents, "Lease"),
         namespaces: cache(documents, "Namespace"),

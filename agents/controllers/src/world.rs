@@ -1,6 +1,7 @@
 //! What a reconcile sees: caches, the time, and how the last attempt at the same key ended.
 
 use crate::node_log::NodeLog;
+use crate::pod_tally::PodTally;
 use agent_runtime::cache::Cache;
 use agent_runtime::kinds::{
     CertificateSigningRequest, ConfigMap, ControllerRevision, CronJob, DaemonSet, Deployment,
@@ -29,6 +30,8 @@ use tokio::time::Instant;
 )]
 pub struct Caches {
     pub pods: Arc<Cache<Pod>>,
+    /// How many of them ReplicaSets and ReplicationControllers have.
+    pub(crate) pod_tally: Arc<PodTally>,
     pub nodes: Arc<Cache<Node>>,
     /// What changes in the nodes.
     pub(crate) node_log: Arc<NodeLog>,
@@ -78,9 +81,11 @@ impl Caches {
     pub fn open(hub: &Hub) -> Self {
         let route_rights = format!("metadata.name={}", pod_routes::ROLE);
         let nodes: Arc<Cache<Node>> = hub.cache();
+        let pods: Arc<Cache<Pod>> = hub.cache();
         Self {
             node_log: NodeLog::of(&nodes),
-            pods: hub.cache(),
+            pod_tally: PodTally::of(&pods),
+            pods,
             nodes,
             leases: hub.cache(),
             namespaces: hub.cache(),

@@ -81,7 +81,13 @@ impl<T: Kind> Cache<T> {
         self.indexed(|objects| objects.by_owner.get(uid))
     }
 
-    /// The same in one namespace, by name.
+    /// The number of objects, of all namespaces, that name `uid` as an owner.
+    pub fn count_owned_by(&self, uid: &str) -> usize {
+        let objects = self.read();
+        objects.by_owner.get(uid).map_or(0, BTreeSet::len)
+    }
+
+    /// Those that name `uid` as an owner in one namespace, by name.
     pub fn owned_in(&self, namespace: &str, uid: &str) -> Vec<Arc<T>> {
         let objects = self.read();
         let Some(found) = objects.by_owner.get(uid) else {
@@ -134,6 +140,13 @@ impl<T: Kind> Cache<T> {
             .filter(|held| wanted(held.0.meta()))
             .map(|held| held.0.clone())
             .collect()
+    }
+
+    /// Whether there is one of them that is wanted.
+    pub fn has_uncontrolled(&self, namespace: &str, wanted: impl Fn(&ObjectMeta) -> bool) -> bool {
+        let objects = self.read();
+        let mut found = objects.uncontrolled.get(namespace).into_iter().flatten();
+        found.any(|held| wanted(held.0.meta()))
     }
 
     fn indexed(&self, of: impl Fn(&Objects<T>) -> Option<&BTreeSet<Held<T>>>) -> Vec<Arc<T>> {
