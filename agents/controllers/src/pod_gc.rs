@@ -48,7 +48,9 @@ async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Instant>, n
     let pods = context.caches.pods.list();
     let nodes = context.caches.nodes.list();
     let mut gone = BTreeSet::new();
-    for node in long_missing(&pods, &names(&nodes), missing, now.steady) {
+    let named = context.caches.pods.nodes();
+    let named = named.iter().map(String::as_str);
+    for node in long_missing(named, &names(&nodes), missing, now.steady) {
         // The cache may lag: the node itself is asked for before its pods are removed.
         let found = context.client.get_metadata(&NODES, "", &node).await;
         if found.is_err_and(|error| error.is_not_found()) {
@@ -75,9 +77,15 @@ fn decide(
     threshold: usize,
     now: Micros,
 ) -> Plan {
-    let mut ops = surplus(pods, threshold);
-    ops.extend(never_scheduled(pods));
-    ops.extend(out_of_service(pods, nodes, now));
+    // Nearly all of a hundred thousand run, and are looked at once.
+    let is_at_its_end = |pod: &&Arc<Pod>| pod.is_finished() || pod.metadata.is_deleting();
+    let ending: Vec<Arc<Pod>> = pods.iter().filter(is_at_its_end).cloned().collect();
+    let mut ops = surplus(&ending, threshold);
+    ops.extend(never_scheduled(&ending));
+    ops.extend(out_of_service(&ending, nodes, now));
+    if gone.is_empty() {
+        return Plan::of(vec![Op::Parallel(ops)]);
+    }
     let orphans = pods
         .iter()
         .filter(|pod| gone.contains(pod.spec.node_name.as_str()));
@@ -128,16 +136,14 @@ fn out_of_service(pods: &[Arc<Pod>], nodes: &[Arc<Node>], now: Micros) -> Vec<Op
         .collect()
 }
 
-/// Nodes that pods name and that have been missing for the whole quarantine. `missing` remembers since when.
-fn long_missing(
-    pods: &[Arc<Pod>],
+/// Nodes that are named, by pods, and that have been missing for the whole quarantine. `missing` remembers since when.
+fn long_missing<'a>(
+    named: impl Iterator<Item = &'a str>,
     nodes: &BTreeSet<String>,
     missing: &mut BTreeMap<String, Instant>,
     now: Instant,
 ) -> Vec<String> {
-    let absent: BTreeSet<&str> = pods
-        .iter()
-        .map(|pod| pod.spec.node_name.as_str())
+    let absent: BTreeSet<&str> = named
         .filter(|name| !name.is_empty() && !nodes.contains(*name))
         .collect();
     missing.retain(|name, _| absent.contains(name.as_str()));
@@ -236,12 +242,13 @@ mod tests {
         ];
         let nodes = BTreeSet::from(["here".to_owned()]);
         let mut missing = BTreeMap::new();
-        assert!(long_missing(&pods, &nodes, &mut missing, after(0).steady).is_empty());
-        assert!(long_missing(&pods, &nodes, &mut missing, after(39).steady).is_empty());
-        assert_eq!(
-            long_missing(&pods, &nodes, &mut missing, after(40).steady),
-            ["gone"]
-        );
+        let mut look = |seconds: u64| {
+            let named = pods.iter().map(|pod| pod.spec.node_name.as_str());
+            long_missing(named, &nodes, &mut missing, after(seconds).steady)
+        };
+        assert!(look(0).is_empty());
+        assert!(look(39).is_empty());
+        assert_eq!(look(40), ["gone"]);
         let lines = Plan::of(never_scheduled(&pods)).lines();
         let failed = "patch pods/status r {\"status\":{\"phase\":\"Failed\"}}";
         assert_eq!(lines, [failed, "delete pods r"]);

@@ -1,6 +1,6 @@
 //! One list+watch per kind per process, shared by everything in it.
 
-use crate::cache::{AnyCache, Cache, Key};
+use crate::cache::{AnyCache, Cache, Key, Version};
 use crate::client::Client;
 use crate::kinds::{Kind, PartialObject};
 use crate::reflector::{Reflector, Scope};
@@ -130,27 +130,26 @@ impl Hub {
 
     /// Waits until the caches have seen what was written. Kinds without an (unfiltered) cache need no wait.
     pub async fn wait_seen(&self, written: &[Written]) {
+        // The sender lives as long as the cache, so that no wait can fail.
+        for (resource, revision) in newest(written) {
+            if let Some(cache) = self.find(resource) {
+                let mut versions = cache.versions();
+                let _ = versions.wait_for(|v| v.revision >= revision).await;
+            }
+        }
         for write in written {
-            let (Written::Version(resource, _) | Written::Deleted(resource, ..)) = write;
+            let Written::Deleted(resource, key, uid) = write else {
+                continue;
+            };
             let Some(cache) = self.find(resource) else {
                 continue;
             };
             let mut versions = cache.versions();
-            // The sender lives as long as the cache, so that the wait cannot fail.
-            let _ = match write {
-                Written::Version(_, revision) => versions
-                    .wait_for(|v| v.revision >= *revision)
-                    .await
-                    .map(drop),
-                Written::Deleted(_, key, uid) => versions
-                    .wait_for(|_| {
-                        cache
-                            .incarnation(key)
-                            .is_none_or(|(now, deleting)| now != *uid || deleting)
-                    })
-                    .await
-                    .map(drop),
+            let is_gone = |_: &Version| {
+                let found = cache.incarnation(key);
+                found.is_none_or(|(now, deleting)| now != *uid || deleting)
             };
+            let _ = versions.wait_for(is_gone).await;
         }
     }
 
@@ -197,5 +196,42 @@ impl Hub {
 
     fn caches(&self) -> std::sync::MutexGuard<'_, HashMap<Id, Entry>> {
         self.caches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The last version that was stored of each resource: whoever has seen it has seen the others.
+fn newest(written: &[Written]) -> Vec<(&ResourceRef, u64)> {
+    let mut newest: Vec<(&ResourceRef, u64)> = Vec::new();
+    for write in written {
+        let Written::Version(resource, revision) = write else {
+            continue;
+        };
+        match newest.iter_mut().find(|(known, _)| *known == resource) {
+            Some((_, last)) => *last = (*last).max(*revision),
+            None => newest.push((resource, *revision)),
+        }
+    }
+    newest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::resource_ref::{NODES, PODS};
+
+    #[test]
+    fn of_each_resource_the_last_version_is_waited_for() {
+        let version =
+            |resource: &ResourceRef, revision| Written::Version(resource.clone(), revision);
+        let gone = Written::Deleted(PODS, Key::new("a", "x"), "u".into());
+        let written = [
+            version(&PODS, 3),
+            version(&NODES, 9),
+            gone,
+            version(&PODS, 7),
+            version(&PODS, 5),
+        ];
+        assert_eq!(newest(&written), [(&PODS, 7), (&NODES, 9)]);
+        assert!(newest(&[]).is_empty());
     }
 }

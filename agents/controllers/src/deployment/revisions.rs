@@ -10,6 +10,7 @@ use agent_runtime::kinds::{Deployment, Labels, ReplicaSet};
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::{DEPLOYMENTS, REPLICA_SETS};
 use serde_json::{Value, json};
+use std::cell::LazyCell;
 use std::sync::Arc;
 
 pub(super) const REVISION: &str = "deployment.kubernetes.io/revision";
@@ -27,10 +28,50 @@ pub(super) fn find_new(
     deployment: &Deployment,
     sets: &[Arc<ReplicaSet>],
 ) -> Option<Arc<ReplicaSet>> {
-    let wanted = comparable(&deployment.spec.template);
-    sets.iter()
-        .find(|set| comparable(&set.spec.template) == wanted)
-        .cloned()
+    let template = &deployment.spec.template;
+    let wanted = LazyCell::new(|| comparable(template));
+    let is_wanted = |set: &&Arc<ReplicaSet>| {
+        let other = &set.spec.template;
+        is_plainly_same(other, template) || comparable(other) == *wanted
+    };
+    sets.iter().find(is_wanted).cloned()
+}
+
+/// Whether two templates differ in nothing but the hash label and nulls. Those are [`comparable`] as the same, and it is seen
+/// without a copy of either; others may be, too.
+fn is_plainly_same(one: &Value, other: &Value) -> bool {
+    let both = |path: &str| one.pointer(path).zip(other.pointer(path));
+    let labels = both("/metadata/labels");
+    same_fields(one, other, Some("metadata"))
+        && both("/metadata").is_some_and(|(one, other)| same_fields(one, other, Some("labels")))
+        && labels.is_some_and(|(one, other)| same_fields(one, other, Some(TEMPLATE_HASH)))
+}
+
+/// Whether two are objects with the same fields, but for one that is left out and for nulls.
+fn same_fields(one: &Value, other: &Value, left_out: Option<&str>) -> bool {
+    let (Some(one), Some(other)) = (one.as_object(), other.as_object()) else {
+        return false;
+    };
+    let counts =
+        |field: &(&String, &Value)| Some(field.0.as_str()) != left_out && !field.1.is_null();
+    let number = other.iter().filter(counts).count();
+    one.iter().filter(counts).count() == number
+        && one.iter().filter(counts).all(|(name, value)| {
+            other
+                .get(name)
+                .is_some_and(|other| is_same_but_nulls(value, other))
+        })
+}
+
+fn is_same_but_nulls(one: &Value, other: &Value) -> bool {
+    match (one, other) {
+        (Value::Object(_), Value::Object(_)) => same_fields(one, other, None),
+        (Value::Array(one), Value::Array(other)) => {
+            let mut pairs = one.iter().zip(other);
+            one.len() == other.len() && pairs.all(|(one, other)| is_same_but_nulls(one, other))
+        }
+        _ => one == other,
+    }
 }
 
 /// A template without what does not make a difference: the hash label that we add, nulls, and empty metadata.
@@ -280,4 +321,69 @@ fn extended_history(history: Option<&String>, revision: i64) -> String {
         text = entries.join(",");
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Parts of a template, most of them of no importance.
+    fn template() -> impl Strategy<Value = Value> {
+        let part = |values: Vec<Value>| prop::sample::select(values);
+        let labels = part(vec![
+            json!({"app": "web"}),
+            json!({"app": "web", TEMPLATE_HASH: "x"}),
+            json!({"app": "web", TEMPLATE_HASH: "y", "tier": null}),
+            json!({TEMPLATE_HASH: "x"}),
+            json!({}),
+            json!(null),
+            json!("web"),
+        ]);
+        let created = part(vec![json!(null), json!({}), json!("now")]);
+        let claim = part(vec![
+            json!({"metadata": {}, "spec": {"a": null}}),
+            json!({"metadata": {"creationTimestamp": null}, "spec": {}}),
+            json!({"spec": {}}),
+            json!({"metadata": {"labels": {}}, "spec": {}}),
+        ]);
+        let containers = part(vec![
+            json!([{"name": "c", "ports": null}]),
+            json!([{"name": "c"}]),
+            json!([{"name": "c"}, null]),
+            json!([{"name": "", "": 1}]),
+            json!([{"name": "", "": 2}]),
+        ]);
+        (labels, created, claim, containers, any::<bool>()).prop_map(
+            |(labels, created, claim, containers, is_whole)| {
+                let metadata = match is_whole {
+                    true => json!({"labels": labels, "creationTimestamp": created}),
+                    false => json!({"labels": labels}),
+                };
+                let volumes = json!([{"name": "v", "ephemeral": {"volumeClaimTemplate": claim}}]);
+                json!({"metadata": metadata, "spec": {"containers": containers, "volumes": volumes}})
+            },
+        )
+    }
+
+    #[test]
+    fn the_hash_and_nulls_make_no_difference() {
+        let one = json!({"metadata": {"labels": {"a": "b"}, "name": null}, "spec": {"containers": [{"name": "c"}]}});
+        let mut other = one.clone();
+        set_path(&mut other, &["metadata", "labels", TEMPLATE_HASH], "x");
+        other["spec"]["containers"][0]["ports"] = Value::Null;
+        assert!(is_plainly_same(&one, &other));
+        other["spec"]["containers"][0]["name"] = "d".into();
+        assert!(!is_plainly_same(&one, &other));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
+        #[test]
+        fn what_is_plainly_the_same_is_comparable_as_that(one in template(), other in template()) {
+            if is_plainly_same(&one, &other) {
+                prop_assert_eq!(comparable(&one), comparable(&other));
+            }
+        }
+    }
 }

@@ -11,13 +11,14 @@ use crate::world::Caches;
 use agent_runtime::EventType;
 use agent_runtime::events::reference;
 use agent_runtime::execute::execute;
-use agent_runtime::kinds::{Node, Pod};
+use agent_runtime::kinds::{Lease, Node, Pod};
 use agent_runtime::metrics::ShownZones;
 use agent_runtime::plan::{Op, Plan, Report};
 use agent_runtime::resource_ref::{NODES, PODS};
 use agent_runtime::timestamp::{self, Micros, Moment};
 use futures::future::BoxFuture;
 use health::{Health, Signals};
+use host::HashMap;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -128,11 +129,16 @@ fn round(
         .pods_marked
         .retain(|name| names.contains(name.as_str()));
     memory.zones.assess(nodes);
+    // All at once: each look-up on its own compares a dozen long names.
+    let leases = caches.leases.in_namespace(LEASE_NAMESPACE);
+    let leases: HashMap<&str, &Lease> = leases
+        .iter()
+        .map(|lease| (lease.metadata.name.as_str(), &**lease))
+        .collect();
     let mut plans = Vec::new();
     for node in nodes {
         let name = &node.metadata.name;
-        let lease = caches.leases.get(LEASE_NAMESPACE, name);
-        let signals = Signals::of(node, lease.as_deref());
+        let signals = Signals::of(node, leases.get(name.as_str()).copied());
         let mut plan = Plan::none();
         let known = memory.health.get(name).cloned().unwrap_or_else(|| {
             plan.push(node_event(

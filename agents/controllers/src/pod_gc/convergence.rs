@@ -176,7 +176,8 @@ impl Run {
         for name in &known {
             self.seen.insert(name.clone(), self.cluster.seconds);
         }
-        let suspects = long_missing(&self.pods, &known, &mut self.missing, now.steady);
+        let named = self.pods.iter().map(|pod| pod.spec.node_name.as_str());
+        let suspects = long_missing(named, &known, &mut self.missing, now.steady);
         let gone: BTreeSet<String> = suspects
             .into_iter()
             .filter(|name| self.cluster.get("Node", name).is_none())

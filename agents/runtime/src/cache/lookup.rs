@@ -101,6 +101,11 @@ impl<T: Kind> Cache<T> {
         self.indexed(|objects| objects.by_node.get(node))
     }
 
+    /// The nodes that objects are on, in no order.
+    pub fn nodes(&self) -> Vec<String> {
+        self.read().by_node.keys().cloned().collect()
+    }
+
     /// The objects that mention this, by namespace and name.
     pub fn mentioning(&self, what: &Mention) -> Vec<Arc<T>> {
         self.indexed(|objects| objects.by_mention.get(what))
