@@ -45,6 +45,9 @@ pub(crate) enum Step {
 
 /// Who is told.
 pub(crate) trait Listener: Send {
+    /// Whether it reads who owns which fields of what has changed, or passes that on. Else it is not told.
+    const READS_MANAGED_FIELDS: bool = true;
+
     /// Takes a step. False when nobody wants any more.
     fn take(&mut self, step: Step) -> impl Future<Output = bool> + Send;
 }
@@ -139,11 +142,11 @@ impl Followed {
     }
 
     /// Follows the changes after a version.
-    async fn watch(
+    async fn watch<L: Listener>(
         &self,
         number: u64,
         mut version: String,
-        listener: &mut impl Listener,
+        listener: &mut L,
     ) -> Result<Turn, ApiError> {
         let params = WatchParams {
             label_selector: self.label_selector.clone(),
@@ -162,7 +165,11 @@ impl Followed {
             Err(error) => return Err(error),
         };
         loop {
-            let event = match events.next().await {
+            let event = match L::READS_MANAGED_FIELDS {
+                true => events.next().await,
+                false => events.next_lean().await,
+            };
+            let event = match event {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(Turn::Next(Some(version))),
                 Err(error) if error.is_gone() => return Ok(Turn::Next(None)),

@@ -16,12 +16,11 @@ use agent_runtime::resource_ref::{
     REPLICATION_CONTROLLERS, RESOURCE_CLAIMS, RESOURCE_SLICES, SERVICES, STATEFUL_SETS,
     STORAGE_CLASSES, VOLUME_ATTACHMENTS,
 };
+use agent_runtime::watch::Lean;
 use agent_runtime::{Cache, Hub, Key, ResourceRef};
-use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use std::collections::BTreeSet;
-use std::fmt;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -77,52 +76,6 @@ impl<T: Compiled> Kind for Seen<T> {
     fn identity(&self) -> Identity<'_> {
         let of_value = self.value.identity();
         of_value.unwrap_or_else(|| self.meta().identity())
-    }
-}
-
-/// An object without its managed fields, of which nothing is compiled.
-struct Lean(Value);
-
-impl<'de> Deserialize<'de> for Lean {
-    fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
-        decoder
-            .deserialize_map(Fields { of_metadata: false })
-            .map(Lean)
-    }
-}
-
-struct Fields {
-    of_metadata: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for Fields {
-    type Value = Value;
-
-    fn deserialize<D: Deserializer<'de>>(self, decoder: D) -> Result<Value, D::Error> {
-        decoder.deserialize_map(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Fields {
-    type Value = Value;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Value, A::Error> {
-        let mut fields = serde_json::Map::new();
-        while let Some(key) = map.next_key::<String>()? {
-            match (self.of_metadata, &*key) {
-                (true, "managedFields") => drop(map.next_value::<IgnoredAny>()?),
-                (false, "metadata") => {
-                    let metadata = map.next_value_seed(Fields { of_metadata: true })?;
-                    fields.insert(key, metadata);
-                }
-                _ => drop(fields.insert(key, map.next_value()?)),
-            }
-        }
-        Ok(Value::Object(fields))
     }
 }
 
@@ -374,20 +327,5 @@ mod tests {
             resource_version: "7",
         };
         assert_eq!((pod.identity(), budget.identity()), (expected, expected));
-    }
-
-    #[test]
-    fn all_but_managed_fields_is_read() {
-        let mut object = json!({"metadata": {"name": "p", "annotations": {"managedFields": "kept"},
-            "managedFields": [{"manager": "m"}]}, "spec": {"metadata": {"managedFields": 1}}, "status": {"a": [1, null]}});
-        let Lean(read) = serde_json::from_str(&object.to_string()).unwrap();
-        object["metadata"]
-            .as_object_mut()
-            .unwrap()
-            .remove("managedFields");
-        assert_eq!(read, object);
-        let Lean(again) = serde_json::from_value(object.clone()).unwrap();
-        assert_eq!(again, object);
-        assert!(serde_json::from_str::<Lean>("[]").is_err());
     }
 }

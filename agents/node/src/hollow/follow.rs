@@ -12,6 +12,8 @@ pub(super) struct Sink<T, F> {
 }
 
 impl<T: Send, F: Fn(Step) -> Option<T> + Send> Listener for Sink<T, F> {
+    const READS_MANAGED_FIELDS: bool = false;
+
     fn take(&mut self, step: Step) -> impl Future<Output = bool> + Send {
         let told = (self.convert)(step);
         let sender = &self.sender;
