@@ -170,7 +170,10 @@ impl<T: Kind> Cache<T> {
             let old = objects.all.replace(Held(object.clone()));
             let old = old.map(|Held(old)| old);
             // Nearly every change leaves an object where it was, and is put over it there.
-            if let Some(old) = old.as_ref().filter(|old| is_elsewhere::<T>(old, &object)) {
+            if let Some(old) = old.as_ref()
+                && T::IS_INDEXED
+                && is_elsewhere::<T>(old, &object)
+            {
                 objects.unindex(old);
             }
             objects.index(&object);

@@ -1,7 +1,7 @@
 //! Nodes and leases.
 
-use super::{Condition, Labels, ObjectMeta, condition, fields, kind};
-use crate::resource_ref::{LEASES, NODES};
+use super::{Condition, Kind, Labels, ObjectMeta, condition, fields, kind};
+use crate::resource_ref::{LEASES, NODES, ResourceRef};
 
 fields! {
     /// A node.
@@ -91,7 +91,17 @@ fields! {
     }
 }
 kind!(Node, NODES);
-kind!(Lease, LEASES);
+impl Kind for Lease {
+    /// Of five thousand nodes each renews its own every ten seconds, and they are asked for by name.
+    const IS_INDEXED: bool = false;
+
+    fn resource() -> ResourceRef {
+        LEASES
+    }
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+}
 
 impl Node {
     /// The condition of a kind.
