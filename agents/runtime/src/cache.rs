@@ -15,7 +15,7 @@ use crate::resource_ref::ResourceRef;
 use futures::future::BoxFuture;
 use host::HashMap;
 use host::watch;
-use objects::{Held, Named, Objects, is_elsewhere};
+use objects::{Held, Named, Objects};
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -170,11 +170,8 @@ impl<T: Kind> Cache<T> {
             let old = objects.all.replace(Held(object.clone()));
             let old = old.map(|Held(old)| old);
             // Nearly every change leaves an object where it was, and is put over it there.
-            if let Some(old) = old.as_ref()
-                && T::IS_INDEXED
-                && is_elsewhere::<T>(old, &object)
-            {
-                objects.unindex(old);
+            if let Some(old) = &old {
+                objects.unindex(old, Some(&*object));
             }
             objects.index(&object);
             old
@@ -212,7 +209,7 @@ impl<T: Kind> Cache<T> {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
             let old = objects.all.take(name).map(|Held(old)| old);
             if let Some(old) = &old {
-                objects.unindex(old);
+                objects.unindex(old, None);
             }
             old
         };

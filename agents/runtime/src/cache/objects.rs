@@ -143,30 +143,57 @@ impl<T: Kind> Objects<T> {
         }
     }
 
-    pub(super) fn unindex(&mut self, object: &Arc<T>) {
+    /// Takes an object out of where it is found; of that in whose place another one is put, only where that one is not found. A
+    /// pod that is bound stays with its owner and with its like.
+    pub(super) fn unindex(&mut self, old: &Arc<T>, new: Option<&T>) {
         if !T::IS_INDEXED {
             return;
         }
-        let held = Held(object.clone());
-        let meta = object.meta();
-        for owner in &meta.owner_references {
-            remove_from(&mut self.by_owner, &owner.uid, &held);
+        let (held, meta) = (Held(old.clone()), old.meta());
+        let next = new.map(Kind::meta);
+        if next.is_none_or(|next| next.owner_references != meta.owner_references) {
+            let owners = next.map(|next| &*next.owner_references).unwrap_or_default();
+            for owner in &meta.owner_references {
+                if owners.iter().all(|other| other.uid != owner.uid) {
+                    remove_from(&mut self.by_owner, &owner.uid, &held);
+                }
+            }
+            if next.is_none_or(|next| next.controller().is_some()) {
+                remove_from(&mut self.uncontrolled, &meta.namespace, &held);
+            }
         }
-        remove_from(&mut self.by_node, object.node_name(), &held);
-        for mention in object.mentions() {
-            if let Some(found) = self.by_mention.get_mut(&mention) {
-                found.remove(&held);
+        if new.is_none_or(|new| new.node_name() != old.node_name()) {
+            remove_from(&mut self.by_node, old.node_name(), &held);
+        }
+        self.forget_mentions(&held, new);
+        if next.is_none_or(|next| next.labels != meta.labels) {
+            self.leave_class(&held);
+        }
+    }
+
+    fn forget_mentions(&mut self, old: &Held<T>, new: Option<&T>) {
+        let mentions = old.0.mentions();
+        if mentions.is_empty() {
+            return;
+        }
+        let next = new.map(Kind::mentions).unwrap_or_default();
+        for mention in mentions.iter().filter(|mention| !next.contains(mention)) {
+            if let Some(found) = self.by_mention.get_mut(mention) {
+                found.remove(old);
                 if found.is_empty() {
-                    self.by_mention.remove(&mention);
+                    self.by_mention.remove(mention);
                 }
             }
         }
-        remove_from(&mut self.uncontrolled, &meta.namespace, &held);
+    }
+
+    fn leave_class(&mut self, old: &Held<T>) {
+        let meta = old.0.meta();
         let Some(classes) = self.classes.get_mut(&meta.namespace) else {
             return;
         };
         if let Some(members) = classes.get_mut(&meta.labels) {
-            members.remove(&held);
+            members.remove(old);
             if members.is_empty() {
                 classes.remove(&meta.labels);
             }
@@ -175,14 +202,6 @@ impl<T: Kind> Objects<T> {
             self.classes.remove(&meta.namespace);
         }
     }
-}
-
-/// Whether an object was found by other owners, by other labels, on another node or by something else before it changed.
-pub(super) fn is_elsewhere<T: Kind>(old: &T, new: &T) -> bool {
-    old.meta().owner_references != new.meta().owner_references
-        || old.meta().labels != new.meta().labels
-        || old.node_name() != new.node_name()
-        || old.mentions() != new.mentions()
 }
 
 fn add_to<T: Kind>(index: &mut Index<String, T>, value: &str, object: &Arc<T>) {
