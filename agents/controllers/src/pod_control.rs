@@ -41,16 +41,49 @@ pub(crate) fn create_pod_named(
     prefix: &str,
     template: &Value,
 ) -> Op {
-    let name = world.generate_name(prefix);
-    let mut pod = pod_body(resource, owner, template, &name);
-    pod["metadata"]["generateName"] = prefix.into();
-    reported(
-        resource,
-        owner,
-        Op::create(&PODS, &owner.namespace, pod),
-        ("SuccessfulCreate", format!("Created pod: {name}")),
-        ("FailedCreate", "Error creating: "),
-    )
+    Mould::new(resource, owner, prefix, template).create_pod(world)
+}
+
+/// What pods of one template for one controller have alike, which is put together once for all of them.
+pub(crate) struct Mould<'a> {
+    resource: &'a ResourceRef,
+    owner: &'a ObjectMeta,
+    prefix: &'a str,
+    /// All but the name.
+    body: Value,
+}
+
+impl<'a> Mould<'a> {
+    /// Of pods whose names begin so.
+    pub(crate) fn new(
+        resource: &'a ResourceRef,
+        owner: &'a ObjectMeta,
+        prefix: &'a str,
+        template: &Value,
+    ) -> Self {
+        let mut body = pod_body(resource, owner, template, "");
+        body["metadata"]["generateName"] = prefix.into();
+        Self {
+            resource,
+            owner,
+            prefix,
+            body,
+        }
+    }
+
+    /// Creates one of them, with the events that tell of it.
+    pub(crate) fn create_pod(&self, world: &World) -> Op {
+        let name = world.generate_name(self.prefix);
+        let mut pod = self.body.clone();
+        pod["metadata"]["name"] = name.as_str().into();
+        reported(
+            self.resource,
+            self.owner,
+            Op::create(&PODS, &self.owner.namespace, pod),
+            ("SuccessfulCreate", format!("Created pod: {name}")),
+            ("FailedCreate", "Error creating: "),
+        )
+    }
 }
 
 /// A pod of a template for its controller.

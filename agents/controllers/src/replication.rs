@@ -4,7 +4,7 @@ mod census;
 mod pace;
 
 use crate::patches::{self, or_absent};
-use crate::pod_control::{candidates, claim_plan, create_pod, delete_pod};
+use crate::pod_control::{Mould, candidates, claim_plan, delete_pod};
 use crate::ranking::{Ranked, compare};
 use crate::world::World;
 use agent_runtime::kinds::{Condition, LabelSelector, ObjectMeta, Pod, ReplicaSetStatus};
@@ -97,11 +97,10 @@ fn manage(
             return plan.again(wait);
         }
         let count = (wanted - pods.len()).min(BURST);
-        plan.push(Op::SlowStart(
-            (0..count)
-                .map(|_| create_pod(world, &target.resource, target.meta, target.template))
-                .collect(),
-        ));
+        let prefix = format!("{}-", target.meta.name);
+        let mould = Mould::new(&target.resource, target.meta, &prefix, target.template);
+        let creations = (0..count).map(|_| mould.create_pod(world));
+        plan.push(Op::SlowStart(creations.collect()));
     } else if pods.len() > wanted {
         let count = (pods.len() - wanted).min(BURST);
         let victims = victims(target, pods, count, world);
@@ -296,10 +295,18 @@ fn readiness(pod: &Pod) -> Option<(bool, Option<&str>)> {
 pub(crate) fn enqueue_owners(
     queue: &Queue<Key>,
     kind: &str,
-    pods: [Option<&Arc<Pod>>; 2],
+    [old, new]: [Option<&Arc<Pod>>; 2],
     selecting: impl Fn(&Pod) -> Vec<Key>,
 ) {
-    for pod in pods.into_iter().flatten() {
+    // Most pods have the owner that they had.
+    let is_told_by = |old: &&Arc<Pod>| {
+        new.is_some_and(|new| {
+            let (old, new) = (&old.metadata, &new.metadata);
+            new.controller().is_some() && old.owner_references == new.owner_references
+        })
+    };
+    let old = old.filter(|old| !is_told_by(old));
+    for pod in old.into_iter().chain(new) {
         match pod.metadata.controller() {
             Some(owner) if owner.kind == kind => {
                 queue.add(Key::new(&pod.metadata.namespace, &owner.name))

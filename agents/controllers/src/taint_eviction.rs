@@ -53,7 +53,7 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
             let node = nodes.get("", &pod.spec.node_name);
             node.is_some_and(|node| no_execute(&node.spec.taints).next().is_some())
         };
-        if moved && tainted() {
+        if moved && !pod.spec.node_name.is_empty() && tainted() {
             keys.add(Key::of(&pod.metadata));
         }
     });
