@@ -1,5 +1,6 @@
 //! The graph of owners and dependents. Pure: it is told what was seen and answers what is to be looked at.
 
+use super::dependents::Dependents;
 use super::{FOREGROUND, ORPHAN, has_finalizer};
 use agent_runtime::ResourceRef;
 use agent_runtime::kinds::{List, ObjectMeta, OwnerReference, Text};
@@ -50,7 +51,7 @@ pub(super) struct Node {
     deleting: bool,
     foreground: bool,
     orphan: bool,
-    dependents: BTreeSet<Arc<str>>,
+    dependents: Dependents,
 }
 
 impl Node {
@@ -245,7 +246,7 @@ impl Graph {
         work.push(Work::Verify(uid.to_owned()));
         if let Some(node) = self.nodes.get_mut(uid) {
             node.namespace = next.into();
-            node.dependents = others;
+            node.dependents = others.into();
         }
         work
     }
@@ -369,7 +370,7 @@ fn virtual_node(reference: &OwnerReference, namespace: &str) -> Node {
         deleting: false,
         foreground: false,
         orphan: false,
-        dependents: BTreeSet::new(),
+        dependents: Dependents::default(),
     }
 }
 
@@ -408,6 +409,12 @@ mod tests {
     fn texts(mut work: Vec<Work>) -> Vec<String> {
         work.sort();
         work.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_node_is_small() {
+        // There is one for each object of the cluster. It fills one of the allocator's sizes.
+        assert!(size_of::<Node>() <= 80, "{}", size_of::<Node>());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod convergence;
 mod decision;
+mod dependents;
 mod graph;
 
 use crate::discovery::discover;
