@@ -13,7 +13,7 @@ const MANY: i64 = 100;
 /// Who wants more tells of the next pods when they are this part of those that were missing..
 const PART: i64 = 4;
 /// ..or when it has told nothing for so long. The last one that was missing is told at once.
-const WITHIN: Duration = Duration::from_secs(3);
+const WITHIN: Duration = Duration::from_secs(1);
 
 /// When a status was last decided on.
 #[derive(Default)]
@@ -143,11 +143,11 @@ mod tests {
         put_set(&world, 10);
         assert!(look(&world).is_empty());
         put_pod(&world, 10, "True");
-        assert_eq!(look(&world), ["again in 3s"]);
-        world.steady += Duration::from_secs(1);
+        assert_eq!(look(&world), ["again in 1s"]);
+        world.steady += Duration::from_millis(300);
         put_pod(&world, 11, "True");
-        assert_eq!(look(&world), ["again in 2s"]);
-        world.steady += Duration::from_secs(2);
+        assert_eq!(look(&world), ["again in 700ms"]);
+        world.steady += Duration::from_millis(700);
         is_told(look(&world), 12);
         put_set(&world, 12);
         put_pod(&world, 0, "False");
