@@ -23,15 +23,17 @@ use super::OPTIONS;
 use crate::context::Context;
 use crate::negotiate::{self, BodyFormat};
 use crate::world::World;
-use crate::{chance, decode, managed};
+use crate::{chance, decode, managed, trees};
 
 /// Templates that are remembered at once.
 const TWINS_MAX: usize = 128;
-/// Trees that wait for the next pod: of one template, and of all. One takes some tens of kilobytes.
+/// Trees that wait for the next pod: of one template, and of all. One takes some tens of kilobytes mostly.
 const TREES_MAX: usize = 16;
 const ALL_TREES_MAX: usize = 128;
 /// Longer bodies are not compared.
 const BODY_BYTES_MAX: usize = 16 << 10;
+/// Pods that take more memory are not remembered: with managed fields, a short body may become a tree of some megabytes.
+const TREE_BYTES_MAX: usize = 256 << 10;
 /// What is not used for so long is forgotten.
 const KEPT: Duration = Duration::from_secs(20);
 /// Letters and digits behind the prefix of a generated name.
@@ -322,6 +324,9 @@ impl Twins {
         let Some(place) = place(ask.body, &pod).filter(|_| is_plain(ask.body, &pod, &now)) else {
             return;
         };
+        if trees::room(pod.value()) > TREE_BYTES_MAX {
+            return;
+        }
         let twin = Twin {
             head: Box::from(&ask.body[..place.start]),
             tail: Box::from(&ask.body[place.end..]),

@@ -101,7 +101,13 @@ fn only_plain_pods_are_remembered() {
     chosen["metadata"]["name"] = "other".into();
     let mut alone = plain.clone();
     alone["metadata"]["generateName"] = "".into();
-    for odd in [bound, twice, escaped, entries, chosen, alone] {
+    let mut large = plain.clone();
+    let named: Vec<Value> = (0..700)
+        .map(|at| json!({"name": format!("a{at}")}))
+        .collect();
+    large["spec"]["containers"][0]["env"] = named.into();
+    assert!(large.to_string().len() < BODY_BYTES_MAX);
+    for odd in [bound, twice, escaped, entries, chosen, alone, large] {
         assert!(!knows(&odd, NOW), "{odd}");
     }
 }
