@@ -118,3 +118,55 @@ async fn what_admission_adds_is_what_holds_now() {
     assert_eq!(tried["spec"]["priority"], 7);
     assert_eq!(server.get(&format!("{PODS}/web-1-fffff")).await.code, 404);
 }
+
+/// Creates a pod and one that is like it.
+async fn make_two(server: &Server, pods: &str, ends: [&str; 2]) {
+    let [first, alike] = ends.map(|end| server.post(pods, body(end)));
+    let first = token_volume(&first.await.ok());
+    assert_eq!(token_volume(&alike.await.ok()), first, "{ends:?}");
+}
+
+#[tokio::test]
+async fn what_refuses_a_pod_refuses_its_like() {
+    let server = Server::start().await;
+    let (namespaces, namespace) = ("/api/v1/namespaces", "/api/v1/namespaces/n");
+    let made = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "n"}});
+    server.post(namespaces, made).await.ok();
+    server.account("n").await;
+    server.get("/api/v1/serviceaccounts").await.ok();
+    let pods = "/api/v1/namespaces/n/pods";
+    make_two(&server, pods, ["aaaaa", "bbbbb"]).await;
+    let label = async |level: Value| {
+        let labels = json!({"pod-security.kubernetes.io/enforce": level});
+        let change = json!({"metadata": {"labels": labels}});
+        let changed = server.patch(namespace, "merge-patch+json", change).await;
+        changed.ok();
+        server.get(namespaces).await.ok();
+    };
+    label("restricted".into()).await;
+    let refused = server.post(pods, body("ccccc")).await;
+    assert_eq!(refused.refused().0, 403);
+    assert!(refused.text.contains("PodSecurity"), "{}", refused.text);
+    label(Value::Null).await;
+    make_two(&server, pods, ["ccccc", "ddddd"]).await;
+    let hooks = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations";
+    let hook = json!({"name": "absent.example.com",
+        "clientConfig": {"service": {"namespace": "default", "name": "absent"}},
+        "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "resources": ["pods"], "operations": ["CREATE"]}],
+        "sideEffects": "None", "admissionReviewVersions": ["v1"], "timeoutSeconds": 1});
+    let hook = json!({"apiVersion": "admissionregistration.k8s.io/v1", "kind": "MutatingWebhookConfiguration",
+        "metadata": {"name": "h"}, "webhooks": [hook]});
+    server.post(hooks, hook).await.ok();
+    server.get(hooks).await.ok();
+    let refused = server.post(pods, body("eeeee")).await;
+    assert_eq!(refused.refused().0, 500);
+    let hook = format!("{hooks}/h");
+    server.delete(&hook, Value::Null).await.ok();
+    server.get(hooks).await.ok();
+    make_two(&server, pods, ["eeeee", "fffff"]).await;
+    server.delete(namespace, Value::Null).await.ok();
+    server.get(namespaces).await.ok();
+    let refused = server.post(pods, body("ggggg")).await;
+    assert_eq!(refused.refused().0, 403);
+    assert!(refused.text.contains("NamespaceTerminating"));
+}
