@@ -77,6 +77,8 @@ pub(crate) struct Admission<'a> {
     pub(crate) dry_run: bool,
     /// What the client said about a deletion.
     pub(crate) delete_options: Option<&'a Value>,
+    /// Whether no policy and no webhook may see the object, of which less is at hand than they would ask for.
+    pub(crate) is_for_plugins: bool,
 }
 
 impl<'a> Admission<'a> {
@@ -96,6 +98,7 @@ impl<'a> Admission<'a> {
             kind: None,
             dry_run,
             delete_options: None,
+            is_for_plugins: false,
         }
     }
 
@@ -166,6 +169,11 @@ impl<'a> Admission<'a> {
             }
         }
         options
+    }
+
+    /// Whether policies and webhooks have a say as well.
+    fn asks_others(&self) -> bool {
+        !self.context.is_own && !self.is_for_plugins
     }
 
     pub(crate) fn is(&self, group: &str, plural: &str) -> bool {
@@ -412,7 +420,7 @@ async fn mutate_in_rounds(
                 plugin.mutate.map(|mutate| mutate(admission, object))
             })?;
         }
-        if admission.context.is_own {
+        if !admission.asks_others() {
             break;
         }
         if policies
@@ -444,7 +452,7 @@ async fn validate_by_all(admission: &Admission<'_>, object: Option<&Object>) -> 
     ask_each(admission, "validate", |plugin| {
         plugin.validate.map(|validate| validate(admission, object))
     })?;
-    if !admission.context.is_own {
+    if admission.asks_others() {
         policy::validate(admission, object).await?;
         webhook::validate(admission, object).await?;
     }

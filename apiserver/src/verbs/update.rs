@@ -364,7 +364,10 @@ impl Door<'_> {
     fn admission(&self) -> Admission<'_> {
         let (context, resource) = (self.context, self.resource);
         let operation = Operation::Update;
-        Admission::new(context, operation, resource, self.subresource, self.dry_run)
+        Admission {
+            is_for_plugins: self.is_around_spec,
+            ..Admission::new(context, operation, resource, self.subresource, self.dry_run)
+        }
     }
 
     async fn mutate(&self, new: &mut Object, old: &Object) -> ApiResult<()> {
@@ -390,7 +393,7 @@ impl Door<'_> {
     }
 
     /// Refuses where somebody could ask for an object that has only a part of its `spec`. Nobody hears of that: it is decided
-    /// again on the whole one.
+    /// again on the whole one. Whoever comes a moment after this look is not asked, as of a write that came a moment before.
     fn keep_part_from_view(&self) -> ApiResult<()> {
         match self.is_around_spec && !admission::asks_nobody(&self.context.server) {
             true => Err(ApiError::internal("only a part of the object was read")),

@@ -7,7 +7,7 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::server::{Answer, Server};
+use crate::server::{Answer, PODS, Server, pod};
 
 pub(crate) const GROUP: &str = "/apis/admissionregistration.k8s.io/v1";
 const MERGE: &str = "merge-patch+json";
@@ -684,4 +684,34 @@ async fn a_request_that_has_no_time_left_is_not_judged_by_all_its_parameters() {
     let odd = server.get(&format!("{MAPS}?timeout=soon")).await;
     let text = "invalid timeout specified in the request URL - time: invalid duration \"soon\"";
     assert_eq!(odd.refused(), (400, "BadRequest", text));
+}
+
+/// Where nobody asks, less of the pod is read.
+#[tokio::test]
+async fn who_judges_the_status_of_a_pod_sees_all_of_the_pod() {
+    let server = Server::start().await;
+    server.account("default").await;
+    server.post(PODS, pod("p")).await.ok();
+    let uri = format!("{PODS}/p/status");
+    let says = |text: &str| json!({"status": {"message": text}});
+    server.patch(&uri, MERGE, says("unheard")).await.ok();
+    let expression = "[object, oldObject].all(it, it.spec.containers[0].image == 'busybox') && object.status.message == 'fine'";
+    let policy = policy(
+        "ValidatingAdmissionPolicy",
+        "fine",
+        rules("", "pods/status"),
+        json!({"validations": [{ "expression": expression }]}),
+    );
+    validate_with(&server, policy, json!({"validationActions": ["Deny"]})).await;
+    let tries = async {
+        let dry = format!("{uri}?dryRun=All");
+        while !is_refused(&server.patch(&dry, MERGE, says("odd")).await) {
+            tokio::task::yield_now().await;
+        }
+    };
+    let in_time = tokio::time::timeout(Duration::from_secs(30), tries).await;
+    in_time.expect("the policy comes into force");
+    let refused = server.patch(&uri, MERGE, says("odd")).await;
+    assert_eq!(refused.refused().0, 422, "{}", refused.text);
+    server.patch(&uri, MERGE, says("fine")).await.ok();
 }
