@@ -16,7 +16,9 @@ use crate::packed::{Json, Room};
 const METADATA: &[u8] = b"\"metadata\":{";
 /// What follows `metadata` where the object has a `spec`, and nothing whose name is before that in the alphabet.
 const SPEC: &[u8] = b",\"spec\":{";
-const NULL: &[u8] = b"null";
+/// Stands for a `spec` while all else is read: no other value that a foreign writer may have put behind it.
+const HELD: &str = "\0spec";
+const HELD_JSON: &[u8] = br#""\u0000spec""#;
 /// Few objects are longer.
 const BYTES_EXPECTED: usize = 8 << 10;
 /// `kind` and `apiVersion` end well before this.
@@ -181,13 +183,13 @@ impl Versioned {
     pub(crate) fn around_spec(&self, pick: &Pick) -> Option<(Value, Bytes)> {
         let json = self.json.bytes();
         let at = self.spec_at(&json)?;
-        let mut rest = Vec::with_capacity(json.len() - at.len() + NULL.len());
+        let mut rest = Vec::with_capacity(json.len() - at.len() + HELD_JSON.len());
         rest.extend_from_slice(&json[..at.start]);
-        rest.extend_from_slice(NULL);
+        rest.extend_from_slice(HELD_JSON);
         rest.extend_from_slice(&json[at.end..]);
         let mut value = schema::read::json(&rest).ok()?;
         // A foreign writer may have given it twice.
-        let spec = value.get_mut("spec").filter(|spec| spec.is_null())?;
+        let spec = value.get_mut("spec").filter(|spec| **spec == HELD)?;
         let text = json.slice(at);
         *spec = pick.read(&text).ok()?;
         Some((value, text))
@@ -315,6 +317,9 @@ mod tests {
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"data":{},"spec":{}}"#,
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{}, "spec":{}}"#,
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{},"spec":{"z":1}}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{"z":1},"sp\u0065c":null}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{"z":}}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{"z":[}]}}"#,
         ] {
             let versioned = Versioned::splice(&Bytes::from(other), 42).unwrap();
             assert!(versioned.around_spec(&pick).is_none(), "{other}");

@@ -1,6 +1,7 @@
 //! The patch types, their conflicts and their refusals.
 
 use http::Method;
+use kv::Store;
 use serde_json::json;
 
 use crate::server::{Answer, MAPS, PODS, Server, config_map, pod};
@@ -112,6 +113,45 @@ async fn a_status_is_written_around_the_spec() {
         assert_eq!(list["items"][0]["status"]["message"], "m");
     }
     assert_eq!(told[0], told[1]);
+}
+
+/// Whoever writes to the store writes as he likes. What this server does not read it does not write in its own way either.
+#[tokio::test]
+async fn a_status_is_written_around_the_spec_of_somebody_else() {
+    let server = Server::start().await;
+    let spec = r#""spec":{ "nodeName":"m","nodeName":"\u006e","containers":[{"image":"}\"{","name":"c"}]}"#;
+    let value = format!(
+        r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{"name":"p","namespace":"default","uid":"u"}},{spec},"status":{{"phase":"Pending"}}}}"#
+    );
+    let put = kv::PutRequest {
+        key: "/registry/pods/default/p".into(),
+        value: value.into(),
+        ..kv::PutRequest::default()
+    };
+    let op = kv::RequestOp {
+        request: Some(kv::Request::Put(put)),
+    };
+    let request = kv::TxnRequest {
+        success: vec![op],
+        ..kv::TxnRequest::default()
+    };
+    server.store.txn(request).await.unwrap();
+    let uri = format!("{PODS}/p");
+    let status = format!("{uri}/status");
+    let before = server.get(&uri).await.ok();
+    for (phase, host) in [("Running", "10.0.0.1"), ("Succeeded", "10.0.0.2")] {
+        let body = json!({"status": {"phase": phase, "hostIP": host}});
+        let kind = "strategic-merge-patch+json";
+        let patched = server.patch(&status, kind, body).await;
+        assert!(patched.text.contains(spec), "{}", patched.text);
+        assert_eq!(server.get(&uri).await.text, patched.text);
+        let after = patched.ok();
+        assert_eq!(after["spec"], before["spec"]);
+        assert_eq!(after["status"]["hostIP"], host);
+        let selected = format!("{PODS}?fieldSelector=spec.nodeName=n,status.phase={phase}");
+        let list = server.get(&selected).await.ok();
+        assert_eq!(list["items"][0]["metadata"]["name"], "p");
+    }
 }
 
 /// The server makes each copy of what it has left of the object's past.
