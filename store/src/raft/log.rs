@@ -68,6 +68,8 @@ struct State {
     cache: Kept,
     /// Entries below this index are stored. What is not stored stays in the cache.
     stored: u64,
+    /// How often the end of the log was taken out.
+    cuts: u64,
     /// Why the writer has stopped. Nothing is acknowledged after that.
     failure: Option<(io::ErrorKind, String)>,
 }
@@ -129,6 +131,7 @@ impl LogStore {
             last: found.last,
             cache: Kept::new(Instant::now()),
             stored: found.last.map_or(0, |id| id.index + 1),
+            cuts: 0,
             failure: None,
         };
         let shared = Arc::new(Shared {
@@ -303,6 +306,22 @@ impl Shared {
     }
 
     fn read(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
+        let extent = || {
+            let state = self.lock();
+            (state.first, state.cuts)
+        };
+        loop {
+            let before = extent();
+            let read = self.read_once(start, end);
+            // What was taken out meanwhile is neither missing nor damaged: who led until now may still read what nobody
+            // committed, and the file of what was purged may be used for something else.
+            if extent() == before {
+                return read;
+            }
+        }
+    }
+
+    fn read_once(&self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         let (from_disk, mut cached) = {
             let state = self.lock();
             let start = start.max(state.first);
@@ -327,12 +346,7 @@ impl Shared {
             && entries
                 .first()
                 .is_none_or(|entry| entry.log_id.index == expected.start);
-        if !whole
-            && self
-                .lock()
-                .purged
-                .is_none_or(|id| id.index < expected.start)
-        {
+        if !whole {
             return Err(disk::damaged(format!(
                 "log entries {}..{} are not all there",
                 expected.start, expected.end
@@ -605,6 +619,7 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         {
             let mut state = self.shared.lock();
             state.cache.truncate(from);
+            state.cuts += 1;
             if state.last.is_some_and(|last| last.index >= from) {
                 state.last = last_log_id.max(state.purged);
             }

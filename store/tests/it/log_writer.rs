@@ -213,3 +213,61 @@ async fn of_large_entries_only_a_few_are_read_at_once() {
     }
     assert!(futures::StreamExt::next(&mut entries).await.is_none());
 }
+
+/// A log of ten entries, the first look at which takes so long that its end is taken out meanwhile.
+#[derive(Default)]
+struct CutWhileRead {
+    next: AtomicUsize,
+    looks: AtomicUsize,
+}
+
+impl LogDisk for CutWhileRead {
+    fn found(&self) -> LogFound {
+        self.next.store(10, Ordering::SeqCst);
+        LogFound {
+            last: Some(log_id(1, 9)),
+            ..LogFound::default()
+        }
+    }
+
+    fn write(&self, ops: &[LogOp], _durable: bool) -> io::Result<()> {
+        for op in ops {
+            if let LogOp::Truncate { from } = op {
+                self.next.store(*from as usize, Ordering::SeqCst);
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, range: Range<u64>) -> io::Result<Vec<(u64, Bytes)>> {
+        if self.looks.fetch_add(1, Ordering::SeqCst) == 0 {
+            while self.next.load(Ordering::SeqCst) == 10 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        let next = self.next.load(Ordering::SeqCst) as u64;
+        let there = range.filter(|index| *index < next);
+        Ok(there
+            .map(|index| (index, encode_entry(&entry(index)).into()))
+            .collect())
+    }
+}
+
+/// The task that sent the entries to a slow member ends some time after their leader does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_taken_out_while_it_is_read_is_no_damage() {
+    let disk = Arc::new(CutWhileRead::default());
+    let (mut log, _) = LogStore::start(disk.clone()).unwrap();
+    let mut reader = log.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        futures::executor::block_on(reader.limited_get_log_entries(2, 10))
+    });
+    crate::harness::eventually("a look", || async {
+        (disk.looks.load(Ordering::SeqCst) == 1).then_some(())
+    })
+    .await;
+    log.truncate_after(Some(log_id(1, 5))).await.unwrap();
+    let read = reading.await.unwrap().unwrap();
+    let indexes: Vec<u64> = read.iter().map(|entry| entry.log_id.index).collect();
+    assert_eq!(indexes, [2, 3, 4, 5]);
+}
