@@ -122,6 +122,7 @@ pub(crate) fn footprint(writes: &[Write]) -> u64 {
 /// How fast it comes, by looks at what is not flushed.
 #[derive(Default)]
 struct Looks {
+    /// At the last look, if there was no flush since.
     seen: u64,
     flushed: Option<Instant>,
 }
@@ -139,8 +140,14 @@ impl Looks {
         let due = [&CALM, &SLOW].into_iter().find(is_due);
         if due.is_some() {
             self.flushed = Some(now);
+            self.start_anew();
         }
         due
+    }
+
+    /// After a flush all that is not flushed has come since. What was seen before it would hide as much.
+    fn start_anew(&mut self) {
+        self.seen = 0;
     }
 }
 
@@ -161,7 +168,10 @@ impl Core {
             let much = unflushed.wait_for(|bytes| *bytes >= limit);
             let much = tokio::time::timeout(LOOK, much).await;
             let goal = match much.map(|alive| alive.is_ok()) {
-                Ok(true) => limit,
+                Ok(true) => {
+                    looks.start_anew();
+                    limit
+                }
                 Ok(false) => return,
                 Err(_) => {
                     let now = *unflushed.borrow();
@@ -255,6 +265,21 @@ mod tests {
         assert!(!is_flushed(24, 2 + SLOW.came));
         assert!(!is_flushed(27, 3 + 2 * SLOW.came));
         assert!(is_flushed(30, 3 + 3 * SLOW.came));
+    }
+
+    #[test]
+    fn what_is_flushed_as_much_does_not_hide_how_fast_it_comes() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut looks = Looks::default();
+        // The limit is reached between two looks, again and again.
+        for turn in 0..5 {
+            let due = looks.pace(4 * SLOW.came, at(100 * turn));
+            assert!(due.is_none(), "{turn}");
+            looks.start_anew();
+        }
+        let due = looks.pace(SLOW.least, at(900));
+        assert!(due.is_some(), "it comes slowly now");
     }
 
     #[test]
