@@ -322,7 +322,7 @@ impl FrameReader {
                 format!("a frame of {len} bytes"),
             ));
         }
-        // Grows as bytes arrive: a length alone does not allocate.
+        // A larger one grows as bytes arrive: a length alone does not allocate much.
         let mut frame = Vec::with_capacity(len.min(FRAME_ROOM));
         (&mut self.stream)
             .take(len as u64)

@@ -320,7 +320,7 @@ fn family_options(name: &str, cache: &Cache) -> Options {
         options.set_level_zero_file_num_compaction_trigger(KEYS_FILES);
         options.set_level_zero_slowdown_writes_trigger(KEYS_FILES + 12);
         options.set_level_zero_stop_writes_trigger(KEYS_FILES + 28);
-        // Only keys that are there are asked for, so one that is in no other file is in the last: it needs no filter.
+        // Nearly all keys that are asked for are there, so one that is in no other file is in the last: it needs no filter.
         options.set_optimize_filters_for_hits(true);
         // Most values before a write that must be looked up stand in files: a few bits tell that without a search.
         options.set_memtable_prefix_bloom_ratio(MEMTABLE_FILTER);
