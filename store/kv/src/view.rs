@@ -726,6 +726,32 @@ mod tests {
     }
 
     #[test]
+    fn a_key_that_is_expected_is_not_there_once_the_batch_has_deleted_it() {
+        let mut state = MemState::default();
+        state.apply(&put_at("a", "1", 0), 1).unwrap();
+        let first = state.catalog.revision();
+        let base = state.view();
+        let mut staged = Staged::new(&base);
+        assert!(staged.get_expected(b"a").unwrap().is_some());
+        staged.delete(&Bytes::from_static(b"a")).unwrap();
+        assert_eq!(staged.get_expected(b"a"), Ok(None), "within the revision");
+        staged.seal();
+        apply(&mut staged, &put_at("a", "2", first), 1).unwrap();
+        assert_eq!(
+            staged.get_expected(b"a"),
+            Ok(None),
+            "it was of that revision"
+        );
+        apply(&mut staged, &put_at("a", "3", 0), 1).unwrap();
+        let kv = staged.get_expected(b"a").unwrap().unwrap();
+        assert_eq!((&*kv.value, kv.version), (&b"3"[..], 1));
+        assert_eq!(
+            (kv.create_revision, kv.mod_revision),
+            (first + 2, first + 2)
+        );
+    }
+
+    #[test]
     fn changes_of_a_batch_are_known_by_range_and_revision() {
         let mut state = MemState::default();
         state.apply(&put_at("a", "1", 0), 1).unwrap();
