@@ -326,7 +326,8 @@ impl World {
     }
 
     /// What this controller keeps about the key, or the default: it is taken out, and whoever has brought it up to date puts it
-    /// back by [`keep`](World::keep). It has to follow from the caches alone, since nobody says that it is still there.
+    /// back by [`keep`](World::keep). It may be missing at any time, as for the next leader: it has to follow from the caches
+    /// alone, or be nothing that anybody misses.
     pub(crate) fn take_kept<T: Default + 'static>(&self, key: &Key) -> T {
         self.sightings.take_kept(key)
     }

@@ -95,8 +95,8 @@ pub(crate) struct AgentsArgs {
     #[arg(long, default_value_t = 600, value_parser = clap::value_parser!(u64).range(1..))]
     patience: u64,
     /// Seconds after the load of `hollow` at which to look a second time at what the cluster costs at rest: the store forgets
-    /// the states of before after five to ten minutes
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(61..))]
+    /// the states of before after five to ten minutes. Not before the first look has ended, after 90 seconds
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(90..))]
     rest_after: Option<u64>,
     /// Write the figures to this file as well, as JSON
     #[arg(long, value_name = "FILE")]
