@@ -215,3 +215,45 @@ pub(super) fn node_seen(names: &Names, step: Step) -> Option<Seen> {
         Step::Listed(number) => Some(Seen::NodesListed(number)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn of_pods_of_other_nodes_nothing_is_told() {
+        let (names, stages) = (Names::new("hollow", 2), Stages::default());
+        let pod = |node: &str| json!({"metadata": {"name": "p", "namespace": "d", "uid": "u", "resourceVersion": "7"}, "spec": {"nodeName": node}});
+        let told = |step: Step| pod_seen(&names, &stages, None, step);
+        for (node, expected) in [
+            ("hollow-00001", Some(1)),
+            ("hollow-00002", None),
+            ("worker", None),
+            ("", None),
+        ] {
+            for step in [Step::Item(3, pod(node)), Step::Changed(3, pod(node))] {
+                let found = match told(step) {
+                    Some(Seen::Pod { number, node, .. }) => {
+                        assert_eq!(number, 3);
+                        Some(node)
+                    }
+                    _ => None,
+                };
+                assert_eq!(found, expected, "{node}");
+            }
+        }
+        // That one is gone or a list has ended is told whatever it is of.
+        assert!(
+            matches!(told(Step::Deleted(pod("worker"))), Some(Seen::PodGone(uid)) if uid == "u")
+        );
+        assert!(matches!(
+            told(Step::Listed(4)),
+            Some(Seen::PodsListed {
+                number: 4,
+                node: None
+            })
+        ));
+    }
+}
