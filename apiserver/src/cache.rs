@@ -72,6 +72,9 @@ pub(crate) struct Change {
     /// `old` as of this revision: what a DELETED event shows. None of a change of some time ago, for which it is made anew.
     /// Few changes are deletions: in a block of its own it takes less room in all others.
     pub(crate) gone: Option<Box<Bytes>>,
+    /// Bytes of the state before, where that is not `old` and an earlier change in the ring has it. They are counted here: when
+    /// that change came, what it has was there anyway.
+    superseded: u32,
     frames: Mutex<Frames>,
 }
 
@@ -125,6 +128,7 @@ impl Change {
             old,
             new,
             gone: gone.map(Box::new),
+            superseded: 0,
             frames: Mutex::default(),
         }
     }
@@ -162,10 +166,10 @@ impl Change {
         (old, self.new.as_deref())
     }
 
-    /// What only this change holds on to.
+    /// What the ring holds on to since this change, and nobody else.
     fn bytes(&self) -> usize {
         let (old, _) = self.states();
-        let old = old.map_or(0, Entry::json_len);
+        let old = old.map_or(self.superseded as usize, Entry::json_len);
         old + self.gone.as_deref().map_or(0, Bytes::len)
     }
 }
@@ -627,7 +631,13 @@ impl Cache {
             let bytes = |entry: &Option<Arc<Entry>>| entry.as_ref().map_or(0, |one| one.json_len());
             state.tree_bytes = (state.tree_bytes + bytes(&new)).saturating_sub(bytes(&old));
             if old.is_some() || new.is_some() {
-                let change = Change::new(revision, self.kept_of(old, new.as_ref()), new);
+                let is_in_ring = old.as_ref().is_some_and(|old| old.revision > state.floor);
+                let superseded = if is_in_ring { bytes(&old) } else { 0 };
+                let kept = self.kept_of(old, new.as_ref());
+                let change = Change {
+                    superseded: u32::try_from(superseded).unwrap_or(u32::MAX),
+                    ..Change::new(revision, kept, new)
+                };
                 let (number, first) = (state.next(), state.first);
                 for group in lock(&self.groups).note(change.states(), number, first) {
                     if !woken.iter().any(|known| Arc::ptr_eq(known, group)) {

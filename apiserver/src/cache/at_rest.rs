@@ -195,7 +195,10 @@ impl Changes {
         if let Some(one) = change.one() {
             let one = self.state(tree, one, !self.objects_too)?;
             let both = (Some(one.clone()), Some(one));
-            return Some(Change::as_shown(change.revision, both.0, both.1, None));
+            return Some(Change {
+                superseded: change.superseded,
+                ..Change::as_shown(change.revision, both.0, both.1, None)
+            });
         }
         // One that is there as it was made would be there twice.
         let stays = change.old.is_none() && !self.objects_too;

@@ -249,8 +249,10 @@ fn what_no_selector_tells_from_what_it_has_become_is_not_kept() {
     put(&cache, 2, 7);
     let before = cache.read().bytes;
     assert_eq!(before, labelled("n/a", 1, 6).json_len());
+    // What the change before this one has is no longer what is there.
     put(&cache, 2, 8);
-    assert_eq!(cache.read().bytes, before);
+    let superseded = labelled("n/a", 2, 7).json_len();
+    assert_eq!(cache.read().bytes, before + superseded);
     cache.apply(9, vec![("/registry/pods/n/a".to_owned(), None)]);
     let changes = cache.read_changes(&mut cursor, 9).unwrap();
     let revision = |state: &Option<Arc<Entry>>| state.as_ref().map(|one| one.revision);
@@ -279,6 +281,29 @@ fn what_no_selector_tells_from_what_it_has_become_is_not_kept() {
     }
     let state = cache.read();
     assert_eq!(revision_of_old(&state.ring[1]), Some(6));
+}
+
+#[test]
+fn large_states_that_no_selector_tells_apart_do_not_fill_the_memory() {
+    let cache = Cache::new(Vec::new(), "/registry/configmaps/".into());
+    let data = "x".repeat(RING_BYTES_MAX / 16);
+    let value = format!(
+        r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{}},"data":{{"a":"{data}"}}}}"#
+    );
+    let stored = Opened::from(Bytes::from(value));
+    let key = "/registry/configmaps/n/a";
+    for revision in 1..=20 {
+        let entry = cache.entry(key, &stored, revision);
+        cache.apply(revision, vec![(key.to_owned(), entry)]);
+    }
+    let held = |cache: &Cache| -> usize {
+        let state = cache.read();
+        let states = state.ring.iter().filter_map(|change| change.new.as_ref());
+        states.map(|one| one.json_len()).sum()
+    };
+    assert!((RING_BYTES_MAX / 2..=RING_BYTES_MAX).contains(&held(&cache)));
+    cache.age(20);
+    assert_eq!((held(&cache), cache.read().bytes), (0, 0));
 }
 
 fn revision_of_old(change: &Change) -> Option<i64> {
