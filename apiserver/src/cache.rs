@@ -580,6 +580,7 @@ impl Cache {
         let mut state = self.write();
         state.unreadable = Arc::default();
         state.expire(revision, &self.groups);
+        self.foreseen.forget_all();
         self.packed.store(i64::MIN, Ordering::Relaxed);
         state.tree = tree;
         state.tree_bytes = tree_bytes;

@@ -42,6 +42,11 @@ impl Foreseen {
         (foreseen == *stored).then_some(facts)
     }
 
+    /// What was written may have been read without this being asked for: nothing of it would be asked for again.
+    pub(crate) fn forget_all(&self) {
+        self.lock().clear();
+    }
+
     /// The write did not take effect.
     pub(crate) fn forget(&self, key: &str, stored: &Bytes) {
         let mut writes = self.lock();
@@ -78,6 +83,9 @@ mod tests {
         note("a", "4");
         foreseen.forget("a", &"4".into());
         assert!(!known(&foreseen, "a", "4"));
+        note("a", "5");
+        foreseen.forget_all();
+        assert!(!known(&foreseen, "a", "5"));
     }
 
     #[test]
