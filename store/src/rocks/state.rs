@@ -785,7 +785,8 @@ mod tests {
             });
             let db = DB::open_cf_descriptors(&options, dir.path(), families).unwrap();
             let family = db.cf_handle(EVENTS).unwrap();
-            let record = disk::encode_event(1, &event);
+            let mut record = Vec::new();
+            disk::write_event(1, &event, &mut record);
             db.put_cf(family, disk::event_key(7, 0), record).unwrap();
             db.flush_cf(family).unwrap();
         }
