@@ -14,6 +14,7 @@ use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, ServerConfig,
     SignatureScheme,
 };
+use tokio::io::BufReader;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
 use crate::env::{ByteStream, Network, Voucher};
@@ -240,6 +241,7 @@ impl Proof {
                 // The verifier goes by the member's id; the name only has to be well-formed.
                 let name = ServerName::try_from("member.kontiki.internal");
                 let name = name.map_err(io::Error::other)?;
+                let stream = gathered(stream);
                 let stream = TlsConnector::from(config).connect(name, stream).await?;
                 Ok(Box::new(stream))
             }
@@ -257,13 +259,20 @@ impl Proof {
             Proof::Network(voucher) => Ok((stream, voucher.member_at(address))),
             Proof::Certificates(certificates) => {
                 let acceptor = TlsAcceptor::from(certificates.current().server.clone());
-                let stream = acceptor.accept(stream).await?;
+                let stream = acceptor.accept(gathered(stream)).await?;
                 let chain = stream.get_ref().1.peer_certificates();
                 let proved = chain.and_then(|chain| member_of(chain.first()?, cluster_id));
                 Ok((Box::new(stream), proved))
             }
         }
     }
+}
+
+/// What is taken from the network at once, for TLS, which asks for 4 KiB at a time: a batch of writes is more.
+const READ_BYTES: usize = 32 << 10;
+
+fn gathered(stream: Box<dyn ByteStream>) -> BufReader<Box<dyn ByteStream>> {
+    BufReader::with_capacity(READ_BYTES, stream)
 }
 
 /// Accepts exactly the certificate of one member. Addresses play no part: they change, ids do not. Otherwise it is

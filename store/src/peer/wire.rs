@@ -254,6 +254,8 @@ const ROOM_BYTES: usize = 256 << 10;
 
 /// What a record of TLS brings, at most. The rest of a larger frame is read to its place without a copy.
 const READ_BYTES: usize = 16 << 10;
+/// What is gathered before it is sent.
+const WRITE_BYTES: usize = 64 << 10;
 /// A frame that is not larger is not moved as it arrives: a batch of writes is not.
 const FRAME_ROOM: usize = 512 << 10;
 
@@ -269,7 +271,7 @@ impl Connection {
                 received: None,
             },
             writer: FrameWriter {
-                stream: BufWriter::with_capacity(64 << 10, writer),
+                stream: BufWriter::with_capacity(WRITE_BYTES, writer),
                 sent: None,
                 encoded: Vec::new(),
             },
@@ -357,7 +359,11 @@ impl FrameWriter {
         }
         let write = async {
             self.stream.write_u32(frame.len() as u32).await?;
-            self.stream.write_all(frame).await
+            // A large frame would push out its length, which would wake the other end for four bytes.
+            let room = WRITE_BYTES.saturating_sub(self.stream.buffer().len());
+            let (first, rest) = frame.split_at(room.min(frame.len()));
+            self.stream.write_all(first).await?;
+            self.stream.write_all(rest).await
         };
         timeout(WRITE_DEADLINE, write)
             .await
@@ -484,6 +490,34 @@ mod counted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_length_of_a_frame_goes_with_its_beginning() {
+        let (near, far) = tokio::io::duplex(1 << 20);
+        let (near, writes) = Counted::new(near);
+        let mut writer = Connection::new(Box::new(near)).writer;
+        let mut reader = Connection::new(Box::new(far)).reader;
+        let whole = WRITE_BYTES - LENGTH_BYTES;
+        for len in [1, whole - 1, whole, whole + 1, 2 * WRITE_BYTES, 300_000] {
+            let frame: Vec<u8> = (0..len).map(|at| (at % 251) as u8).collect();
+            writer.frame(&frame).await.unwrap();
+            writer.flush().await.unwrap();
+            let sent = std::mem::take(&mut *writes.lock().unwrap());
+            assert_eq!(sent[0], WRITE_BYTES.min(LENGTH_BYTES + len), "{len}");
+            assert_eq!(sent.iter().sum::<usize>(), LENGTH_BYTES + len, "{len}");
+            let received = reader.frame().await.unwrap();
+            assert!(received.as_ref() == Some(&frame), "{len}");
+        }
+        // Behind one that waits to be sent.
+        for len in [WRITE_BYTES / 2, WRITE_BYTES, 300_000] {
+            writer.frame(&vec![1; WRITE_BYTES / 2]).await.unwrap();
+            writer.frame(&vec![2; len]).await.unwrap();
+            writer.flush().await.unwrap();
+            let first = reader.frame().await.unwrap();
+            assert!(first == Some(vec![1; WRITE_BYTES / 2]), "{len}");
+            assert!(reader.frame().await.unwrap() == Some(vec![2; len]), "{len}");
+        }
+    }
 
     #[tokio::test]
     async fn signs_of_life_are_no_frames_and_silence_is_an_end() {
