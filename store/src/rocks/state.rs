@@ -231,6 +231,7 @@ impl OpenState {
         options.set_paranoid_checks(true);
         options.set_max_background_jobs(2);
         options.set_bytes_per_sync(1 << 20);
+        options.set_writable_file_max_buffer_size(FILE_BUFFER_BYTES);
         options.set_keep_log_file_num(LOG_FILES);
         options.set_max_log_file_size(4 << 20);
         let cache = Cache::new_lru_cache(BLOCK_CACHE_BYTES);
@@ -269,11 +270,14 @@ impl OpenState {
     }
 }
 
-/// Both hold what a server above keeps in memory as well: what they give is fewer reads of files for the value before a
-/// write, and fewer files of events. A member of any size has the cache full, so it is no larger than that pays for. What is
-/// written again soon is held pair by pair ([`crate::recent`]), and the files' blocks stand in the kernel's memory: the cache
-/// saves a copy of 16 KiB and its LZ4, and a block is of use for one pair of it, once, where objects come in no order.
+/// For what clients read, of which a server above keeps much in memory as well: the files' blocks stand in the kernel's memory,
+/// so a block here saves a copy of 16 KiB and its LZ4, and the cache is no larger than that pays for. The value before a write
+/// is not kept here: what is written again soon is held pair by pair ([`crate::recent`]), and the rest comes in no order, so
+/// that a block is of use for one pair of it, once. Memory of blocks that are let go at once stays in the processor's cache.
 const BLOCK_CACHE_BYTES: usize = 2 << 20;
+/// Of what is on its way to a file, for each file: it stays in the processor's cache until the kernel takes it, which the
+/// 1 MiB that is usual does not.
+const FILE_BUFFER_BYTES: u64 = 256 << 10;
 /// No less than a member flushes by itself ([`crate::Limits::snapshot_bytes`]), which gives the memory back at rest.
 const WRITE_BUFFER_BYTES: usize = 48 << 20;
 
@@ -356,7 +360,7 @@ fn broken(error: impl std::fmt::Display) -> Broken {
 }
 
 impl Reader<'_> {
-    /// For one pass over much.
+    /// For one pass over much, or for what is not asked for again.
     fn passing(self) -> Self {
         Reader {
             keep: false,
@@ -429,8 +433,9 @@ impl Data for Reader<'_> {
 }
 
 impl Data for OpenState {
+    /// For what is applied, which asks for the value before a write: see [`BLOCK_CACHE_BYTES`].
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
-        self.reader(None).get(key)
+        self.reader(None).passing().get(key)
     }
 
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
@@ -759,6 +764,33 @@ mod tests {
                 assert_eq!(generations(dir.path()), [generation_name(left)]);
             }
         }
+    }
+
+    #[test]
+    fn the_value_before_a_write_is_not_kept_in_the_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = OpenState::open(dir.path().into(), true).unwrap();
+        let pair = KeyValue {
+            key: "key".into(),
+            value: vec![b'v'; 100].into(),
+            mod_revision: 7,
+            ..KeyValue::default()
+        };
+        let writes = [kv::Write::Put(pair.clone())];
+        state.write(&writes, &Position::default()).unwrap();
+        state.flush().unwrap();
+        let cached = || {
+            let family = state.family(KEYS);
+            let usage = state
+                .db
+                .property_int_value_cf(family, "rocksdb.block-cache-usage");
+            usage.unwrap().unwrap()
+        };
+        let before = cached();
+        assert_eq!(state.get(b"key").unwrap(), Some(pair.clone()));
+        assert_eq!(cached(), before);
+        assert_eq!(state.snapshot().get(b"key").unwrap(), Some(pair));
+        assert!(cached() > before);
     }
 
     #[test]
