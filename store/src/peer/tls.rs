@@ -333,3 +333,20 @@ impl ServerCertVerifier for MemberVerifier {
         self.algorithms.supported_schemes()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_has_come_is_taken_at_once() {
+        let (mut near, far) = tokio::io::duplex(READ_BYTES);
+        near.write_all(&[1; 10_000]).await.unwrap();
+        let mut far = gathered(Box::new(far));
+        let mut first = [0; 4096];
+        far.read_exact(&mut first).await.unwrap();
+        assert_eq!(far.buffer().len(), 10_000 - first.len());
+    }
+}
