@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::{Connected, Connection};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls_pki_types::ServerName;
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -25,6 +25,9 @@ use tokio_rustls::client::TlsStream;
 use tower::{Service, ServiceExt};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Watches come in pieces of up to this size. Where a frame holds less, which it does by default, each of its frames is a
+/// write, a packet and a read of its own.
+const FRAME_BYTES_MAX: u32 = 64 << 10;
 
 /// Why a request got no answer. `sent` is false when it certainly never reached a server.
 pub(crate) struct Failure {
@@ -210,6 +213,7 @@ pub(crate) fn pool(connector: Connector) -> PooledClient<Connector, Body> {
         .http2_keep_alive_interval(Duration::from_secs(10))
         .http2_keep_alive_timeout(Duration::from_secs(10))
         .http2_keep_alive_while_idle(true)
+        .http2_max_frame_size(FRAME_BYTES_MAX)
         .http2_adaptive_window(true);
     builder.build(connector)
 }
@@ -362,6 +366,23 @@ impl AsyncWrite for Stream {
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write(cx, buf),
         }
     }
+    /// A frame's head and its data leave in one record and one packet; by default each of them would have its own.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream.as_mut()).poll_write_vectored(cx, bufs),
+        }
+    }
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
@@ -373,5 +394,26 @@ impl AsyncWrite for Stream {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream.as_mut()).poll_shutdown(cx),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn what_is_written_in_pieces_leaves_at_once() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap());
+        let (near, far) = tokio::join!(near, listener.accept());
+        let (mut near, (mut far, _)) = (Stream::Plain(near.unwrap()), far.unwrap());
+        assert!(near.is_write_vectored());
+        let pieces = [b"head ".as_slice(), b"data".as_slice()].map(IoSlice::new);
+        assert_eq!(near.write_vectored(&pieces).await.unwrap(), 9);
+        let mut read = [0; 9];
+        far.read_exact(&mut read).await.unwrap();
+        assert_eq!(&read, b"head data");
     }
 }
