@@ -5,6 +5,7 @@
 //! the same hands ([`crate::pod::status`]); only that the orders are carried out on [`Run`]s instead of containers ([`orders`]).
 //! Architecture invariant: no I/O, no clock, no chance.
 
+mod calm;
 mod obstacles;
 mod orders;
 mod pulls;
@@ -125,7 +126,8 @@ pub(super) struct Life {
     runs: Vec<Run>,
     started_at: Option<OffsetDateTime>,
     adopted: bool,
-    removed: bool,
+    /// What was written last says all that there is to say until somebody else changes something.
+    is_calm: bool,
     /// What was sent last and, once the API has taken it, of which version it made the pod: a status that comes back in other
     /// words is not sent for ever.
     sending: u64,
@@ -145,7 +147,7 @@ impl Life {
             runs: Vec::new(),
             started_at: None,
             adopted: false,
-            removed: false,
+            is_calm: false,
             sending: 0,
             sent: 0,
             made: None,
@@ -261,18 +263,35 @@ impl Life {
         match event {
             Event::Look => {}
             Event::Seen(pod) => {
-                if pod.version > self.pod.version {
+                let is_newer = pod.version > self.pod.version;
+                let is_as_left = is_newer && self.is_as_left(&pod);
+                if is_newer {
                     self.pod = pod;
                 }
+                if is_as_left {
+                    debug_assert_eq!(
+                        self.clone().look(place, now),
+                        Step::default(),
+                        "what nobody else has changed needs nothing"
+                    );
+                    return Step::default();
+                }
             }
-            Event::Removed => self.removed = true,
+            Event::Removed => {
+                self.release(place);
+                return Step {
+                    gone: true,
+                    ..Step::default()
+                };
+            }
         }
+        self.look(place, now)
+    }
+
+    /// What follows from the pod as it is.
+    fn look(&mut self, place: &mut Place<'_>, now: OffsetDateTime) -> Step {
         let mut step = Step::default();
-        if self.removed {
-            self.release(place);
-            step.gone = true;
-            return step;
-        }
+        self.is_calm = false;
         let Ok(pod) = self.decode(place) else {
             // The API server has checked it; what it let through nevertheless does not run.
             return step;
@@ -282,6 +301,7 @@ impl Life {
             true => (self.wind_down(&pod, place, now, &mut step), None),
             false => self.live(&pod, place, now, &mut step),
         };
+        let is_settled = view.is_some();
         self.write(&pod, place, (over, view), now, &mut step);
         let is_leaving = over || pod.metadata.deletion_timestamp.is_some();
         if step.write.is_none() && !is_leaving && self.waits_for_claims(&pod) {
@@ -293,6 +313,7 @@ impl Life {
         for at in self.runs.iter().filter_map(|run| run.next_change(now)) {
             step.wake(at);
         }
+        self.is_calm = is_settled && self.will_be_calm(&pod, &step, now);
         step
     }
 

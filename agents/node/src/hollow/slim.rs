@@ -22,6 +22,16 @@ const NOT_KEPT: &[&str] = &["volumes", "topologySpreadConstraints"];
 /// These count only while it is open whether the node takes the pod.
 const KEPT_UNTIL_TAKEN: &[&str] = &["affinity", "tolerations"];
 
+/// By what of its metadata and by which generation of its spec a pod behaves: the stage that it is in is chosen by these, too.
+const COUNTS: [&str; 6] = [
+    "annotations",
+    "deletionGracePeriodSeconds",
+    "deletionTimestamp",
+    "generation",
+    "labels",
+    "ownerReferences",
+];
+
 thread_local! {
     static KINDS: RefCell<Interned<Kind>> = const { RefCell::new(Interned::new()) };
 }
@@ -47,6 +57,8 @@ pub(super) struct Slim {
     /// Whether the API has it as taken by the node, and as ended.
     pub(super) is_taken: bool,
     pub(super) is_over: bool,
+    /// Stands for all but the status, where the API counts the generations of pods: another one where that is another one.
+    pub(super) shape: u32,
     text: Text,
 }
 
@@ -86,6 +98,7 @@ impl Slim {
                 .map(Box::new),
             kind: KINDS.with_borrow_mut(|kinds| kinds.share(group(owner), kind)),
             is_over: has_ended(&object),
+            shape: group(COUNTS.map(|field| &object["metadata"][field])) as u32,
             is_taken,
             version,
             uid,

@@ -47,6 +47,42 @@ fn what_runs_at_once_is_told_of_once() {
     assert_eq!(sim.writes, 20);
 }
 
+/// That another look would find nothing is asserted wherever one is saved, here and in all other lives.
+#[test]
+fn the_word_of_its_own_status_needs_no_look_unless_others_have_changed_more() {
+    let mut sim = Sim::new();
+    let pods = [
+        ("", one("Always", &[])),
+        ("", probed("Always")),
+        ("", one("Always", &["sleep", "7"])),
+        ("unready", one("Always", &[])),
+    ];
+    let [pod, others @ ..] = pods.map(|(stage, spec)| sim.bind(stage, spec));
+    sim.advance(secs(2));
+    let is_as_left = |pod: usize, field: &str, value: Value| {
+        let mut object = sim.pods[pod].object.clone().unwrap();
+        object["metadata"][field] = value;
+        let life = sim.pods[pod].life.as_ref().unwrap();
+        life.is_as_left(&Slim::of(object).unwrap())
+    };
+    assert!(is_as_left(pod, "generation", json!(1)));
+    for (field, value) in [
+        ("annotations", json!({"a": "b"})),
+        ("deletionGracePeriodSeconds", json!(1)),
+        ("deletionTimestamp", json!("2027-01-01T00:00:00Z")),
+        ("generation", json!(2)),
+        ("labels", json!({"stage": "slow"})),
+        ("ownerReferences", json!([{"uid": "o"}])),
+        ("resourceVersion", json!("1000")),
+    ] {
+        assert!(!is_as_left(pod, field, value), "{field}");
+    }
+    for other in others {
+        assert_eq!(sim.status(other)["phase"], "Running");
+        assert!(!is_as_left(other, "generation", json!(1)), "{other}");
+    }
+}
+
 #[test]
 fn what_starts_slowly_is_told_to_be_starting() {
     let mut sim = Sim::new();
