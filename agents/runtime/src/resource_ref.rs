@@ -18,6 +18,9 @@ pub struct ResourceRef {
     pub namespaced: bool,
 }
 
+/// Paths are hardly ever longer, so that their room is taken at once.
+const PATH_BYTES: usize = 128;
+
 const fn of(
     group: &'static str,
     version: &'static str,
@@ -254,11 +257,15 @@ impl ResourceRef {
 
     /// The path of the collection (in `namespace`, or of all namespaces when it is empty).
     pub fn collection_path(&self, namespace: &str) -> String {
-        let mut path = if self.group.is_empty() {
-            format!("/api/{}", self.version)
+        let mut path = String::with_capacity(PATH_BYTES);
+        if self.group.is_empty() {
+            path.push_str("/api/");
         } else {
-            format!("/apis/{}/{}", self.group, self.version)
-        };
+            path.push_str("/apis/");
+            path.push_str(&self.group);
+            path.push('/');
+        }
+        path.push_str(&self.version);
         if self.namespaced && !namespace.is_empty() {
             path.push_str("/namespaces/");
             push_escaped(&mut path, namespace);
@@ -296,8 +303,15 @@ impl fmt::Display for ResourceRef {
 /// query value whatever it contains.
 pub fn push_escaped(out: &mut String, text: &str) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let is_unreserved =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+    if text.bytes().all(is_unreserved) {
+        // All names are like that.
+        out.push_str(text);
+        return;
+    }
     for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
+        if is_unreserved(byte) {
             out.push(char::from(byte));
         } else {
             out.push('%');

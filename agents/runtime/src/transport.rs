@@ -6,6 +6,7 @@
 use crate::client::{Body, BoxError, InProcessService};
 use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Response, Uri};
 use hyper_util::client::legacy::Client as PooledClient;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -51,6 +52,25 @@ struct Server {
     scheme: http::uri::Scheme,
     authority: http::uri::Authority,
     prefix: String,
+}
+
+impl Server {
+    /// The same path and query on this server. Where all of its paths are its own, as mostly, nothing is read again.
+    fn uri(&self, of: &Uri) -> Result<Uri, Failure> {
+        let path = of.path_and_query().cloned();
+        let path = path.unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let builder = Uri::builder()
+            .scheme(self.scheme.clone())
+            .authority(self.authority.clone());
+        let builder = match self.prefix.as_str() {
+            "" => builder.path_and_query(path.clone()),
+            prefix => builder.path_and_query(format!("{prefix}{path}")),
+        };
+        builder.build().map_err(|error| Failure {
+            sent: false,
+            message: format!("request path {:?}: {error}", path.as_str()),
+        })
+    }
 }
 
 impl Transport {
@@ -160,20 +180,7 @@ impl Remote {
     async fn call(&self, mut request: Request<Body>) -> Result<Response<Body>, Failure> {
         let seen = self.current.load(Ordering::Relaxed);
         let server = &self.servers[seen % self.servers.len()];
-        let path = request
-            .uri()
-            .path_and_query()
-            .map_or("/", |p| p.as_str())
-            .to_owned();
-        let uri = Uri::builder()
-            .scheme(server.scheme.clone())
-            .authority(server.authority.clone())
-            .path_and_query(format!("{}{path}", server.prefix))
-            .build();
-        *request.uri_mut() = uri.map_err(|e| Failure {
-            sent: false,
-            message: format!("request path {path:?}: {e}"),
-        })?;
+        *request.uri_mut() = server.uri(request.uri())?;
         if let Some(value) = &self.authorization {
             request
                 .headers_mut()
@@ -402,6 +409,23 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+
+    #[test]
+    fn paths_are_those_of_the_request_behind_the_servers_own() {
+        for (server, path, expected) in [
+            (
+                "10.0.0.1:6443",
+                "/api/v1?a=b%20c",
+                "https://10.0.0.1:6443/api/v1?a=b%20c",
+            ),
+            ("https://a/", "/x", "https://a/x"),
+            ("http://a:1/k8s/", "/x?y", "http://a:1/k8s/x?y"),
+        ] {
+            let path = Uri::try_from(path).unwrap();
+            let uri = parse_server(server).unwrap().uri(&path).ok().unwrap();
+            assert_eq!(uri.to_string(), expected);
+        }
+    }
 
     #[tokio::test]
     async fn what_is_written_in_pieces_leaves_at_once() {
