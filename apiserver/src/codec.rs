@@ -19,6 +19,11 @@ const SPEC: &[u8] = b",\"spec\":{";
 /// Stands for a `spec` while all else is read: no other value that a foreign writer may have put behind it.
 const HELD: &str = "\0spec";
 const HELD_JSON: &[u8] = br#""\u0000spec""#;
+/// The managed fields, with the bracket that opens them.
+const ENTRIES: &[u8] = b"\"managedFields\":[";
+/// Stands for them.
+const HELD_ENTRIES: &str = "\0entries";
+const HELD_ENTRIES_JSON: &[u8] = br#""\u0000entries""#;
 /// Few objects are longer.
 const BYTES_EXPECTED: usize = 8 << 10;
 /// `kind` and `apiVersion` end well before this.
@@ -29,7 +34,8 @@ pub(crate) fn encode(object: &Value) -> Bytes {
     encode_with(object, None)
 }
 
-/// The same of an object that has only a part of its `spec`, all of which is this text.
+/// The same of an object that has only a part of its `spec`, all of which is this text, and whose managed fields are a text in
+/// JSON.
 pub(crate) fn encode_around(object: &Value, spec: &[u8]) -> Bytes {
     encode_with(object, Some(spec))
 }
@@ -44,7 +50,7 @@ fn encode_with(object: &Value, spec: Option<&[u8]>) -> Bytes {
         out.push(b',');
     }
     out.extend_from_slice(b"\"metadata\":");
-    write_metadata(&mut out, object.get("metadata"));
+    write_metadata(&mut out, object.get("metadata"), spec.is_some());
     for (key, value) in object {
         if matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
             continue;
@@ -64,7 +70,7 @@ fn encode_with(object: &Value, spec: Option<&[u8]>) -> Bytes {
     Bytes::from(out)
 }
 
-fn write_metadata(out: &mut Vec<u8>, metadata: Option<&Value>) {
+fn write_metadata(out: &mut Vec<u8>, metadata: Option<&Value>, has_text: bool) {
     out.push(b'{');
     let start = out.len();
     for (key, value) in metadata.and_then(Value::as_object).into_iter().flatten() {
@@ -76,8 +82,11 @@ fn write_metadata(out: &mut Vec<u8>, metadata: Option<&Value>) {
         }
         if key == "managedFields" {
             out.extend_from_slice(b"\"managedFields\":");
-            serde_json::to_writer(&mut *out, &InOrder(value))
-                .expect("writing to memory cannot fail");
+            match value {
+                Value::String(text) if has_text => out.extend_from_slice(text.as_bytes()),
+                _ => serde_json::to_writer(&mut *out, &InOrder(value))
+                    .expect("writing to memory cannot fail"),
+            }
         } else {
             write_member(out, key, value);
         }
@@ -104,6 +113,16 @@ fn metadata_at(encoded: &[u8]) -> Option<usize> {
     head.windows(METADATA.len())
         .position(|window| window == METADATA)
         .map(|at| at + METADATA.len())
+}
+
+/// An object with only a part of its `spec`, and without its managed fields.
+#[derive(Debug)]
+pub(crate) struct Around {
+    pub(crate) value: Value,
+    /// All of its `spec`, as it is stored.
+    pub(crate) spec: Bytes,
+    /// Its managed fields, as they are stored.
+    pub(crate) entries: Option<Bytes>,
 }
 
 /// An encoded object with its version in place.
@@ -178,21 +197,38 @@ impl Versioned {
         &rest[..end_of_object(rest)]
     }
 
-    /// The object with no more of its `spec` than what is picked, and all of that as text; none where it has none, or another
-    /// layout.
-    pub(crate) fn around_spec(&self, pick: &Pick) -> Option<(Value, Bytes)> {
+    /// The object with no more of its `spec` than what is picked, and all of that as text, and its managed fields; none where it
+    /// has no `spec`, or another layout.
+    pub(crate) fn around_spec(&self, pick: &Pick) -> Option<Around> {
         let json = self.json.bytes();
         let at = self.spec_at(&json)?;
+        let metadata = self.at as usize - 1;
+        let entries = entries_at(&json[metadata..at.start])
+            .map(|found| metadata + found.start..metadata + found.end);
         let mut rest = Vec::with_capacity(json.len() - at.len() + HELD_JSON.len());
-        rest.extend_from_slice(&json[..at.start]);
-        rest.extend_from_slice(HELD_JSON);
-        rest.extend_from_slice(&json[at.end..]);
+        let mut end = 0;
+        let held = entries.iter().map(|found| (found, HELD_ENTRIES_JSON));
+        for (place, stands_in) in held.chain([(&at, HELD_JSON)]) {
+            rest.extend_from_slice(&json[end..place.start]);
+            rest.extend_from_slice(stands_in);
+            end = place.end;
+        }
+        rest.extend_from_slice(&json[end..]);
         let mut value = schema::read::json(&rest).ok()?;
-        // A foreign writer may have given it twice.
+        // A foreign writer may have given either twice.
         let spec = value.get_mut("spec").filter(|spec| **spec == HELD)?;
         let text = json.slice(at);
         *spec = pick.read(&text).ok()?;
-        Some((value, text))
+        let metadata = value.get_mut("metadata")?.as_object_mut()?;
+        let is_held = match metadata.remove("managedFields") {
+            Some(found) => entries.is_some() && found == HELD_ENTRIES,
+            None => entries.is_none(),
+        };
+        is_held.then(|| Around {
+            value,
+            spec: text,
+            entries: entries.map(|found| json.slice(found)),
+        })
     }
 
     /// Where the value of `spec` stands in the bytes.
@@ -218,18 +254,47 @@ pub(crate) fn metadata(encoded: &[u8]) -> Option<&[u8]> {
     Some(&rest[..end_of_object(rest)])
 }
 
-/// Where the object ends with which a JSON text begins.
-fn end_of_object(json: &[u8]) -> usize {
+/// Where the list of the managed fields stands in the object with which a JSON text begins.
+fn entries_at(metadata: &[u8]) -> Option<Range<usize>> {
     let mut depth = 0;
     let mut at = 0;
-    while let Some(byte) = json.get(at) {
+    while let Some(byte) = metadata.get(at) {
+        if depth == 1 && metadata[at..].starts_with(ENTRIES) {
+            let start = at + ENTRIES.len() - 1;
+            return Some(start..start + end_of(&metadata[start..], b'[', b']'));
+        }
         at += 1;
         match byte {
-            b'"' => at += length_of_string(&json[at..]),
+            b'"' => at += length_of_string(&metadata[at..]),
             b'{' => depth += 1,
-            b'}' if depth == 1 => return at,
+            b'}' if depth == 1 => return None,
             b'}' => depth -= 1,
             _ => {}
+        }
+    }
+    None
+}
+
+/// Where the object ends with which a JSON text begins.
+fn end_of_object(json: &[u8]) -> usize {
+    end_of(json, b'{', b'}')
+}
+
+/// Where the object or the list ends with which a JSON text begins.
+fn end_of(json: &[u8], opening: u8, closing: u8) -> usize {
+    let mut depth = 0;
+    let mut at = 0;
+    while let Some(&byte) = json.get(at) {
+        at += 1;
+        if byte == b'"' {
+            at += length_of_string(&json[at..]);
+        } else if byte == opening {
+            depth += 1;
+        } else if byte == closing {
+            if depth == 1 {
+                return at;
+            }
+            depth -= 1;
         }
     }
     at
@@ -296,15 +361,27 @@ mod tests {
             json!({"x\"}": "ü\u{1}\\", "y": "\\\""}),
             json!({}),
         ] {
-            let object = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec, "status": {"a": [1, "x"]},
-                "metadata": {"name": "x", "labels": {"spec": "},\"spec\":{"}}});
+            let entries = json!([{"manager": "][\"", "fieldsV1": {"k:{\"a\":9}": {}, "k:{\"a\":80}": {}}}, 1]);
+            let mut object = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec, "status": {"a": [1, "x"]},
+                "metadata": {"name": "managedFields", "labels": {"spec": "},\"spec\":{"},
+                    "annotations": {"managedFields": "\"managedFields\":["}}});
+            let stored = encode(&object);
+            let around = Versioned::splice(&stored, 42).unwrap().around_spec(&pick);
+            assert_eq!(around.unwrap().entries, None);
+            object["metadata"]["managedFields"] = entries.clone();
             let stored = encode(&object);
             let versioned = Versioned::splice(&stored, 42).unwrap();
-            let (mut part, text) = versioned.around_spec(&pick).unwrap();
+            let around = versioned.around_spec(&pick).unwrap();
+            let (mut part, text) = (around.value, around.spec);
             assert_eq!(text, spec.to_string());
+            let managed = String::from_utf8(around.entries.unwrap().to_vec()).unwrap();
+            assert_eq!(managed, serde_json::to_string(&InOrder(&entries)).unwrap());
             let mut expected: Value = serde_json::from_slice(&versioned.json.bytes()).unwrap();
             expected["spec"] = pick.read(&text).unwrap();
+            part["metadata"]["managedFields"] = entries;
             assert_eq!(part, expected);
+            assert_eq!(encode_around(&part, &text), stored);
+            part["metadata"]["managedFields"] = managed.into();
             assert_eq!(encode_around(&part, &text), stored);
             part["status"] = json!({"b": 2});
             let changed = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec, "status": {"b": 2},
@@ -318,6 +395,10 @@ mod tests {
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{}, "spec":{}}"#,
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{},"spec":{"z":1}}"#,
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{"z":1},"sp\u0065c":null}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"managedFields":[],"managedFields":[]},"spec":{}}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"managedFields":[],"managed\u0046ields":1},"spec":{}}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"managed\u0046ields":[]},"spec":{}}"#,
+            r#"{"kind":"Pod","apiVersion":"v1","metadata":{"managedFields": []},"spec":{}}"#,
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{"z":}}"#,
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{},"spec":{"z":[}]}}"#,
         ] {

@@ -8,7 +8,7 @@ use resources::{Handle, Resource, Storage, Text, custom};
 use schema::Object;
 use schema::pick::Pick;
 
-use crate::codec::{self, Versioned};
+use crate::codec::{self, Around, Versioned};
 use crate::encryption::Opened;
 use crate::facts::{Alike, Facts};
 use crate::packed::{Packer, Room};
@@ -306,11 +306,10 @@ impl Entry {
         Object::new(value).expect("checked when it entered the cache")
     }
 
-    /// The object with no more of its `spec` than what is picked, and all of that as text; none where it is not laid out as
-    /// this server does it. Only of what is stored as it is shown.
-    pub(crate) fn around_spec(&self, pick: &Pick) -> Option<(Object, Bytes)> {
-        let (value, spec) = self.encoded.around_spec(pick)?;
-        Some((Object::new(value).ok()?, spec))
+    /// The object with no more of its `spec` than what is picked, and all of that as text, and its managed fields; none where it
+    /// is not laid out as this server does it. Only of what is stored as it is shown.
+    pub(crate) fn around_spec(&self, pick: &Pick) -> Option<Around> {
+        self.encoded.around_spec(pick)
     }
 
     /// The object in the shape of `resource`, which shares this storage. Where a webhook has to convert, the caller sees

@@ -178,23 +178,29 @@ pub(crate) async fn track(
     put(new, entries);
 }
 
-/// The same for a built-in kind where neither object has the managed fields, which the write leaves alone: they are `stored`.
+/// The same for a built-in kind where neither object has the managed fields, which the write leaves alone: they are `stored`,
+/// in JSON. The new object gets them as a text. An error where they cannot be read.
 pub(crate) fn track_apart(
     context: &Context,
     resource: &Resource,
     owner: Owner<'_>,
     (old, new): (&Object, &mut Object),
-    stored: Option<Value>,
-) {
+    stored: Option<&[u8]>,
+) -> ApiResult<()> {
+    let broken = || ApiError::internal("the managed fields cannot be read");
+    let stored = stored.map(std::str::from_utf8).transpose();
+    let stored = stored.map_err(|_| broken())?;
     let Owner::Manager(manager, subresource) = owner else {
-        return put(new, stored);
+        put(new, stored.map(Value::from));
+        return Ok(());
     };
     let versions = Versions::of(resource);
     let (owner, known) = ((manager, subresource), Some(&versions));
     let entries = with_who(context, resource, owner, known, |who| {
         updated_apart(resource.schema(), old.value(), new.value(), stored, who)
     });
-    put(new, entries);
+    put(new, entries.map_err(|_| broken())?.map(Value::String));
+    Ok(())
 }
 
 /// Leaves the managed fields as they were where only their times differ: a write that changes nothing else changes

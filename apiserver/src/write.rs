@@ -18,7 +18,6 @@ use kv::mutants::{Bug, planted};
 use resources::Resource;
 use schema::Object;
 use schema::pick::Pick;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::ApiServer;
@@ -74,12 +73,13 @@ pub(crate) trait Decide: Send {
         None
     }
 
-    /// Decides on an object that has no more of its `spec` than that, and whose managed fields are these. Only a write counts:
-    /// of anything else nobody hears, and it is decided again on the whole object.
+    /// Decides on an object that has no more of its `spec` than that, and whose managed fields are these, as they are stored: so
+    /// are those of what is written, as a text. Only a write counts: of anything else nobody hears, and it is decided again on
+    /// the whole object.
     fn decide_around_spec<'a>(
         &'a mut self,
         old: &'a Object,
-        _entries: Option<Value>,
+        _entries: Option<Bytes>,
     ) -> BoxFuture<'a, ApiResult<Step>> {
         self.decide(old)
     }

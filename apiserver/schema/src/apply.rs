@@ -11,12 +11,14 @@
 //! - `atom`: what the schema says of a place
 //! - `fields`, `added`, `compare`, `merge`, `remove`, `check`: the walks along values
 //! - `managers`: the entries of `managedFields`, and what an update does to them
+//! - `apart`: an update of entries that stay text where it does not touch them
 //! - `versions`: the same write in the versions that the entries have
 //! - `operation`: applying, with its conflicts
 //! - `overlay`: a configuration laid over an object, without owners
 //! - `client_side`: what was applied by kubectl without the server's help before
 
 mod added;
+mod apart;
 mod atom;
 mod check;
 mod client_side;
@@ -36,8 +38,9 @@ mod laws;
 #[cfg(test)]
 mod samples;
 
+pub use apart::updated_apart;
 pub use element::InOrder;
-pub use managers::{Who, entered, same_but_times, updated, updated_apart};
+pub use managers::{Who, entered, same_but_times, updated};
 pub use operation::{ApplyError, Conflict, apply, apply_to, fits};
 pub use overlay::overlay;
 pub use versions::Versions;

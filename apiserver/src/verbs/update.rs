@@ -9,7 +9,6 @@ use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
 use schema::pick::Pick;
-use serde_json::Value;
 use std::borrow::Cow;
 
 use crate::account_secret;
@@ -165,7 +164,7 @@ impl Decide for Update<'_, '_> {
     fn decide_around_spec<'a>(
         &'a mut self,
         old: &'a Object,
-        entries: Option<Value>,
+        entries: Option<Bytes>,
     ) -> BoxFuture<'a, ApiResult<Step>> {
         let door = Door {
             is_around_spec: true,
@@ -180,7 +179,7 @@ impl Update<'_, '_> {
         &'a mut self,
         door: Door<'a>,
         old: &'a Object,
-        entries: Option<Value>,
+        entries: Option<Bytes>,
     ) -> BoxFuture<'a, ApiResult<Step>> {
         let make = &mut *self.make;
         Box::pin(async move {
@@ -243,12 +242,12 @@ impl Door<'_> {
         matches!(self.subresource, "" | "scale")
     }
 
-    /// Decides what to store for `new` in place of `stored`, whose managed fields are `entries` where they are apart.
+    /// Decides what to store for `new` in place of `stored`, whose managed fields are `entries` where they are apart, as text.
     async fn successor(
         &self,
         mut new: Object,
         stored: &Object,
-        entries: Option<Value>,
+        entries: Option<Bytes>,
     ) -> ApiResult<Step> {
         let (context, resource) = (self.context, self.resource);
         let is_patch = context.info.verb == "patch";
@@ -262,7 +261,7 @@ impl Door<'_> {
         let old = &*old;
         if self.is_around_spec {
             let objects = (old, &mut new);
-            managed::track_apart(context, resource, self.owner, objects, entries);
+            managed::track_apart(context, resource, self.owner, objects, entries.as_deref())?;
         } else {
             managed::track(context, resource, self.owner, old, &mut new).await;
         }

@@ -1,7 +1,7 @@
 //! The short way of a change that leaves `spec` as it is and needs to know little of that: its text goes into the new state
-//! as it stands in the old one, and is not made into a tree, copied, compared and taken apart again. The managed fields are
-//! made into a tree once, from which those of the new state are made. Whatever is not plainly
-//! a write, decided on the cached object, goes the long way.
+//! as it stands in the old one, and is not made into a tree, copied, compared and taken apart again. The managed fields stay
+//! text, too, but for the entries that the write touches. Whatever is not plainly a write, decided on the cached object, goes
+//! the long way.
 
 use std::sync::Arc;
 

@@ -7,7 +7,6 @@ use kv::RangeRequest;
 use resources::Resource;
 use schema::Object;
 use schema::pick::Pick;
-use serde_json::Value;
 
 use super::{Doubt, Version, is_shown_as_stored};
 use crate::ApiServer;
@@ -29,7 +28,8 @@ pub(crate) struct Current {
 pub(super) struct AroundSpec {
     /// Without its managed fields.
     pub(super) object: Object,
-    pub(super) entries: Option<Value>,
+    /// These, as they are stored.
+    pub(super) entries: Option<Bytes>,
     pub(super) revision: i64,
     /// All of its `spec`, as it is stored.
     pub(super) spec: Bytes,
@@ -52,12 +52,12 @@ impl ApiServer {
         if entry.is_stale() || self.is_outdated(resource, entry.mark) {
             return None;
         }
-        let (mut object, spec) = entry.around_spec(needed)?;
+        let around = entry.around_spec(needed)?;
         Some(AroundSpec {
-            entries: object.metadata_mut().remove("managedFields"),
-            object,
+            object: Object::new(around.value).ok()?,
+            entries: around.entries,
             revision,
-            spec,
+            spec: around.spec,
         })
     }
 

@@ -106,7 +106,7 @@ impl ApiServer {
 }
 
 /// An object that is stored and shown as it is, and of whose `spec` only a part is in hand: all of that is this text, which
-/// was stored before.
+/// was stored before. Its managed fields are a text.
 pub(super) fn written_around(object: Object, spec: &[u8]) -> ApiResult<Written> {
     let found = check(&object)?;
     let value = codec::encode_around(object.value(), spec);

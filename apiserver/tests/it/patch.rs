@@ -87,6 +87,7 @@ async fn a_status_is_written_around_the_spec() {
         let again = server.patch(&status, kind, patch).await.ok();
         assert_eq!(again, after, "nothing has changed");
         let entries = after["metadata"]["managedFields"].as_array().unwrap();
+        assert!(entries.contains(&before["metadata"]["managedFields"][0]));
         let entry = entries.iter().find(|entry| entry["manager"] == "node");
         let entry = entry.unwrap();
         let of = ["subresource", "fieldsV1"].map(|field| entry[field].clone());

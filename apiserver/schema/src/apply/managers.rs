@@ -10,7 +10,7 @@ use crate::structural::Schema;
 use crate::time;
 
 /// Updates by more managers than this are kept together as one of long ago.
-const UPDATERS_MAX: usize = 10;
+pub(super) const UPDATERS_MAX: usize = 10;
 const ANCIENT: &str = "ancient-changes";
 
 /// Nobody owns these: they identify the object, or are the server's.
@@ -81,7 +81,7 @@ impl Entry {
             && (self.applied || self.api_version == other.api_version)
     }
 
-    fn read(value: Value, fields: fn(Value) -> Option<Set>) -> Option<Entry> {
+    pub(super) fn read(value: Value, fields: fn(Value) -> Option<Set>) -> Option<Entry> {
         let Value::Object(map) = value else {
             return None;
         };
@@ -115,7 +115,7 @@ impl Entry {
         (!entry.api_version.is_empty() && form == "FieldsV1").then_some(entry)
     }
 
-    fn write(self) -> Value {
+    pub(super) fn write(self) -> Value {
         let mut map = Map::new();
         let mut put = |key: &str, value: Value| map.insert(key.to_owned(), value);
         put("apiVersion", self.api_version.into());
@@ -134,11 +134,11 @@ impl Entry {
         Value::Object(map)
     }
 
-    fn names(&self) -> [&str; 3] {
+    pub(super) fn names(&self) -> [&str; 3] {
         [&self.manager, &self.api_version, &self.subresource]
     }
 
-    fn seconds(&self) -> i64 {
+    pub(super) fn seconds(&self) -> i64 {
         let time = self.time.as_deref();
         time.and_then(time::parse).unwrap_or(0)
     }
@@ -151,7 +151,7 @@ fn text(value: Value) -> Option<String> {
     }
 }
 
-fn operation(applied: bool) -> &'static str {
+pub(super) fn operation(applied: bool) -> &'static str {
     if applied { "Apply" } else { "Update" }
 }
 
@@ -212,6 +212,13 @@ impl Managers {
         if untracked || seen.own().is_empty() {
             return self;
         }
+        self.take(seen, who);
+        self.cap();
+        self
+    }
+
+    /// Gives to the writer what it wrote, and takes that from the others.
+    pub(super) fn take(&mut self, seen: Seen, who: &Who<'_>) {
         self.give_up(&seen, |_| true);
         let taken = seen.into_own().into_taken();
         if !taken.is_empty() {
@@ -220,8 +227,6 @@ impl Managers {
             own.set.add(taken);
             own.time = Some(who.now.to_owned());
         }
-        self.cap();
-        self
     }
 
     /// Takes from the chosen entries what was written, and from them what is gone.
@@ -341,21 +346,8 @@ pub fn updated<'a>(
     managers.update(old, seen, who).write()
 }
 
-/// The same where the write leaves the managers alone, so that neither object need have them: these are `stored`.
-pub fn updated_apart<'a>(
-    schema: impl Into<Schema<'a>>,
-    old: &Value,
-    new: &Value,
-    stored: Option<Value>,
-    who: &Who<'_>,
-) -> Option<Value> {
-    let schema = schema.into();
-    let changes = compare(schema, old, new, &skipped(who));
-    carried_on(schema, (old, new), changes, stored, who)
-}
-
 /// What becomes of `stored` managers by these changes.
-fn carried_on(
+pub(super) fn carried_on(
     schema: Schema<'_>,
     (old, new): (&Value, &Value),
     changes: Changes,

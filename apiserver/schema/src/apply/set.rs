@@ -103,6 +103,11 @@ impl Set {
         self.0.is_empty()
     }
 
+    /// Whether a path begins with this element.
+    pub(super) fn begins_with(&self, element: &str) -> bool {
+        self.0.contains_key(element)
+    }
+
     /// The place that the paths of the set begin at.
     pub(super) fn root(&self) -> Place<'_> {
         Place(&self.0)
