@@ -97,14 +97,21 @@ impl<'de> Visitor<'de> for Tree<'_> {
             let value = members.next_value_seed(self.below())?;
             self.0.push((name, value));
         }
-        let own = self.0.drain(before..);
-        let mut map = Map::new();
-        match own.len() {
-            0..=FEW => own.for_each(|(name, value)| drop(map.insert(name, value))),
-            // Of members with the same name the last one stays here, too.
-            _ => map = own.collect(),
+        Ok(Value::Object(map_of(self.0.drain(before..))))
+    }
+}
+
+/// A map of members that nearly always stand in order. Of those with the same name the last one stays.
+pub(crate) fn map_of(
+    members: impl ExactSizeIterator<Item = (String, Value)>,
+) -> Map<String, Value> {
+    match members.len() {
+        0..=FEW => {
+            let mut map = Map::new();
+            members.for_each(|(name, value)| drop(map.insert(name, value)));
+            map
         }
-        Ok(Value::Object(map))
+        _ => members.collect(),
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{Expect, Problems, Step, Trail};
 use crate::letters::printable_len;
+use crate::read::map_of;
 
 /// Deeper nesting is refused: far beyond any real object, far below what a stack holds.
 pub const DEPTH_MAX: usize = 512;
@@ -84,6 +85,7 @@ fn parse_as(
         at: 0,
         depth: 0,
         nodes: 0,
+        members: Vec::new(),
         problems,
     };
     parser.skip_space();
@@ -102,6 +104,9 @@ struct Parser<'t, 'd> {
     depth: usize,
     /// Values and keys so far.
     nodes: usize,
+    /// Of all the objects around here, as long as their names stand in order: a map is built of all its members at once, which
+    /// takes less than a search for each.
+    members: Vec<(String, Value)>,
     problems: &'d mut Problems,
 }
 
@@ -170,12 +175,14 @@ impl<'t> Parser<'t, '_> {
     }
 
     fn object(&mut self, expect: Expect<'_>, trail: Option<&Trail<'_>>) -> Result<Value, String> {
-        let mut map = Map::new();
         self.skip_space();
         if self.peek() == Some(b'}') {
             self.at += 1;
-            return Ok(Value::Object(map));
+            return Ok(Value::Object(Map::new()));
         }
+        let before = self.members.len();
+        // What was read of an object in which a name is out of order.
+        let mut unordered: Option<Map<String, Value>> = None;
         loop {
             self.skip_space();
             if self.peek() != Some(b'"') {
@@ -193,12 +200,17 @@ impl<'t> Parser<'t, '_> {
             }
             self.at += 1;
             self.skip_space();
-            self.member(expect, trail, key, &mut map)?;
+            let last = self.members[before..].last();
+            if unordered.is_none() && last.is_some_and(|(last, _)| **last >= *key) {
+                unordered = Some(self.members.drain(before..).collect());
+            }
+            self.member(expect, trail, key, unordered.as_mut())?;
             self.skip_space();
             match self.peek() {
                 Some(b',') => self.at += 1,
                 Some(b'}') => {
                     self.at += 1;
+                    let map = unordered.unwrap_or_else(|| map_of(self.members.drain(before..)));
                     return Ok(Value::Object(map));
                 }
                 _ => return Err(self.unexpected("after object key:value pair")),
@@ -206,12 +218,13 @@ impl<'t> Parser<'t, '_> {
         }
     }
 
+    /// Reads the value of a member, into the map where its object has one already.
     fn member(
         &mut self,
         expect: Expect<'_>,
         trail: Option<&Trail<'_>>,
         key: Cow<'t, str>,
-        map: &mut Map<String, Value>,
+        map: Option<&mut Map<String, Value>>,
     ) -> Result<(), String> {
         let Some(inner) = expect.member(&key) else {
             self.problems.unknown(&Trail::new(trail, Step::Name(&key)));
@@ -219,6 +232,12 @@ impl<'t> Parser<'t, '_> {
             let muted = std::mem::replace(&mut self.problems.muted, true);
             self.value(Expect::Any, None)?;
             self.problems.muted = muted;
+            return Ok(());
+        };
+        let Some(map) = map else {
+            let here = Trail::new(trail, Step::Name(&key));
+            let value = self.value(inner, Some(&here))?;
+            self.members.push((key.into_owned(), value));
             return Ok(());
         };
         let entry = map.entry(key);
@@ -511,6 +530,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn members_are_kept_in_any_order(names in prop::collection::vec("[a-h]", 0..9), at in 0..9_usize) {
+            let member = |(at, name): (usize, &String)| format!("\"{name}\":{at}");
+            let members: Vec<String> = names.iter().enumerate().map(member).collect();
+            let inner = format!("{{{}}}", members.join(","));
+            let mut outer = members.clone();
+            outer.insert(at.min(outer.len()), format!("\"d\":[{inner}]"));
+            let text = format!("{{{}}}", outer.join(","));
+            let mut found = Problems::default();
+            let value = parse(text.as_bytes(), Expect::Any, &mut found);
+            let expected: Value = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(value, Ok(expected));
+            let mut alone = Problems::default();
+            parse(inner.as_bytes(), Expect::Any, &mut alone).unwrap();
+            let mut expected: Vec<String> = Vec::new();
+            for (at, name) in names.iter().enumerate() {
+                let told = format!("duplicate field \"{name}\"");
+                if names[..at].contains(name) && !expected.contains(&told) {
+                    expected.push(told);
+                }
+            }
+            prop_assert_eq!(alone.texts(), expected);
+        }
+
         #[test]
         fn agrees_with_serde_json(text in r#"[\[\]{}",:0-9a-e.\\u -]{0,24}|\PC{0,20}"#) {
             let theirs: Result<Value, _> = serde_json::from_str(&text);
