@@ -65,16 +65,17 @@ impl Diff {
         self.added.is_empty() && self.removed.is_empty() && self.modified.is_empty()
     }
 
-    fn put(&mut self, element: &str, below: Diff) {
+    fn put(&mut self, element: String, below: Diff) {
         for (into, node) in [
-            (&mut self.added, below.added),
             (&mut self.removed, below.removed),
             (&mut self.modified, below.modified),
         ] {
             if !node.is_empty() {
-                into.below.put(element.to_owned(), node);
+                into.below.put(element.clone(), node);
             }
         }
+        // Most of what is named is new.
+        self.added.below.put(element, below.added);
     }
 
     /// A value that stands as a whole.
@@ -199,7 +200,7 @@ fn map(
         let is = after.and_then(|map| map.get(key).or_else(|| atom.implied(key)));
         let below = walk(|| atom.member(key).0, was, is, &inner, depth + 1);
         if !below.is_empty() {
-            diff.put(&element::field(key), below);
+            diff.put(element::field(key), below);
         }
     };
     for key in before.into_iter().flat_map(Map::keys) {
@@ -255,8 +256,8 @@ fn list(
     }
     let item = of.item();
     let mut diff = Diff::default();
-    for (element, (was, is)) in &both {
-        diff.put(element, items_of_one_key(item, was, is, depth + 1));
+    for (element, (was, is)) in both {
+        diff.put(element, items_of_one_key(item, &was, &is, depth + 1));
     }
     diff
 }

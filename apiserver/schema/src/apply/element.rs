@@ -8,6 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::field::go_quote;
 
+/// Few keys of items are longer, in bytes.
+const KEYS_EXPECTED: usize = 48;
+
 pub(super) fn field(name: &str) -> String {
     let mut text = String::with_capacity(name.len() + 2);
     text.push_str("f:");
@@ -38,7 +41,8 @@ fn json_of(value: &Value) -> String {
 
 /// The element of an item with these keys, which must be sorted by name.
 pub(super) fn keys<'a>(keys: impl IntoIterator<Item = (&'a str, &'a Value)>) -> String {
-    let mut text = String::from("k:{");
+    let mut text = String::with_capacity(KEYS_EXPECTED);
+    text.push_str("k:{");
     for (i, (name, value)) in keys.into_iter().enumerate() {
         if i > 0 {
             text.push(',');
