@@ -4,6 +4,8 @@
 //! `metadata` opens at a known place, every member splices the number in without parsing. Foreign bytes (another key
 //! order) still work: they are parsed and encoded again.
 
+mod members;
+
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -12,18 +14,16 @@ use schema::pick::Pick;
 use serde_json::{Map, Value};
 
 use crate::packed::{Json, Room};
+pub(crate) use members::with_member;
 
 const METADATA: &[u8] = b"\"metadata\":{";
 /// What follows `metadata` where the object has a `spec`, and nothing whose name is before that in the alphabet.
 const SPEC: &[u8] = b",\"spec\":{";
-/// Stands for a `spec` while all else is read: no other value that a foreign writer may have put behind it.
+/// Stands for a `spec`, and for managed fields, while all else is read: no other value that a foreign writer may have put behind
+/// it.
 const HELD: &str = "\0spec";
 const HELD_JSON: &[u8] = br#""\u0000spec""#;
-/// The managed fields, with the bracket that opens them.
-const ENTRIES: &[u8] = b"\"managedFields\":[";
-/// Stands for them.
-const HELD_ENTRIES: &str = "\0entries";
-const HELD_ENTRIES_JSON: &[u8] = br#""\u0000entries""#;
+const ENTRIES: &str = "managedFields";
 /// Few objects are longer.
 const BYTES_EXPECTED: usize = 8 << 10;
 /// `kind` and `apiVersion` end well before this.
@@ -31,16 +31,16 @@ const HEAD_MAX: usize = 512;
 
 /// The bytes to store. `resourceVersion` is left out.
 pub(crate) fn encode(object: &Value) -> Bytes {
-    encode_with(object, None)
+    encode_with(object, None, None)
 }
 
-/// The same of an object that has only a part of its `spec`, all of which is this text, and whose managed fields are a text in
-/// JSON.
-pub(crate) fn encode_around(object: &Value, spec: &[u8]) -> Bytes {
-    encode_with(object, Some(spec))
+/// The same of an object that has only a part of its `spec`, all of which is this text, and whose managed fields are `entries`,
+/// where they are told, whatever it has itself.
+pub(crate) fn encode_around(object: &Value, spec: &[u8], entries: Option<&[u8]>) -> Bytes {
+    encode_with(object, Some(spec), entries)
 }
 
-fn encode_with(object: &Value, spec: Option<&[u8]>) -> Bytes {
+fn encode_with(object: &Value, spec: Option<&[u8]>, entries: Option<&[u8]>) -> Bytes {
     let mut out = Vec::with_capacity(BYTES_EXPECTED);
     let empty = Map::new();
     let object = object.as_object().unwrap_or(&empty);
@@ -50,7 +50,7 @@ fn encode_with(object: &Value, spec: Option<&[u8]>) -> Bytes {
         out.push(b',');
     }
     out.extend_from_slice(b"\"metadata\":");
-    write_metadata(&mut out, object.get("metadata"), spec.is_some());
+    write_metadata(&mut out, object.get("metadata"), entries);
     for (key, value) in object {
         if matches!(key.as_str(), "kind" | "apiVersion" | "metadata") {
             continue;
@@ -70,34 +70,57 @@ fn encode_with(object: &Value, spec: Option<&[u8]>) -> Bytes {
     Bytes::from(out)
 }
 
-fn write_metadata(out: &mut Vec<u8>, metadata: Option<&Value>, has_text: bool) {
+/// Without the version. The managed fields, where they are told as a text, come in their place by the alphabet.
+fn write_metadata(out: &mut Vec<u8>, metadata: Option<&Value>, mut entries: Option<&[u8]>) {
     out.push(b'{');
     let start = out.len();
     for (key, value) in metadata.and_then(Value::as_object).into_iter().flatten() {
-        if key == "resourceVersion" {
+        let is_told = entries.is_some() && key == ENTRIES;
+        if is_told || key == "resourceVersion" {
             continue;
         }
-        if out.len() > start {
-            out.push(b',');
+        if key.as_str() > ENTRIES
+            && let Some(text) = entries.take()
+        {
+            write_entries(out, start, text);
         }
-        if key == "managedFields" {
-            out.extend_from_slice(b"\"managedFields\":");
-            match value {
-                Value::String(text) if has_text => out.extend_from_slice(text.as_bytes()),
-                _ => serde_json::to_writer(&mut *out, &InOrder(value))
-                    .expect("writing to memory cannot fail"),
-            }
+        separate(out, start);
+        if key == ENTRIES {
+            write_key(out, key);
+            serde_json::to_writer(&mut *out, &InOrder(value))
+                .expect("writing to memory cannot fail");
         } else {
             write_member(out, key, value);
         }
     }
+    if let Some(text) = entries {
+        write_entries(out, start, text);
+    }
     out.push(b'}');
 }
 
+/// The managed fields as a member of the object whose members begin at `start`.
+fn write_entries(out: &mut Vec<u8>, start: usize, text: &[u8]) {
+    separate(out, start);
+    write_key(out, ENTRIES);
+    out.extend_from_slice(text);
+}
+
+/// Goes on after a member, if there is one since `start`.
+fn separate(out: &mut Vec<u8>, start: usize) {
+    if out.len() > start {
+        out.push(b',');
+    }
+}
+
 fn write_member(out: &mut Vec<u8>, key: &str, value: &Value) {
+    write_key(out, key);
+    write_value(out, value);
+}
+
+fn write_key(out: &mut Vec<u8>, key: &str) {
     serde_json::to_writer(&mut *out, key).expect("writing to memory cannot fail");
     out.push(b':');
-    write_value(out, value);
 }
 
 fn write_value(out: &mut Vec<u8>, value: &Value) {
@@ -194,52 +217,43 @@ impl Versioned {
     /// The value of `metadata`, as [`metadata`] finds it.
     pub(crate) fn metadata<'a>(&'a self, room: &'a mut Room) -> &'a [u8] {
         let rest = &self.json.read(room)[self.at as usize - 1..];
-        &rest[..end_of_object(rest)]
+        &rest[..end_of_nested(rest)]
     }
 
     /// The object with no more of its `spec` than what is picked, and all of that as text, and its managed fields; none where it
     /// has no `spec`, or another layout.
     pub(crate) fn around_spec(&self, pick: &Pick) -> Option<Around> {
         let json = self.json.bytes();
-        let at = self.spec_at(&json)?;
+        let spec = self.spec_at(&json)?;
         let metadata = self.at as usize - 1;
-        let entries = entries_at(&json[metadata..at.start])
-            .map(|found| metadata + found.start..metadata + found.end);
-        let mut rest = Vec::with_capacity(json.len() - at.len() + HELD_JSON.len());
-        let mut end = 0;
-        let held = entries.iter().map(|found| (found, HELD_ENTRIES_JSON));
-        for (place, stands_in) in held.chain([(&at, HELD_JSON)]) {
-            rest.extend_from_slice(&json[end..place.start]);
-            rest.extend_from_slice(stands_in);
-            end = place.end;
-        }
-        rest.extend_from_slice(&json[end..]);
+        let entries = members::value_at(&json[metadata..spec.start], ENTRIES)
+            .map(|at| metadata + at.start..metadata + at.end);
+        let rest = held_out(&json, entries.iter().chain([&spec]));
         let mut value = schema::read::json(&rest).ok()?;
         // A foreign writer may have given either twice.
-        let spec = value.get_mut("spec").filter(|spec| **spec == HELD)?;
-        let text = json.slice(at);
-        *spec = pick.read(&text).ok()?;
-        let metadata = value.get_mut("metadata")?.as_object_mut()?;
-        let is_held = match metadata.remove("managedFields") {
-            Some(found) => entries.is_some() && found == HELD_ENTRIES,
+        let part = value.get_mut("spec").filter(|part| **part == HELD)?;
+        let spec = json.slice(spec);
+        *part = pick.read(&spec).ok()?;
+        let is_held = match value.get_mut("metadata")?.as_object_mut()?.remove(ENTRIES) {
+            Some(found) => entries.is_some() && found == HELD,
             None => entries.is_none(),
         };
         is_held.then(|| Around {
             value,
-            spec: text,
-            entries: entries.map(|found| json.slice(found)),
+            spec,
+            entries: entries.map(|at| json.slice(at)),
         })
     }
 
     /// Where the value of `spec` stands in the bytes.
     fn spec_at(&self, json: &[u8]) -> Option<Range<usize>> {
         let metadata = self.at as usize - 1;
-        let end = metadata + end_of_object(&json[metadata..]);
+        let end = metadata + end_of_nested(&json[metadata..]);
         if !json[end..].starts_with(SPEC) {
             return None;
         }
         let start = end + SPEC.len() - 1;
-        Some(start..start + end_of_object(&json[start..]))
+        Some(start..start + end_of_nested(&json[start..]))
     }
 
     /// What follows `kind` and `apiVersion`, from `"metadata"` on: lists of built-in kinds leave the first two out.
@@ -251,50 +265,34 @@ impl Versioned {
 /// The value of `metadata` in an encoded object; none where the layout is foreign.
 pub(crate) fn metadata(encoded: &[u8]) -> Option<&[u8]> {
     let rest = &encoded[metadata_at(encoded)? - 1..];
-    Some(&rest[..end_of_object(rest)])
+    Some(&rest[..end_of_nested(rest)])
 }
 
-/// Where the list of the managed fields stands in the object with which a JSON text begins.
-fn entries_at(metadata: &[u8]) -> Option<Range<usize>> {
-    let mut depth = 0;
-    let mut at = 0;
-    while let Some(byte) = metadata.get(at) {
-        if depth == 1 && metadata[at..].starts_with(ENTRIES) {
-            let start = at + ENTRIES.len() - 1;
-            return Some(start..start + end_of(&metadata[start..], b'[', b']'));
-        }
-        at += 1;
-        match byte {
-            b'"' => at += length_of_string(&metadata[at..]),
-            b'{' => depth += 1,
-            b'}' if depth == 1 => return None,
-            b'}' => depth -= 1,
-            _ => {}
-        }
+/// A JSON text in which something else stands for the values in these places, which come one after the other.
+fn held_out<'p>(json: &[u8], places: impl Iterator<Item = &'p Range<usize>>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(json.len());
+    let mut from = 0;
+    for place in places {
+        out.extend_from_slice(&json[from..place.start]);
+        out.extend_from_slice(HELD_JSON);
+        from = place.end;
     }
-    None
-}
-
-/// Where the object ends with which a JSON text begins.
-fn end_of_object(json: &[u8]) -> usize {
-    end_of(json, b'{', b'}')
+    out.extend_from_slice(&json[from..]);
+    out
 }
 
 /// Where the object or the list ends with which a JSON text begins.
-fn end_of(json: &[u8], opening: u8, closing: u8) -> usize {
+fn end_of_nested(json: &[u8]) -> usize {
     let mut depth = 0;
     let mut at = 0;
-    while let Some(&byte) = json.get(at) {
+    while let Some(byte) = json.get(at) {
         at += 1;
-        if byte == b'"' {
-            at += length_of_string(&json[at..]);
-        } else if byte == opening {
-            depth += 1;
-        } else if byte == closing {
-            if depth == 1 {
-                return at;
-            }
-            depth -= 1;
+        match byte {
+            b'"' => at += length_of_string(&json[at..]),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' if depth <= 1 => return at,
+            b'}' | b']' => depth -= 1,
+            _ => {}
         }
     }
     at
@@ -374,19 +372,19 @@ mod tests {
             let around = versioned.around_spec(&pick).unwrap();
             let (mut part, text) = (around.value, around.spec);
             assert_eq!(text, spec.to_string());
-            let managed = String::from_utf8(around.entries.unwrap().to_vec()).unwrap();
+            let managed = around.entries.unwrap();
             assert_eq!(managed, serde_json::to_string(&InOrder(&entries)).unwrap());
+            assert_eq!(encode_around(&part, &text, Some(&managed[..])), stored);
             let mut expected: Value = serde_json::from_slice(&versioned.json.bytes()).unwrap();
             expected["spec"] = pick.read(&text).unwrap();
             part["metadata"]["managedFields"] = entries;
             assert_eq!(part, expected);
-            assert_eq!(encode_around(&part, &text), stored);
-            part["metadata"]["managedFields"] = managed.into();
-            assert_eq!(encode_around(&part, &text), stored);
+            assert_eq!(encode_around(&part, &text, None), stored);
+            assert_eq!(encode_around(&part, &text, Some(&managed[..])), stored);
             part["status"] = json!({"b": 2});
             let changed = json!({"apiVersion": "v1", "kind": "Pod", "spec": spec, "status": {"b": 2},
                 "metadata": object["metadata"]});
-            assert_eq!(encode_around(&part, &text), encode(&changed));
+            assert_eq!(encode_around(&part, &text, None), encode(&changed));
         }
         for other in [
             r#"{"kind":"Pod","apiVersion":"v1","metadata":{}}"#,
@@ -404,6 +402,52 @@ mod tests {
         ] {
             let versioned = Versioned::splice(&Bytes::from(other), 42).unwrap();
             assert!(versioned.around_spec(&pick).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn managed_fields_are_kept_as_they_are_written() {
+        let pick = Pick::of(["a"]);
+        for entries in [
+            json!([{"manager": "m\"]", "fieldsV1": {"f:l": {"v:9": {}, "v:10": {}, ".": {}}}}]),
+            json!([]),
+            Value::Null,
+        ] {
+            for metadata in [
+                json!({"labels": {"managedFields": "}"}, "name": "x"}),
+                json!({"labels": {"managedFields": "}"}}),
+                json!({"name": "x"}),
+                json!({}),
+            ] {
+                let mut object = json!({"apiVersion": "v1", "kind": "Pod", "spec": {"a": 1, "b": 2}, "status": {"a": 1},
+                    "metadata": metadata});
+                object["metadata"]["managedFields"] = entries.clone();
+                let stored = encode(&object);
+                let versioned = Versioned::splice(&stored, 42).unwrap();
+                let around = versioned.around_spec(&pick).unwrap();
+                let (mut part, spec, told) = (around.value, around.spec, around.entries.unwrap());
+                assert_eq!(part["spec"], json!({"a": 1}));
+                assert_eq!(part["metadata"].get("managedFields"), None);
+                assert_eq!(part["metadata"]["resourceVersion"], "42");
+                assert_eq!(encode_around(&part, &spec, Some(&told[..])), stored);
+                for object in [&mut part, &mut object] {
+                    object["metadata"]["labels"] = json!({"a": "b"});
+                    object["status"] = json!({"b": 2});
+                }
+                assert_eq!(
+                    encode_around(&part, &spec, Some(&told[..])),
+                    encode(&object)
+                );
+            }
+        }
+        for twice in [
+            r#""managedFields":[1],"managedFields":[2]"#,
+            r#""managedFields":[1],"managed\u0046ields":null"#,
+        ] {
+            let text =
+                format!(r#"{{"kind":"Pod","apiVersion":"v1","metadata":{{{twice}}},"spec":{{}}}}"#);
+            let versioned = Versioned::splice(&Bytes::from(text), 42).unwrap();
+            assert!(versioned.around_spec(&pick).is_none(), "{twice}");
         }
     }
 

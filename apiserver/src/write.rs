@@ -32,7 +32,7 @@ use current::Current;
 pub(crate) use ops::Extra;
 use ops::{delete, put};
 use written::Shown;
-pub(crate) use written::Version;
+pub(crate) use written::{Version, is_exact, written_like};
 
 /// More lost races than this on one object mean that something is wrong with the client, not with luck.
 const ATTEMPTS_MAX: usize = 64;
@@ -67,19 +67,24 @@ struct Doubt {
 pub(crate) trait Decide: Send {
     fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>>;
 
-    /// What it has to know of the object's `spec`, where it leaves that as it is and says nothing of the managed fields; none
-    /// where it needs the whole object.
+    /// What it has to know of the object's `spec`, where it leaves that as it is, but for the node that a pod gets, and says
+    /// nothing of the managed fields; none where it needs the whole object.
     fn needed_of_spec(&self) -> Option<&'static Pick> {
         None
     }
 
-    /// Decides on an object that has no more of its `spec` than that, and whose managed fields are these, as they are stored: so
-    /// are those of what is written, as a text. Only a write counts: of anything else nobody hears, and it is decided again on
-    /// the whole object.
+    /// Whether it then leaves the managed fields as they are, so that it may change a tree where it stands.
+    fn leaves_entries(&self) -> bool {
+        false
+    }
+
+    /// Decides on an object that has no more of its `spec` than that, and whose managed fields are `entries`, as they are stored:
+    /// it makes those of what is written of them, which does not have them either. Only a write counts: of anything else nobody
+    /// hears, and it is decided again on the whole object.
     fn decide_around_spec<'a>(
         &'a mut self,
         old: &'a Object,
-        _entries: Option<Bytes>,
+        _entries: &'a mut Option<Bytes>,
     ) -> BoxFuture<'a, ApiResult<Step>> {
         self.decide(old)
     }
@@ -97,7 +102,7 @@ pub(crate) struct Outcome {
     pub(crate) removed: bool,
     /// What was stored of it, where that is also what is shown.
     stored: Option<Bytes>,
-    /// Whether the object has only a part of its `spec`.
+    /// Whether the object has only a part of its `spec`, and none of its managed fields.
     is_around_spec: bool,
 }
 

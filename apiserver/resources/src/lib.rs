@@ -36,6 +36,7 @@ mod reference;
 use std::cmp::Ordering;
 use std::sync::LazyLock;
 
+pub use around_spec::needed_to_bind;
 pub use handle::Handle;
 pub use pod::qos_class;
 pub use priorities::of as priorities;

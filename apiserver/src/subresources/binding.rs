@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use bytes::Bytes;
+use futures::future::BoxFuture;
 use http::StatusCode;
 use resources::Resource;
 use schema::Object;
 use schema::field::{FieldError, Path};
+use schema::pick::Pick;
 use serde_json::json;
 
 use crate::admission::{self, Admission, Operation};
@@ -15,7 +17,7 @@ use crate::context::Context;
 use crate::decode::{self, Expected};
 use crate::status::{self, ApiError, ApiResult};
 use crate::verbs::create;
-use crate::write::{Change, Extra, Step};
+use crate::write::{Change, Decide, Extra, Step};
 
 pub(crate) const BINDING: Expected<'static> = Expected {
     group: "",
@@ -101,18 +103,44 @@ pub(crate) async fn carry_out(context: &Context, admitted: &Admitted) -> ApiResu
 async fn change(context: &Context, admitted: &Admitted, dry_run: bool) -> ApiResult<()> {
     let pods = resources::find("", "v1", "pods").ok_or_else(ApiError::no_such_resource)?;
     let Admitted { name, binding, .. } = admitted;
-    let now = schema::time::now_rfc3339(context.now);
     let (server, namespace) = (&context.server, context.info.namespace.as_str());
-    let mut decide = |old: &Object| {
-        check_free(old, binding)?;
-        let (binding, now) = (binding.clone(), now.clone());
-        let change: Change = Box::new(move |pod: &mut Object| assign(pod, &binding, &now));
-        Ok(Step::Change(change, Extra::default()))
+    let mut bind = Bind {
+        binding,
+        now: schema::time::now_rfc3339(context.now),
     };
     server
-        .change(pods, namespace, name, dry_run, &mut decide)
+        .change(pods, namespace, name, dry_run, &mut bind)
         .await?;
     Ok(())
+}
+
+/// The change of a pod that is bound.
+struct Bind<'a> {
+    binding: &'a Arc<Object>,
+    now: String,
+}
+
+impl Bind<'_> {
+    fn step(&self, old: &Object) -> ApiResult<Step> {
+        check_free(old, self.binding)?;
+        let (binding, now) = (self.binding.clone(), self.now.clone());
+        let change: Change = Box::new(move |pod: &mut Object| assign(pod, &binding, &now));
+        Ok(Step::Change(change, Extra::default()))
+    }
+}
+
+impl Decide for Bind<'_> {
+    fn decide<'a>(&'a mut self, old: &'a Object) -> BoxFuture<'a, ApiResult<Step>> {
+        Box::pin(std::future::ready(self.step(old)))
+    }
+
+    fn needed_of_spec(&self) -> Option<&'static Pick> {
+        Some(resources::needed_to_bind())
+    }
+
+    fn leaves_entries(&self) -> bool {
+        true
+    }
 }
 
 fn check_target(binding: &Object) -> ApiResult<()> {

@@ -1,16 +1,19 @@
 //! The short way of a change that leaves `spec` as it is and needs to know little of that: its text goes into the new state
-//! as it stands in the old one, and is not made into a tree, copied, compared and taken apart again. The managed fields stay
-//! text, too, but for the entries that the write touches. Whatever is not plainly a write, decided on the cached object, goes
-//! the long way.
+//! as it stands in the old one, and is not made into a tree, copied, compared and taken apart again. The node that a pod gets is
+//! put into that text. The managed fields stay text, too, but for the entries that the write touches. Whatever is not plainly a
+//! write, decided on the cached object, goes the long way.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use resources::Resource;
+use serde_json::Value;
 
 use super::current::AroundSpec;
 use super::written::{Shown, written_around};
 use super::{Commit, Decide, Outcome, Step};
 use crate::ApiServer;
+use crate::codec;
 use crate::status::ApiResult;
 
 pub(super) enum Tried {
@@ -29,25 +32,33 @@ impl ApiServer {
         key: &str,
         decide: &mut dyn Decide,
     ) -> ApiResult<Tried> {
-        let needed = decide.needed_of_spec();
-        let Some(current) = needed.and_then(|needed| self.around_spec(resource, key, needed))
-        else {
+        let Some(needed) = decide.needed_of_spec() else {
+            return Ok(Tried::Left);
+        };
+        let leaves_entries = decide.leaves_entries();
+        let Some(current) = self.around_spec(resource, key, needed, leaves_entries) else {
             return Ok(Tried::Left);
         };
         let AroundSpec {
-            object: old,
-            entries,
+            object: mut old,
+            mut entries,
             revision,
             spec,
         } = current;
-        let step = decide.decide_around_spec(&old, entries).await;
-        let Ok(Step::Write(object, extra)) = step else {
+        let step = decide.decide_around_spec(&old, &mut entries).await;
+        let (object, was, extra) = match step {
+            Ok(Step::Write(object, extra)) => (object, old.remove(&["spec"]), extra),
+            Ok(Step::Change(change, extra)) => {
+                let was = old.get(&["spec"]).cloned();
+                change(&mut old);
+                (old, was, extra)
+            }
+            _ => return Ok(Tried::Left),
+        };
+        let Some(spec) = spec_after(was, object.get(&["spec"]), spec) else {
             return Ok(Tried::Left);
         };
-        if object.get(&["spec"]) != old.get(&["spec"]) {
-            return Ok(Tried::Left);
-        }
-        let written = written_around(object, &spec)?;
+        let written = written_around(object, &spec, entries.as_deref())?;
         let commit = self
             .commit_update(resource, key, revision, &written, extra)
             .await?;
@@ -66,5 +77,57 @@ impl ApiServer {
             stored,
             is_around_spec: true,
         }))
+    }
+}
+
+/// The text of a `spec` of which this part has become another: the same, or with the node that it got. None where it has become
+/// anything else.
+fn spec_after(was: Option<Value>, now: Option<&Value>, text: Bytes) -> Option<Bytes> {
+    const NODE: &str = "nodeName";
+    if was.as_ref() == now {
+        return Some(text);
+    }
+    let (Value::Object(mut was), Value::Object(now)) = (was?, now?) else {
+        return None;
+    };
+    let node = now.get(NODE)?;
+    let replaced = was.insert(NODE.to_owned(), node.clone());
+    if replaced.is_some() || was != *now {
+        return None;
+    }
+    codec::with_member(&text, NODE, node).map(Bytes::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_text_of_a_spec_gets_the_node_and_nothing_else() {
+        let text = || Bytes::from_static(br#"{"containers":[],"schedulerName":"s"}"#);
+        let after = |was: Value, now: Value| spec_after(Some(was), Some(&now), text());
+        let part = json!({"schedulerName": "s"});
+        assert_eq!(after(part.clone(), part.clone()), Some(text()));
+        let bound = json!({"schedulerName": "s", "nodeName": "n\"1"});
+        assert_eq!(
+            after(part.clone(), bound.clone()).unwrap(),
+            r#"{"containers":[],"nodeName":"n\"1","schedulerName":"s"}"#
+        );
+        for (was, now) in [
+            (
+                bound.clone(),
+                json!({"schedulerName": "s", "nodeName": "other"}),
+            ),
+            (bound, part.clone()),
+            (part.clone(), json!({"nodeName": "n"})),
+            (part.clone(), json!({"schedulerName": "t", "nodeName": "n"})),
+            (part.clone(), json!({"schedulerName": "s", "priority": 1})),
+            (part.clone(), Value::Null),
+            (Value::Null, part.clone()),
+        ] {
+            assert_eq!(after(was.clone(), now.clone()), None, "{was} {now}");
+        }
+        assert_eq!(spec_after(Some(part), None, text()), None);
     }
 }

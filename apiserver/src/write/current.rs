@@ -37,12 +37,14 @@ pub(super) struct AroundSpec {
 
 impl ApiServer {
     /// The object under `key` as the cache holds it, with no more of its `spec` than what is `needed`; none where it has to be
-    /// stored in another form. A tree of it that may be at hand would not be of use: a copy of all of that takes longer.
+    /// stored in another form. A tree of it that may be at hand would not be of use: a copy of all of that takes longer. But who
+    /// leaves the managed fields changes that tree itself.
     pub(super) fn around_spec(
         &self,
         resource: &Resource,
         key: &str,
         needed: &Pick,
+        leaves_entries: bool,
     ) -> Option<AroundSpec> {
         if !is_shown_as_stored(resource) {
             return None;
@@ -50,6 +52,9 @@ impl ApiServer {
         let entry = self.world.cache(resource)?.get(key)?;
         let revision = entry.revision;
         if entry.is_stale() || self.is_outdated(resource, entry.mark) {
+            return None;
+        }
+        if leaves_entries && self.kept(resource, key, revision).is_some() {
             return None;
         }
         let around = entry.around_spec(needed)?;

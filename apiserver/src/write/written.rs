@@ -105,17 +105,39 @@ impl ApiServer {
     }
 }
 
-/// An object that is stored and shown as it is, and of whose `spec` only a part is in hand: all of that is this text, which
-/// was stored before. Its managed fields are a text.
-pub(super) fn written_around(object: Object, spec: &[u8]) -> ApiResult<Written> {
+/// An object that is stored and shown as it is, and of whose `spec` only a part is in hand: all of that is this text, and its
+/// managed fields are the other one.
+pub(super) fn written_around(
+    object: Object,
+    spec: &[u8],
+    entries: Option<&[u8]>,
+) -> ApiResult<Written> {
     let found = check(&object)?;
-    let value = codec::encode_around(object.value(), spec);
+    let value = codec::encode_around(object.value(), spec, entries);
     let shown = Shown {
         object,
         stored: Some(value.clone()),
         room: found.is_exact.then_some(found.room),
     };
     Ok(Written { value, shown })
+}
+
+/// An object that is stored and shown as it is, and is like one that was written and [`is_exact`]: nothing of it has to be found
+/// out. It takes so many bytes of memory.
+pub(crate) fn written_like(object: Object, room: usize) -> Written {
+    debug_assert!(is_exact(&object), "{} is like another", object.name());
+    let value = codec::encode(object.value());
+    let shown = Shown {
+        object,
+        stored: Some(value.clone()),
+        room: Some(room),
+    };
+    Written { value, shown }
+}
+
+/// Whether an object can be read again, and just as it was written.
+pub(crate) fn is_exact(object: &Object) -> bool {
+    check(object).is_ok_and(|found| found.is_exact)
 }
 
 /// The bytes of an object that is stored like that. Refuses what could not be read again.

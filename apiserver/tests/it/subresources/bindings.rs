@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use auth::User;
 use http::{Method, Request};
+use kv::mem::MemStore;
 use serde_json::{Value, json};
 
 use crate::server::{Answer, PODS, Server, pod};
@@ -301,4 +302,66 @@ async fn a_dry_run_binds_nothing() {
     assert_eq!(told, [(201, String::new())]);
     let pod = server.get(&format!("{PODS}/p")).await.ok();
     assert!(pod["spec"].get("nodeName").is_none());
+}
+
+/// The text of a pod without what is its own.
+fn without_own(pod: &Answer) -> String {
+    let own = [
+        "/metadata/name",
+        "/metadata/uid",
+        "/metadata/resourceVersion",
+        "/metadata/creationTimestamp",
+        "/status/conditions/0/lastTransitionTime",
+    ];
+    let own = own.map(|pointer| pod.body.pointer(pointer).and_then(Value::as_str).unwrap());
+    own.iter().fold(pod.text.clone(), |text, own| {
+        text.replace(&format!("\"{own}\""), "\"\"")
+    })
+}
+
+/// The one that made a pod has all of it at hand. The other one binds it without a tree of its spec.
+#[tokio::test]
+async fn a_pod_is_bound_alike_by_a_server_that_did_not_make_it() {
+    let store = MemStore::new();
+    let maker = Server::over(store.clone()).await;
+    let other = Server::over(store).await;
+    maker.account("default").await;
+    let mut texts = Vec::new();
+    for (server, name) in [(&maker, "made-here"), (&other, "made-there")] {
+        let mut made = pod(name);
+        made["spec"]["automountServiceAccountToken"] = false.into();
+        maker.post(PODS, made).await.ok();
+        let uri = format!("{PODS}/{name}");
+        server.get(&uri).await.ok();
+        let mut asked = binding("default", name, "n1");
+        asked["metadata"]["annotations"] = json!({"example.com/a": "b\""});
+        asked["metadata"]["labels"] = json!({"zone": "z"});
+        let asked_uri = format!("{uri}/binding");
+        let bound = server.post(&asked_uri, asked).await;
+        assert_eq!(bound.code, 201, "{}", bound.text);
+        let pod = server.get(&uri).await;
+        texts.push(without_own(&pod));
+        let pod = pod.ok();
+        assert_eq!(pod["spec"]["nodeName"], "n1");
+        assert_eq!(
+            pod["metadata"]["labels"],
+            json!({"app": "web", "zone": "z"})
+        );
+        let selected = format!("{PODS}?fieldSelector=spec.nodeName=n1&labelSelector=zone=z");
+        let list = server.get(&selected).await.ok();
+        assert_eq!(list["items"].as_array().unwrap().len(), texts.len());
+        let again = server
+            .post(&asked_uri, binding("default", name, "n2"))
+            .await;
+        assert_eq!((again.refused().0, again.refused().1), (409, "Conflict"));
+    }
+    assert_eq!(texts[0], texts[1]);
+    let mut gated = pod("gated");
+    gated["spec"]["schedulingGates"] = json!([{"name": "example.com/g"}]);
+    maker.post(PODS, gated).await.ok();
+    let uri = format!("{PODS}/gated");
+    other.get(&uri).await.ok();
+    let uri = format!("{uri}/binding");
+    let refused = other.post(&uri, binding("default", "gated", "n1")).await;
+    assert_eq!(refused.refused().0, 409, "{refused:?}");
 }
