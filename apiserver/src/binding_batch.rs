@@ -233,9 +233,9 @@ impl Part {
 
 /// Namespace and name of the pod.
 fn place(item: &Value) -> ApiResult<(&str, &str)> {
-    let text = |pointer| item.pointer(pointer).and_then(Value::as_str);
-    let (Some(namespace), Some(name)) = (text("/metadata/namespace"), text("/metadata/name"))
-    else {
+    let metadata = item.get("metadata").and_then(Value::as_object);
+    let text = |field: &str| metadata.and_then(|of| of.get(field)?.as_str());
+    let (Some(namespace), Some(name)) = (text("namespace"), text("name")) else {
         return Err(ApiError::bad_request(
             "a binding in a list has a namespace and a name",
         ));

@@ -18,6 +18,12 @@ use crate::entry::{from_storage, is_made_here, is_read_converted};
 const REMEMBERED: usize = 1_024;
 /// Longer ones are not, in bytes: nobody else has them, and they would stay when their object is gone.
 const SHARED_BYTES_MAX: usize = 1024;
+/// Few objects have more in labels, in fields that others have alike, and for themselves. In bytes.
+const LABELS_EXPECTED: usize = 256;
+const FIELDS_EXPECTED: usize = 192;
+const VALUES_EXPECTED: usize = 96;
+/// A pod has ten.
+const NAMES_EXPECTED: usize = 12;
 /// Fields with these ends tell objects apart that have all else alike.
 const OWN: [&str; 7] = [
     ".nodeName",
@@ -56,14 +62,16 @@ thread_local! {
 
 impl Facts {
     pub(crate) fn of<'r>(object: &Object, shapes: impl Iterator<Item = &'r Resource>) -> Facts {
-        let mut labels = String::new();
+        // Grown byte by byte they would move several times.
+        let mut labels = String::with_capacity(LABELS_EXPECTED);
         for (key, value) in object.labels() {
             push(&mut labels, key);
             push(&mut labels, value);
         }
-        let mut names: Vec<&Arc<str>> = Vec::new();
-        let mut told: Vec<&str> = Vec::new();
-        let (mut fields, mut values) = (String::new(), String::new());
+        let mut names: Vec<&Arc<str>> = Vec::with_capacity(NAMES_EXPECTED);
+        let mut told: Vec<&str> = Vec::with_capacity(NAMES_EXPECTED);
+        let mut fields = String::with_capacity(FIELDS_EXPECTED);
+        let mut values = String::with_capacity(VALUES_EXPECTED);
         for resource in shapes {
             if resource.field_selectors.is_empty() || !is_made_here(resource, object) {
                 continue;

@@ -4,7 +4,7 @@
 
 mod load;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
@@ -35,6 +35,8 @@ pub(crate) type KeyChange = (String, Option<Arc<Entry>>);
 
 pub(crate) struct World {
     by_prefix: BTreeMap<String, Arc<Cache>>,
+    /// The same for who has a key, as each change has: the prefixes begin alike, so that an order of them is slow to search.
+    of_keys: HashMap<String, Arc<Cache>>,
     /// By group and plural.
     by_name: BTreeMap<&'static str, BTreeMap<&'static str, Arc<Cache>>>,
     /// What came at run time.
@@ -64,6 +66,7 @@ impl World {
         }
         let mut world = World {
             by_prefix: BTreeMap::new(),
+            of_keys: HashMap::new(),
             by_name: BTreeMap::new(),
             customs: Customs::default(),
             revision: watch::Sender::new(0),
@@ -81,6 +84,7 @@ impl World {
                 let of_group = world.by_name.entry(&shape.group).or_default();
                 of_group.insert(&shape.plural, cache.clone());
             }
+            world.of_keys.insert(prefix.clone(), cache.clone());
             world.by_prefix.insert(prefix, cache);
         }
         world
@@ -232,7 +236,7 @@ impl World {
     fn built_in_cache_of_key(&self, key: &str) -> Option<&Arc<Cache>> {
         let rest = key.strip_prefix(REGISTRY)?;
         let end = REGISTRY.len() + rest.find('/')? + 1;
-        self.by_prefix.get(&key[..end])
+        self.of_keys.get(&key[..end])
     }
 
     /// Follows the store for ever. The future ends only when it is dropped.
