@@ -19,7 +19,7 @@ use crate::managed::{self, Owner};
 use crate::requester;
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
-use crate::write::{Commit, Outcome, Version};
+use crate::write::{Commit, Outcome, Version, written_like};
 use twins::Ask;
 pub(crate) use twins::Twins;
 
@@ -51,7 +51,8 @@ pub(crate) async fn create(
     let created = match alike {
         Some(object) => {
             admission::skip_changes(&admission);
-            store(&admission, object, false, true).await?
+            let room = ask.as_ref().map(|ask| ask.room);
+            store(&admission, object, false, room).await?
         }
         None => {
             let object = decode::object(context, Expected::of(resource), &body, OPTIONS)?;
@@ -158,16 +159,17 @@ pub(crate) async fn create_object(
             &errors,
         ));
     }
-    store(&admission, object, generated, false).await
+    store(&admission, object, generated, None).await
 }
 
 /// Stores an object that admission has changed and that is prepared, under another name where its own was `generated` and is
-/// taken. One that `is_judged` is like another that was found to be valid, and nothing was said of that.
+/// taken. One that is `alike` is like another that was found to be valid, and nothing was said of that: it takes as many bytes
+/// of memory.
 async fn store(
     admission: &Admission<'_>,
     object: Object,
     generated: bool,
-    is_judged: bool,
+    alike: Option<usize>,
 ) -> ApiResult<Outcome> {
     let (context, resource, dry_run) = (admission.context, admission.resource, admission.dry_run);
     let prefix = object.generate_name().to_owned();
@@ -214,18 +216,21 @@ async fn store(
         definitions::guard(server, resource, object.name(), &mut extra)?;
         let names = definitions::settle(server, resource, &mut object, context.now).await?;
         let extra = extra.and(names);
-        if !is_judged {
+        if alike.is_none() {
             refuse_invalid(resource, &object)?;
         }
         admission::validate(admission, Some(&object)).await?;
-        if !is_judged {
+        if alike.is_none() {
             warn(context, resource, &object);
         }
         let charge = admission::charge(admission, &object, look).await?;
         let is_charged = !charge.extra.is_empty();
         let extra = extra.and(charge.extra.clone());
         let key = resources::storage_key(resource, object.namespace(), object.name());
-        let written = server.written(resource, Version::Asked, object).await?;
+        let written = match alike {
+            Some(room) => written_like(object, room),
+            None => server.written(resource, Version::Asked, object).await?,
+        };
         if dry_run {
             return match server.is_there(&key).await? {
                 true if !generated => Err(taken(resource, &written.shown.object)),

@@ -23,7 +23,7 @@ use super::OPTIONS;
 use crate::context::Context;
 use crate::negotiate::{self, BodyFormat};
 use crate::world::World;
-use crate::{chance, decode, managed, trees};
+use crate::{chance, decode, managed, trees, write};
 
 /// Templates that are remembered at once.
 const TWINS_MAX: usize = 128;
@@ -65,6 +65,8 @@ pub(super) struct Ask<'a> {
     validation: FieldValidation,
     /// How often something had changed by then of what admission looks up.
     epoch: u64,
+    /// About how many bytes of memory the pod takes, where one like it is known.
+    pub(super) room: usize,
 }
 
 impl<'a> Ask<'a> {
@@ -87,6 +89,7 @@ impl<'a> Ask<'a> {
             manager: managed::manager(context, OPTIONS).ok()?,
             validation: decode::field_validation(context, OPTIONS).ok()?,
             epoch: 0,
+            room: 0,
         })
     }
 }
@@ -102,6 +105,8 @@ struct Twin {
     /// How all names begin.
     prefix: String,
     first: Arc<Object>,
+    /// So many bytes of memory each takes, about.
+    room: usize,
     /// What nobody else holds.
     trees: Vec<Object>,
     used: Instant,
@@ -224,12 +229,20 @@ impl State {
         std::mem::take(&mut self.twins)
     }
 
-    fn known(&mut self, ask: &Ask<'_>) -> Option<&mut Twin> {
-        self.twins.iter_mut().find(|twin| twin.end(ask).is_some())
+    /// Where the template of a pod is. Most come one after the other: the last one is looked at first.
+    fn place(&mut self, ask: &Ask<'_>) -> Option<usize> {
+        let place = self.twins.iter().position(|twin| twin.end(ask).is_some())?;
+        self.twins.swap(0, place);
+        Some(0)
     }
 
-    /// A tree for the pod that is asked for, and its name.
-    fn take(&mut self, ask: &Ask<'_>, now: Instant) -> Option<(Tree, String)> {
+    fn known(&mut self, ask: &Ask<'_>) -> Option<&mut Twin> {
+        let place = self.place(ask)?;
+        self.twins.get_mut(place)
+    }
+
+    /// A tree for the pod that is asked for, its name, and about how many bytes of memory it takes.
+    fn take(&mut self, ask: &Ask<'_>, now: Instant) -> Option<(Tree, String, usize)> {
         let twin = self.known(ask)?;
         let name = format!("{}{}", twin.prefix, twin.end(ask)?);
         twin.used = now;
@@ -237,13 +250,13 @@ impl State {
             Some(object) => Tree::Own(object),
             None => Tree::Shared(twin.first.clone()),
         };
-        Some((tree, name))
+        Some((tree, name, twin.room))
     }
 
     /// Takes the tree of a pod of a known template, unless that has enough. What is to be freed for it: where all have too
     /// many, it is one of the template that was not used for the longest time.
     fn give_back(&mut self, ask: &Ask<'_>, tree: Object) -> Option<Object> {
-        let known = self.twins.iter().position(|twin| twin.end(ask).is_some());
+        let known = self.place(ask);
         let Some(at) = known.filter(|at| self.twins[*at].trees.len() < TREES_MAX) else {
             return Some(tree);
         };
@@ -297,7 +310,8 @@ impl Twins {
         drop(state);
         // Freeing trees takes a while.
         drop(outdated);
-        let (tree, name) = found?;
+        let (tree, name, room) = found?;
+        ask.room = room;
         let mut pod = tree.into_object();
         dress(&mut pod, &name, &schema::time::now_rfc3339(now));
         Some(pod)
@@ -324,7 +338,8 @@ impl Twins {
         let Some(place) = place(ask.body, &pod).filter(|_| is_plain(ask.body, &pod, &now)) else {
             return;
         };
-        if trees::room(pod.value()) > TREE_BYTES_MAX {
+        let room = trees::room(pod.value());
+        if room > TREE_BYTES_MAX || !write::is_exact(&pod) {
             return;
         }
         let twin = Twin {
@@ -335,6 +350,7 @@ impl Twins {
             validation: ask.validation,
             prefix: pod.generate_name().to_owned(),
             first: pod,
+            room,
             trees: Vec::new(),
             used: Instant::now(),
         };

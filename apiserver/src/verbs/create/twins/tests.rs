@@ -16,6 +16,7 @@ fn ask<'a>(body: &'a [u8], namespace: &'a str) -> Ask<'a> {
         manager: "m".to_owned(),
         validation: FieldValidation::Warn,
         epoch: 0,
+        room: 0,
     }
 }
 
@@ -48,6 +49,7 @@ fn a_pod_is_made_of_one_whose_body_differs_in_the_end_of_its_name() {
         assert_eq!(pod.uid().len(), 36);
         assert_eq!(pod.resource_version(), "");
         assert_eq!(pod.label("app"), Some("web"));
+        assert!(ask.room.abs_diff(trees::room(pod.value())) < 1024);
         twins.give_back(&ask, Arc::new(pod));
         let trees = twins.lock().twins[0].trees.len();
         assert_eq!(trees, 1, "turn {turn}: one tree goes round");
@@ -101,13 +103,17 @@ fn only_plain_pods_are_remembered() {
     chosen["metadata"]["name"] = "other".into();
     let mut alone = plain.clone();
     alone["metadata"]["generateName"] = "".into();
+    let mut fraction = plain.clone();
+    fraction["spec"]["part"] = 0.5.into();
     let mut large = plain.clone();
     let named: Vec<Value> = (0..700)
         .map(|at| json!({"name": format!("a{at}")}))
         .collect();
     large["spec"]["containers"][0]["env"] = named.into();
     assert!(large.to_string().len() < BODY_BYTES_MAX);
-    for odd in [bound, twice, escaped, entries, chosen, alone, large] {
+    for odd in [
+        bound, twice, escaped, entries, chosen, alone, fraction, large,
+    ] {
         assert!(!knows(&odd, NOW), "{odd}");
     }
 }
@@ -148,7 +154,7 @@ fn little_is_remembered_and_not_for_long() {
     assert!(counts.iter().all(|count| *count <= TREES_MAX));
     assert!(counts.iter().sum::<usize>() <= ALL_TREES_MAX);
     // The template in use has what it needs.
-    assert_eq!(counts.last(), Some(&TREES_MAX));
+    assert_eq!(counts.first(), Some(&TREES_MAX));
     twins.age(Instant::now());
     assert_eq!(twins.lock().twins.len(), TWINS_MAX);
     twins.age(Instant::now() + KEPT);
