@@ -131,10 +131,7 @@ pub fn storage_resource(resource: &Resource) -> &Resource {
 
 /// Every key of a resource starts with this; it ends with a slash.
 pub fn storage_prefix(resource: &Resource) -> String {
-    let plural = match resource.storage {
-        Storage::Shared(shared) => shared.plural,
-        Storage::Own | Storage::Virtual => &resource.plural,
-    };
+    let plural = stored_plural(resource);
     match resource.custom {
         // Groups of definitions have a dot, and plurals of built-in kinds have none.
         Some(_) => format!("/registry/{}/{plural}/", resource.group),
@@ -142,16 +139,27 @@ pub fn storage_prefix(resource: &Resource) -> String {
     }
 }
 
+fn stored_plural(resource: &Resource) -> &str {
+    match resource.storage {
+        Storage::Shared(shared) => shared.plural,
+        Storage::Own | Storage::Virtual => &resource.plural,
+    }
+}
+
 /// Key of one object. The namespace is ignored for cluster-scoped kinds.
 pub fn storage_key(resource: &Resource, namespace: &str, name: &str) -> String {
-    let mut key = storage_prefix(resource);
-    key.reserve(namespace.len() + 1 + name.len());
-    if resource.namespaced {
-        key.push_str(namespace);
-        key.push('/');
+    let (namespace, slash) = match resource.namespaced {
+        true => (namespace, "/"),
+        false => ("", ""),
+    };
+    match resource.custom {
+        Some(_) => [storage_prefix(resource).as_str(), namespace, slash, name].concat(),
+        // Most keys: in one piece, which does not grow.
+        None => {
+            let plural = stored_plural(resource);
+            ["/registry/", plural, "/", namespace, slash, name].concat()
+        }
     }
-    key.push_str(name);
-    key
 }
 
 /// Cells of one row of a Table. `now` in unix seconds.
