@@ -67,6 +67,13 @@ impl Labels {
         self.pairs().len()
     }
 
+    /// Where its block is, 0 where it is empty. Two maps of which this is the same, and which are there at the same time, say the
+    /// same.
+    pub fn address(&self) -> usize {
+        let block = self.0.as_ref();
+        block.map_or(0, |pairs| Arc::as_ptr(pairs).addr())
+    }
+
     /// The pairs in the order of their keys.
     pub fn iter(&self) -> Iter<'_> {
         self.pairs().iter().map(|(key, value)| (key, value))

@@ -98,12 +98,12 @@ impl Reader {
         &mut self,
         journal: &Journal,
         slots: usize,
-        wanted: impl Fn(&Labels) -> bool,
+        mut wanted: impl FnMut(&Labels) -> bool,
     ) -> Vec<u32> {
         let Some(changes) = self.read(journal) else {
             return (0..slots as u32).collect();
         };
-        let matters = |change: &&Change| change.pod.as_ref().is_none_or(&wanted);
+        let matters = |change: &&Change| change.pod.as_ref().is_none_or(&mut wanted);
         distinct(changes.iter().filter(matters))
     }
 

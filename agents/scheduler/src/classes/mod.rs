@@ -21,6 +21,7 @@ mod local;
 mod places;
 mod recent;
 mod spread;
+mod verdicts;
 
 pub(crate) use journal::Journal;
 

@@ -2,10 +2,11 @@
 
 use super::journal::Reader;
 use super::places::{NOWHERE, Numbered};
+use super::verdicts::Verdicts;
 use crate::object::{Pod, SpreadConstraint};
-use crate::plugins::pod_topology_spread::{HOSTNAME, counts, matching, part, spread_scale};
+use crate::plugins::pod_topology_spread::{HOSTNAME, counts, part, spread_scale, stays_with};
 use crate::selector::{LabelSelector, Labels};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{NodeInfo, Snapshot};
 use host::HashMap;
 
 /// Of all pods that are spread by the same constraints in the same namespace, and whose constraints leave the same nodes
@@ -16,12 +17,93 @@ pub(super) struct Spread {
     constraints: Vec<SpreadConstraint>,
     /// What they count, each once: the default ones all count the same pods.
     selectors: Vec<LabelSelector>,
+    /// Which of these each constraint has.
+    selector_of: Vec<Option<usize>>,
+    /// Whether any of them means pods with these labels.
+    verdicts: Verdicts,
     /// Whether nodes count only if they have the labels of all constraints.
     all_labels_required: bool,
     reader: Reader,
-    /// By slot: whether the node takes part.
-    takes_part: Vec<bool>,
     columns: Vec<Column>,
+    groups: Groups,
+}
+
+/// All that the value of a node depends on: nodes with the same are valued together.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Alike {
+    takes_part: bool,
+    /// By constraint.
+    parts: Vec<Part>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Part {
+    labelled: bool,
+    /// The pods on the node where hosts are the places, otherwise the place.
+    number: i64,
+}
+
+/// Which nodes are alike. A group that was met once stays, though no node may be in it any more.
+#[derive(Debug, Default)]
+struct Groups {
+    ids: HashMap<Alike, u32>,
+    /// By number.
+    all: Vec<Alike>,
+    /// By slot: the number.
+    of: Vec<u32>,
+}
+
+impl Groups {
+    fn id(&mut self, alike: Alike) -> u32 {
+        if let Some(id) = self.ids.get(&alike) {
+            return *id;
+        }
+        let id = self.all.len() as u32;
+        self.all.push(alike.clone());
+        self.ids.insert(alike, id);
+        id
+    }
+
+    /// Room for slots, of which nothing is known yet.
+    fn resize(&mut self, slots: usize, constraints: &[SpreadConstraint]) {
+        if self.of.len() < slots {
+            let unknown = |constraint: &SpreadConstraint| Part {
+                labelled: false,
+                number: match constraint.topology_key == HOSTNAME {
+                    true => 0,
+                    false => i64::from(NOWHERE),
+                },
+            };
+            let id = self.id(Alike {
+                takes_part: false,
+                parts: constraints.iter().map(unknown).collect(),
+            });
+            self.of.resize(slots, id);
+        }
+    }
+
+    fn set(&mut self, at: usize, alike: Alike) {
+        let id = self.id(alike);
+        self.of[at] = id;
+    }
+
+    /// Whether most of the groups can be of no node any more.
+    fn is_stale(&self, slots: usize) -> bool {
+        self.all.len() > 2 * slots + 64
+    }
+
+    /// Whether each of them has any of these slots.
+    fn met(&self, slots: &[u32]) -> Vec<bool> {
+        let mut met = vec![false; self.all.len()];
+        for slot in slots {
+            met[self.of[*slot as usize] as usize] = true;
+        }
+        met
+    }
+
+    fn takes_part(&self, slot: u32) -> bool {
+        self.all[self.of[slot as usize] as usize].takes_part
+    }
 }
 
 /// One constraint.
@@ -86,13 +168,19 @@ impl Spread {
                 selectors.push(selector.clone());
             }
         }
+        let selector_of = constraints.iter().map(|constraint| {
+            let selector = constraint.selector.as_ref()?;
+            selectors.iter().position(|other| other == selector)
+        });
         Spread {
             pod: pod.clone(),
             constraints: constraints.to_vec(),
+            selector_of: selector_of.collect(),
             selectors,
+            verdicts: Verdicts::default(),
             all_labels_required,
             reader: Reader::default(),
-            takes_part: Vec::new(),
+            groups: Groups::default(),
             columns: constraints.iter().map(|_| Column::default()).collect(),
         }
     }
@@ -116,17 +204,16 @@ impl Spread {
     /// Counts again on the nodes that have changed.
     pub(super) fn refresh(&mut self, snapshot: &Snapshot) {
         let slots = snapshot.slots();
-        if self
-            .columns
-            .iter()
-            .any(|column| column.numbered.is_stale(slots))
-        {
+        let mut columns = self.columns.iter();
+        if columns.any(|column| column.numbered.is_stale(slots)) || self.groups.is_stale(slots) {
             self.columns = self.constraints.iter().map(|_| Column::default()).collect();
+            self.groups = Groups::default();
             self.reader.forget();
         }
-        let counted = |labels: &Labels| self.selectors.iter().any(|s| s.matches(labels));
+        let (selectors, verdicts) = (&self.selectors, &mut self.verdicts);
+        let counted = |labels: &Labels| verdicts.of(labels, |labels| means(selectors, labels));
         let changed = self.reader.changed_by(snapshot.journal(), slots, counted);
-        self.takes_part.resize(slots, false);
+        self.groups.resize(slots, &self.constraints);
         self.columns
             .iter_mut()
             .for_each(|column| column.resize(slots));
@@ -140,18 +227,44 @@ impl Spread {
         let label = |c: &SpreadConstraint| info.label(&c.topology_key);
         let all_labels = self.constraints.iter().all(|c| label(c).is_some());
         let takes_part = info.node.is_some() && (all_labels || !self.all_labels_required);
-        self.takes_part[at] = takes_part;
-        for (constraint, column) in self.constraints.iter().zip(&mut self.columns) {
+        let meant = self.meant(info);
+        let mut parts = Vec::with_capacity(self.constraints.len());
+        let columns = self.columns.iter_mut().zip(&self.selector_of);
+        for (constraint, (column, selector)) in self.constraints.iter().zip(columns) {
             let label = label(constraint);
             let unnamed = takes_part && !self.all_labels_required;
             let place = label.or(unnamed.then_some(""));
-            let pods = match info.node.is_some() {
-                true => matching(info, constraint.selector.as_ref(), &self.pod),
-                false => 0,
-            };
+            let pods = selector.map_or(0, |selector| meant[selector]);
             let counted = takes_part && counts(constraint, &self.pod, info);
             column.set(at, label, place, pods, counted);
+            parts.push(Part {
+                labelled: label.is_some(),
+                number: match constraint.topology_key == HOSTNAME {
+                    true => pods,
+                    false => i64::from(column.places[at]),
+                },
+            });
         }
+        self.groups.set(at, Alike { takes_part, parts });
+    }
+
+    /// By selector: how many pods on the node it means.
+    fn meant(&mut self, info: &NodeInfo) -> Vec<i64> {
+        let (selectors, verdicts) = (&self.selectors, &mut self.verdicts);
+        let mut sums = vec![0; selectors.len()];
+        if info.node.is_none() {
+            return sums;
+        }
+        for other in info.pods.values() {
+            // Nearly all that are on a node belong to others.
+            let any = verdicts.of(&other.labels, |labels| means(selectors, labels));
+            if any && stays_with(other, &self.pod) {
+                for (sum, selector) in sums.iter_mut().zip(selectors) {
+                    *sum += i64::from(selector.matches(&other.labels));
+                }
+            }
+        }
+        sums
     }
 
     /// Keeps the slots that hard constraints allow.
@@ -177,144 +290,65 @@ impl Spread {
     }
 
     /// Adds to each total what the soft constraints give, times `weight`.
-    ///
-    /// Nodes with the same numbers in every respect get the same: they are valued together.
     pub(super) fn score(&self, candidates: &[u32], weight: i64, totals: &mut [i64]) {
-        let (group_of, groups) = self.groups(candidates);
-        let representatives: Vec<usize> =
-            groups.iter().map(|at| candidates[*at] as usize).collect();
-        let taking_part = candidates
-            .iter()
-            .filter(|slot| self.takes_part[**slot as usize])
-            .count();
+        let (groups, met) = (&self.groups, self.groups.met(candidates));
+        let alikes = || groups.all.iter().zip(&met).filter(|(_, met)| **met);
+        let taking_part = || alikes().filter(|(alike, _)| alike.takes_part);
+        let nodes = match alikes().count() == taking_part().count() {
+            true => candidates.len(),
+            false => {
+                let taking_part = |slot: &&u32| groups.takes_part(**slot);
+                candidates.iter().filter(taking_part).count()
+            }
+        };
         let sizes: Vec<usize> = self
             .constraints
             .iter()
-            .zip(&self.columns)
-            .map(|(constraint, column)| {
+            .enumerate()
+            .map(|(at, constraint)| {
                 if constraint.topology_key == HOSTNAME {
-                    return taking_part;
+                    return nodes;
                 }
-                let mut places: Vec<u32> = representatives
-                    .iter()
-                    .filter(|at| self.takes_part[**at])
-                    .map(|at| column.places[*at])
-                    .collect();
+                let places = taking_part().map(|(alike, _)| alike.parts[at].number);
+                let mut places: Vec<i64> = places.collect();
                 places.sort_unstable();
                 places.dedup();
                 places.len()
             })
             .collect();
-        let raw: Vec<i64> = representatives
-            .iter()
-            .map(|at| self.raw(*at, &sizes))
-            .collect();
-        let of_taking_part = || {
-            raw.iter()
-                .zip(&representatives)
-                .filter(|(_, at)| self.takes_part[**at])
-                .map(|(raw, _)| *raw)
+        let raw = |(alike, met): (&Alike, &bool)| {
+            let valued = *met && alike.takes_part;
+            valued.then(|| self.raw(alike, &sizes))
         };
-        let smallest = of_taking_part().min().unwrap_or(0);
-        let largest = of_taking_part().max().unwrap_or(0);
-        let values: Vec<i64> = raw
-            .iter()
-            .zip(&representatives)
-            .map(|(raw, at)| match self.takes_part[*at] {
-                true => weight * spread_scale(*raw, smallest, largest),
-                false => 0,
-            })
-            .collect();
-        for (total, group) in totals.iter_mut().zip(group_of) {
-            *total += values[group as usize];
+        let raw: Vec<Option<i64>> = groups.all.iter().zip(&met).map(raw).collect();
+        let smallest = raw.iter().flatten().copied().min().unwrap_or(0);
+        let largest = raw.iter().flatten().copied().max().unwrap_or(0);
+        let value = |raw: i64| weight * spread_scale(raw, smallest, largest);
+        let values: Vec<i64> = raw.iter().map(|raw| raw.map_or(0, value)).collect();
+        for (total, slot) in totals.iter_mut().zip(candidates) {
+            *total += values[groups.of[*slot as usize] as usize];
         }
     }
 
-    /// The raw value of the node in a slot.
-    fn raw(&self, at: usize, sizes: &[usize]) -> i64 {
-        let parts = self.constraints.iter().zip(&self.columns).zip(sizes);
-        let parts = parts.map(|((constraint, column), size)| {
-            if !column.labelled[at] {
+    /// The raw value of nodes that are like this.
+    fn raw(&self, alike: &Alike, sizes: &[usize]) -> i64 {
+        let constraints = self.constraints.iter().zip(&self.columns);
+        let parts = constraints.zip(&alike.parts).zip(sizes);
+        let parts = parts.map(|(((constraint, column), numbers), size)| {
+            if !numbers.labelled {
                 return 0.0;
             }
             let count = match constraint.topology_key == HOSTNAME {
-                true => column.pods[at],
-                false => column.sums[column.places[at] as usize].0,
+                true => numbers.number,
+                false => column.sums[numbers.number as usize].0,
             };
             part(count, *size, constraint)
         });
         parts.sum::<f64>().round() as i64
     }
+}
 
-    /// For each candidate its group, and for each group the index of one candidate in it.
-    fn groups(&self, candidates: &[u32]) -> (Vec<u32>, Vec<usize>) {
-        let mut group_of = Vec::with_capacity(candidates.len());
-        let mut groups = Vec::new();
-        let Some(strides) = self.strides(candidates) else {
-            let mut known: HashMap<Vec<u64>, u32> = HashMap::default();
-            for (index, slot) in candidates.iter().enumerate() {
-                let numbers = self.numbers(*slot as usize);
-                let next = groups.len() as u32;
-                let group = *known.entry(numbers.collect()).or_insert(next);
-                if group == next {
-                    groups.push(index);
-                }
-                group_of.push(group);
-            }
-            return (group_of, groups);
-        };
-        let codes = strides.last().map_or(1, |(stride, radix)| stride * radix);
-        let mut known = vec![u32::MAX; codes as usize];
-        for (index, slot) in candidates.iter().enumerate() {
-            let numbers = self.numbers(*slot as usize).zip(&strides);
-            let code: u64 = numbers.map(|(number, (stride, _))| number * stride).sum();
-            let group = &mut known[code as usize];
-            if *group == u32::MAX {
-                *group = groups.len() as u32;
-                groups.push(index);
-            }
-            group_of.push(*group);
-        }
-        (group_of, groups)
-    }
-
-    /// All that the value of the node in a slot depends on.
-    fn numbers(&self, at: usize) -> impl Iterator<Item = u64> {
-        let parts = self
-            .constraints
-            .iter()
-            .zip(&self.columns)
-            .map(move |(constraint, column)| {
-                let number = match constraint.topology_key == HOSTNAME {
-                    true => column.pods[at] as u64,
-                    false => u64::from(column.places[at].wrapping_add(1)),
-                };
-                2 * number + u64::from(column.labelled[at])
-            });
-        std::iter::once(u64::from(self.takes_part[at])).chain(parts)
-    }
-
-    /// By which the numbers make one, and how many values each can have; `None` when there would be too many.
-    fn strides(&self, candidates: &[u32]) -> Option<Vec<(u64, u64)>> {
-        const CODES_MAX: u64 = 1 << 16;
-        let mut strides: Vec<(u64, u64)> = vec![(1, 2)];
-        for (constraint, column) in self.constraints.iter().zip(&self.columns) {
-            let largest = match constraint.topology_key == HOSTNAME {
-                true => candidates
-                    .iter()
-                    .map(|slot| column.pods[*slot as usize])
-                    .max()
-                    .unwrap_or(0) as u64,
-                false => column.numbered.len() as u64,
-            };
-            let (stride, radix) = *strides.last()?;
-            let stride = stride * radix;
-            let radix = 2 * (largest + 1);
-            if stride.checked_mul(radix)? > CODES_MAX {
-                return None;
-            }
-            strides.push((stride, radix));
-        }
-        Some(strides)
-    }
+/// Whether any of the selectors means pods with these labels.
+fn means(selectors: &[LabelSelector], labels: &Labels) -> bool {
+    selectors.iter().any(|selector| selector.matches(labels))
 }

@@ -132,13 +132,15 @@ pub(crate) fn counts(constraint: &SpreadConstraint, pod: &Pod, info: &NodeInfo) 
 }
 
 /// How many pods on the node are of the pod's namespace, staying, and selected.
-pub(crate) fn matching(info: &NodeInfo, selector: Option<&LabelSelector>, pod: &Pod) -> i64 {
+fn matching(info: &NodeInfo, selector: Option<&LabelSelector>, pod: &Pod) -> i64 {
     let Some(selector) = selector else { return 0 };
-    let pods = info
-        .pods
-        .values()
-        .filter(|other| !other.deleting && other.namespace == pod.namespace);
+    let pods = info.pods.values().filter(|other| stays_with(other, pod));
     pods.filter(|other| selector.matches(&other.labels)).count() as i64
+}
+
+/// Whether a pod is of those among which the other one may count: of its namespace, and staying.
+pub(crate) fn stays_with(other: &Pod, pod: &Pod) -> bool {
+    !other.deleting && other.namespace == pod.namespace
 }
 
 fn wakes_on(pod: &Pod, change: &Change, _: &Args) -> bool {
