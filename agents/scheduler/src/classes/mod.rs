@@ -16,6 +16,7 @@
 //! it has found enough, and room that is kept for others where more than the node itself matters.
 
 mod affinity;
+mod best;
 mod journal;
 mod local;
 mod places;
@@ -34,6 +35,7 @@ use crate::plugins::{Reads, Values, or_mean, scale};
 use crate::schedule::{Decision, Filters, total_scores};
 use crate::snapshot::{NodeInfo, Snapshot};
 use affinity::{Own, Placed};
+use best::nth_best;
 use local::{Compared, How, Local};
 use recent::Recent;
 use spread::Spread;
@@ -77,6 +79,8 @@ struct Parts {
     spread: Recent<Spread>,
     own: Recent<Own>,
     placed: Recent<Placed>,
+    /// Room for the totals of one decision after the other: of thousands of nodes it is too large to be had cheaply.
+    totals: Vec<i64>,
 }
 
 /// Decides where the pod goes; `None` when that has to be done from scratch.
@@ -94,12 +98,11 @@ pub(crate) fn decide(
     }
     let mut parts = snapshot.kept.parts();
     let candidates = parts.filter(pod, snapshot, profile)?;
-    let best = match candidates.as_slice() {
+    let chosen = match candidates.as_slice() {
         [] => return None,
-        [only] => vec![*only],
-        many => parts.best(many, pod, snapshot, profile),
+        [only] => nth_best(&[*only], &[0], pick)?,
+        many => parts.best(many, pod, snapshot, profile, pick)?,
     };
-    let chosen = best[pick(best.len()).min(best.len() - 1)];
     Some(Decision::Bind {
         node: snapshot.slot(chosen).name().to_owned(),
         feasible: candidates.len(),
@@ -232,8 +235,9 @@ impl Parts {
         }
 
         let local = self.local(pod, snapshot, profile);
-        let slots = 0..local.passes.len() as u32;
-        let mut candidates: Vec<u32> = slots.filter(|slot| local.passes[*slot as usize]).collect();
+        let mut candidates: Vec<u32> = Vec::with_capacity(local.passes.len());
+        let passing = (0_u32..).zip(&local.passes).filter(|(_, passes)| **passes);
+        candidates.extend(passing.map(|(slot, _)| slot));
         for (node, others) in &nominated {
             let slot = snapshot.slot_of(node);
             candidates.retain(|candidate| {
@@ -264,19 +268,19 @@ impl Parts {
         Some(candidates)
     }
 
-    /// Those of the slots whose total is the highest.
+    /// One of the slots whose total is the highest.
     fn best(
         &mut self,
         candidates: &[u32],
         pod: &Pod,
         snapshot: &Snapshot,
         profile: &Profile,
-    ) -> Vec<u32> {
+        pick: &mut dyn FnMut(usize) -> usize,
+    ) -> Option<u32> {
+        let mut totals = std::mem::take(&mut self.totals);
+        totals.clear();
         let local = self.local(pod, snapshot, profile);
-        let mut totals: Vec<i64> = candidates
-            .iter()
-            .map(|slot| local.plain[*slot as usize])
-            .collect();
+        totals.extend(candidates.iter().map(|slot| local.plain[*slot as usize]));
         for compared in &local.compared {
             compared.score(candidates, &mut totals);
         }
@@ -310,12 +314,9 @@ impl Parts {
                 }
             }
         }
-        let highest = totals.iter().copied().max().unwrap_or(0);
-        let best = candidates
-            .iter()
-            .zip(totals)
-            .filter(|(_, total)| *total == highest);
-        best.map(|(slot, _)| *slot).collect()
+        let chosen = nth_best(candidates, &totals, pick);
+        self.totals = totals;
+        chosen
     }
 
     fn score_affinity(
