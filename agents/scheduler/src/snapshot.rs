@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub(crate) kept: Kept,
     slot_of_pod: Slots,
     assumed: BTreeMap<String, Assumed>,
+    /// None of them expires before; `None` if none does.
+    first_expiry: Option<Millis>,
     /// On how many nodes an image is.
     image_nodes: BTreeMap<String, i64>,
     /// Number of nodes that are there.

@@ -28,7 +28,10 @@ impl Snapshot {
     /// Binding has succeeded; the confirmation is due within [`ASSUMED_TTL_MS`].
     pub fn finish_binding(&mut self, uid: &str, now: Millis) {
         if let Some(assumed) = self.assumed.get_mut(uid) {
-            assumed.expires = Some(now + ASSUMED_TTL_MS);
+            let expires = now + ASSUMED_TTL_MS;
+            assumed.expires = Some(expires);
+            let first = self.first_expiry.unwrap_or(expires);
+            self.first_expiry = Some(first.min(expires));
         }
     }
 
@@ -41,6 +44,9 @@ impl Snapshot {
 
     /// Drops and returns the assumed pods whose confirmation is overdue.
     pub fn expire(&mut self, now: Millis) -> Vec<Arc<Pod>> {
+        if self.first_expiry.is_none_or(|first| first > now) {
+            return Vec::new();
+        }
         let overdue = |assumed: &Assumed| assumed.expires.is_some_and(|expires| expires <= now);
         let uids: Vec<String> = self
             .assumed
@@ -48,7 +54,9 @@ impl Snapshot {
             .filter(|(_, assumed)| overdue(assumed))
             .map(|(uid, _)| uid.clone())
             .collect();
-        uids.iter().filter_map(|uid| self.remove_pod(uid)).collect()
+        let pods: Vec<Arc<Pod>> = uids.iter().filter_map(|uid| self.remove_pod(uid)).collect();
+        self.first_expiry = self.next_expiry();
+        pods
     }
 
     /// When the next assumption expires.

@@ -111,6 +111,27 @@ fn an_assumption_expires_only_after_binding_has_finished() {
 }
 
 #[test]
+fn each_assumption_expires_in_its_time_whatever_became_of_earlier_ones() {
+    let mut snapshot = Snapshot::default();
+    snapshot.set_node(node("n1"));
+    for (uid, finished) in [("b", 20), ("a", 10), ("c", 30), ("d", 40)] {
+        snapshot.assume(pod(uid, ""), "n1");
+        snapshot.finish_binding(uid, finished);
+    }
+    snapshot.set_pod(pod("a", "n1"));
+    let mut expired = |since: Millis| -> Vec<String> {
+        let pods = snapshot.expire(since + ASSUMED_TTL_MS);
+        pods.iter().map(|pod| pod.uid.clone()).collect()
+    };
+    assert!(expired(19).is_empty());
+    assert_eq!(expired(20), ["b"]);
+    assert!(expired(29).is_empty());
+    assert_eq!(expired(40), ["c", "d"]);
+    assert!(expired(Millis::MAX - ASSUMED_TTL_MS).is_empty());
+    assert_eq!(requested(&snapshot, "n1"), 1000);
+}
+
+#[test]
 fn a_pod_that_moves_or_a_node_that_goes_leaves_nothing_behind() {
     let mut snapshot = Snapshot::default();
     snapshot.set_node(node("n1"));
