@@ -1,5 +1,6 @@
 //! Amounts of resources: what a pod asks for, what a node has.
 
+use crate::object::field;
 use crate::quantity;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -104,10 +105,10 @@ pub(crate) fn quantity_text(value: &Value) -> String {
 /// With `defaults`, containers that name no cpu or memory count as [`DEFAULT_MILLI_CPU`] and [`DEFAULT_MEMORY`].
 pub fn pod_requests(spec: &Value, status: &Value, defaults: bool) -> Resources {
     let in_vain = is_infeasible(status);
-    let pod_level = spec.pointer("/resources/requests");
+    let pod_level = field(spec, "/resources/requests");
     let pod_level_set = |name: &str| pod_level.and_then(|r| r.get(name)).is_some();
     let of = |container: &Value, statuses: &str| {
-        let requests = container.pointer("/resources/requests");
+        let requests = field(container, "/resources/requests");
         let names = |name: &str| requests.and_then(|r| r.get(name)).is_some();
         let mut resources = Resources::parse(requests);
         let told = items(status, statuses).find(|told| told.get("name") == container.get("name"));
@@ -160,7 +161,7 @@ pub fn pod_requests(spec: &Value, status: &Value, defaults: bool) -> Resources {
 /// What a container was given or has, whatever is more, according to its status.
 fn given(status: &Value) -> Option<Resources> {
     let allocated = status.get("allocatedResources");
-    let has = status.pointer("/resources/requests");
+    let has = field(status, "/resources/requests");
     let first = allocated.or(has)?;
     let mut resources = Resources::parse(Some(first));
     resources.raise_to(&Resources::parse(has));

@@ -1,6 +1,6 @@
 //! What a pod says to the plugins that a profile has to ask for: the group that it is placed with, and its deadline.
 
-use super::text;
+use super::{field, text};
 use crate::resources::items;
 use agent_runtime::timestamp::{self, Micros};
 use serde_json::Value;
@@ -24,7 +24,7 @@ pub struct Group {
 /// The group of a pod: a name, and a count above one. A pod that has only one of the two is a pod like others.
 pub(super) fn group(object: &Value, spec: &Value) -> Option<Group> {
     let min_count = annotation(object, MIN_COUNT)?.trim().parse().ok()?;
-    let of_spec = spec.pointer("/schedulingGroup/podGroupName");
+    let of_spec = field(spec, "/schedulingGroup/podGroupName");
     let name = of_spec
         .or_else(|| object.get("metadata")?.get("labels")?.get(GROUP_LABEL))
         .and_then(Value::as_str)
@@ -52,7 +52,7 @@ fn annotation<'a>(object: &'a Value, name: &str) -> Option<&'a str> {
 
 /// Whether every container of the pod has ended well, so that nobody will replace it.
 pub(super) fn succeeded(object: &Value) -> bool {
-    object.pointer("/status/phase").and_then(Value::as_str) == Some("Succeeded")
+    field(object, "/status/phase").and_then(Value::as_str) == Some("Succeeded")
 }
 
 /// The names of the gates that are still closed.

@@ -6,7 +6,9 @@ use super::port::host_ports;
 use super::pressure::sensitivity;
 use super::taint::toleration;
 use super::template::Template;
-use super::{AffinityTerm, DEFAULT_SCHEDULER, SpreadConstraint, Taint, controller_uid, text};
+use super::{
+    AffinityTerm, DEFAULT_SCHEDULER, SpreadConstraint, Taint, controller_uid, field, text,
+};
 use crate::devices::claim::{ClaimSource, PodClaim, pod_claims};
 use crate::devices::extended::askings;
 use crate::resources::{items, pod_requests};
@@ -83,10 +85,9 @@ impl Pod {
         let null = Value::Null;
         let spec = object.get("spec").unwrap_or(&null);
         let namespace = text(object, "/metadata/namespace");
-        let pod_labels = labels(object.pointer("/metadata/labels"));
+        let pod_labels = labels(field(object, "/metadata/labels"));
         let terms = |path: &str| -> Vec<AffinityTerm> {
-            let terms = spec
-                .pointer(path)
+            let terms = field(spec, path)
                 .and_then(Value::as_array)
                 .into_iter()
                 .flatten();
@@ -95,8 +96,7 @@ impl Pod {
                 .collect()
         };
         let weighted = |path: &str, sign: i64| -> Vec<(i64, AffinityTerm)> {
-            let terms = spec
-                .pointer(path)
+            let terms = field(spec, path)
                 .and_then(Value::as_array)
                 .into_iter()
                 .flatten();
@@ -111,7 +111,7 @@ impl Pod {
                 })
                 .collect()
         };
-        let node_affinity = spec.pointer("/affinity/nodeAffinity").unwrap_or(&null);
+        let node_affinity = field(spec, "/affinity/nodeAffinity").unwrap_or(&null);
         let status = object.get("status").unwrap_or(&null);
         let scored = pod_requests(spec, status, true);
         let mut preferred_affinity = weighted(
@@ -154,14 +154,11 @@ impl Pod {
             name: text(object, "/metadata/name"),
             uid: text(object, "/metadata/uid"),
             resource_version: text(object, "/metadata/resourceVersion").into(),
-            generation: object
-                .pointer("/metadata/generation")
+            generation: field(object, "/metadata/generation")
                 .and_then(Value::as_i64)
                 .unwrap_or(0),
             created: moment(object, "/metadata/creationTimestamp"),
-            deleting: object
-                .pointer("/metadata/deletionTimestamp")
-                .is_some_and(Value::is_string),
+            deleting: field(object, "/metadata/deletionTimestamp").is_some_and(Value::is_string),
             finished: matches!(
                 text(object, "/status/phase").as_str(),
                 "Succeeded" | "Failed"
@@ -178,8 +175,7 @@ impl Pod {
             deadline: group::deadline(object, spec).into(),
             volumes: pod_volumes(&text(object, "/metadata/name"), spec).into(),
             resource_claims: pod_claims(object).into(),
-            scheduled_condition: object
-                .pointer("/status/conditions")
+            scheduled_condition: field(object, "/status/conditions")
                 .and_then(Value::as_array)
                 .into_iter()
                 .flatten()
@@ -301,7 +297,7 @@ impl Pod {
 
 /// The time at a JSON pointer, 0 when there is none.
 fn moment(object: &Value, pointer: &str) -> Micros {
-    let text = object.pointer(pointer).and_then(Value::as_str);
+    let text = field(object, pointer).and_then(Value::as_str);
     text.and_then(timestamp::parse).unwrap_or(0)
 }
 

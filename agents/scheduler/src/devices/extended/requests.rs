@@ -4,7 +4,7 @@
 //! the containers after it, and what is missing then is asked for once, for the one of them that lacks most.
 
 use super::PREFIX;
-use crate::object::text;
+use crate::object::{field, text};
 use crate::quantity;
 use crate::resources::{items, quantity_text};
 use serde_json::{Value, json};
@@ -44,7 +44,7 @@ pub fn askings(spec: &Value) -> Vec<Asking> {
 }
 
 fn asking(at: usize, container: &Value, is_init: bool) -> Option<Asking> {
-    let requests = container.pointer("/resources/requests")?.as_object()?;
+    let requests = field(container, "/resources/requests")?.as_object()?;
     let mut names: Vec<&String> = requests.keys().collect();
     names.sort();
     let asked = names.into_iter().enumerate().filter_map(|(at, name)| {
