@@ -34,6 +34,25 @@ pub(crate) trait Compiled: Send + Sync + 'static {
     fn identity(&self) -> Option<Identity<'_>> {
         None
     }
+    /// Reads one object and compiles it.
+    fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Seen<Self>, D::Error>
+    where
+        Self: Sized,
+    {
+        let Lean(object) = Lean::deserialize(decoder)?;
+        let value = Arc::new(Self::compile(&object));
+        let text = |pointer| crate::object::text(&object, pointer);
+        // Only what identifies: annotations may be as large as the object.
+        let meta = || ObjectMeta {
+            name: text("/metadata/name"),
+            namespace: text("/metadata/namespace"),
+            uid: text("/metadata/uid"),
+            resource_version: text("/metadata/resourceVersion").into(),
+            ..ObjectMeta::default()
+        };
+        let meta = value.identity().is_none().then(|| Box::new(meta()));
+        Ok(Seen { meta, value })
+    }
 }
 
 /// Of those that know who they are themselves.
@@ -48,19 +67,7 @@ pub(crate) struct Seen<T> {
 
 impl<'de, T: Compiled> Deserialize<'de> for Seen<T> {
     fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
-        let Lean(object) = Lean::deserialize(decoder)?;
-        let value = Arc::new(T::compile(&object));
-        let text = |pointer| crate::object::text(&object, pointer);
-        // Only what identifies: annotations may be as large as the object.
-        let meta = || ObjectMeta {
-            name: text("/metadata/name"),
-            namespace: text("/metadata/namespace"),
-            uid: text("/metadata/uid"),
-            resource_version: text("/metadata/resourceVersion").into(),
-            ..ObjectMeta::default()
-        };
-        let meta = value.identity().is_none().then(|| Box::new(meta()));
-        Ok(Seen { meta, value })
+        T::read(decoder)
     }
 }
 
@@ -149,6 +156,11 @@ impl Compiled for Pod {
             uid: &self.uid,
             resource_version: &self.resource_version,
         })
+    }
+
+    fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Seen<Self>, D::Error> {
+        let value = Arc::new(Pod::read(decoder)?);
+        Ok(Seen { meta: None, value })
     }
 }
 

@@ -3,11 +3,13 @@
 //! object must not stop the rest.
 
 mod affinity;
+mod alike;
 mod group;
 mod node;
 mod pod;
 mod port;
 mod pressure;
+mod slim;
 mod spread;
 mod taint;
 mod template;

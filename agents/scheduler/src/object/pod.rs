@@ -4,10 +4,11 @@ use super::affinity::{preferred_terms, required_terms, weight};
 use super::group;
 use super::port::host_ports;
 use super::pressure::sensitivity;
+use super::slim::Part;
 use super::taint::toleration;
 use super::template::Template;
 use super::{
-    AffinityTerm, DEFAULT_SCHEDULER, SpreadConstraint, Taint, controller_uid, field, text,
+    AffinityTerm, DEFAULT_SCHEDULER, SpreadConstraint, Taint, alike, controller_uid, field, text,
 };
 use crate::devices::claim::{ClaimSource, PodClaim, pod_claims};
 use crate::devices::extended::askings;
@@ -16,6 +17,7 @@ use crate::selector::{Labels, labels};
 use crate::volume::object::{PodVolume, pod_volumes};
 use agent_runtime::kinds::{Few, Time};
 use agent_runtime::timestamp::{self, Micros};
+use serde::de::{DeserializeSeed, Deserializer};
 use serde_json::Value;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -82,75 +84,28 @@ impl DerefMut for Pod {
 impl Pod {
     /// Compiles an API object.
     pub fn compile(object: &Value) -> Pod {
-        let null = Value::Null;
-        let spec = object.get("spec").unwrap_or(&null);
         let namespace = text(object, "/metadata/namespace");
         let pod_labels = labels(field(object, "/metadata/labels"));
-        let terms = |path: &str| -> Vec<AffinityTerm> {
-            let terms = field(spec, path)
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten();
-            terms
-                .map(|term| AffinityTerm::parse(term, &namespace, &pod_labels))
-                .collect()
-        };
-        let weighted = |path: &str, sign: i64| -> Vec<(i64, AffinityTerm)> {
-            let terms = field(spec, path)
-                .and_then(Value::as_array)
-                .into_iter()
-                .flatten();
-            let empty = Value::Null;
-            terms
-                .map(|term| {
-                    let inner = term.get("podAffinityTerm").unwrap_or(&empty);
-                    (
-                        sign * weight(term),
-                        AffinityTerm::parse(inner, &namespace, &pod_labels),
-                    )
-                })
-                .collect()
-        };
-        let node_affinity = field(spec, "/affinity/nodeAffinity").unwrap_or(&null);
-        let status = object.get("status").unwrap_or(&null);
-        let scored = pod_requests(spec, status, true);
-        let mut preferred_affinity = weighted(
-            "/affinity/podAffinity/preferredDuringSchedulingIgnoredDuringExecution",
-            1,
-        );
-        preferred_affinity.extend(weighted(
-            "/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution",
-            -1,
-        ));
-        let template = Template {
-            controller_uid: controller_uid(object),
-            scheduler_name: Some(text(spec, "/schedulerName"))
-                .filter(|name| !name.is_empty())
-                .unwrap_or_else(|| DEFAULT_SCHEDULER.into()),
-            group: group::group(object, spec),
-            may_preempt: text(spec, "/preemptionPolicy") != "Never",
-            gates: group::gates(spec),
-            pressure_sensitivity: sensitivity(object),
-            requests: pod_requests(spec, status, false),
-            scored: (scored.milli_cpu, scored.memory),
-            host_ports: host_ports(spec),
-            images: images(spec),
-            node_selector: labels(spec.get("nodeSelector")),
-            required_nodes: required_terms(node_affinity),
-            preferred_nodes: preferred_terms(node_affinity),
-            tolerations: items(spec, "tolerations").map(toleration).collect(),
-            affinity: terms("/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution"),
-            anti_affinity: terms(
-                "/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution",
-            ),
-            preferred_affinity,
-            extended: askings(spec),
-            spread: items(spec, "topologySpreadConstraints")
-                .map(|c| SpreadConstraint::parse(c, &pod_labels))
-                .collect(),
-        };
+        let template = Template::compile(object, &namespace, &pod_labels).shared();
+        Pod::of_template(object, namespace, pod_labels, template)
+    }
+
+    /// Reads an API object, and compiles it.
+    pub(crate) fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Pod, D::Error> {
+        Part::Pod.deserialize(decoder).map(alike::compile)
+    }
+
+    /// Compiles what is not of its template.
+    pub(super) fn of_template(
+        object: &Value,
+        namespace: String,
+        labels: Labels,
+        template: Arc<Template>,
+    ) -> Pod {
+        let null = Value::Null;
+        let spec = object.get("spec").unwrap_or(&null);
         Pod {
-            template: template.shared(),
+            template,
             name: text(object, "/metadata/name"),
             uid: text(object, "/metadata/uid"),
             resource_version: text(object, "/metadata/resourceVersion").into(),
@@ -183,7 +138,7 @@ impl Pod {
                 .map(|c| (text(c, "/status"), text(c, "/reason"), text(c, "/message")))
                 .filter(|(status, ..)| status == "False")
                 .map(Box::new),
-            labels: pod_labels,
+            labels,
             namespace,
         }
     }
@@ -292,6 +247,77 @@ impl Pod {
         !self.affinity.is_empty()
             || !self.anti_affinity.is_empty()
             || !self.preferred_affinity.is_empty()
+    }
+}
+
+impl Template {
+    /// Compiles that of an API object in a namespace and with these labels.
+    pub(super) fn compile(object: &Value, namespace: &str, pod_labels: &Labels) -> Template {
+        let null = Value::Null;
+        let spec = object.get("spec").unwrap_or(&null);
+        let terms = |path: &str| -> Vec<AffinityTerm> {
+            let terms = field(spec, path)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
+            terms
+                .map(|term| AffinityTerm::parse(term, namespace, pod_labels))
+                .collect()
+        };
+        let weighted = |path: &str, sign: i64| -> Vec<(i64, AffinityTerm)> {
+            let terms = field(spec, path)
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten();
+            let empty = Value::Null;
+            terms
+                .map(|term| {
+                    let inner = term.get("podAffinityTerm").unwrap_or(&empty);
+                    (
+                        sign * weight(term),
+                        AffinityTerm::parse(inner, namespace, pod_labels),
+                    )
+                })
+                .collect()
+        };
+        let node_affinity = field(spec, "/affinity/nodeAffinity").unwrap_or(&null);
+        let status = object.get("status").unwrap_or(&null);
+        let scored = pod_requests(spec, status, true);
+        let mut preferred_affinity = weighted(
+            "/affinity/podAffinity/preferredDuringSchedulingIgnoredDuringExecution",
+            1,
+        );
+        preferred_affinity.extend(weighted(
+            "/affinity/podAntiAffinity/preferredDuringSchedulingIgnoredDuringExecution",
+            -1,
+        ));
+        Template {
+            controller_uid: controller_uid(object),
+            scheduler_name: Some(text(spec, "/schedulerName"))
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| DEFAULT_SCHEDULER.into()),
+            group: group::group(object, spec),
+            may_preempt: text(spec, "/preemptionPolicy") != "Never",
+            gates: group::gates(spec),
+            pressure_sensitivity: sensitivity(object),
+            requests: pod_requests(spec, status, false),
+            scored: (scored.milli_cpu, scored.memory),
+            host_ports: host_ports(spec),
+            images: images(spec),
+            node_selector: labels(spec.get("nodeSelector")),
+            required_nodes: required_terms(node_affinity),
+            preferred_nodes: preferred_terms(node_affinity),
+            tolerations: items(spec, "tolerations").map(toleration).collect(),
+            affinity: terms("/affinity/podAffinity/requiredDuringSchedulingIgnoredDuringExecution"),
+            anti_affinity: terms(
+                "/affinity/podAntiAffinity/requiredDuringSchedulingIgnoredDuringExecution",
+            ),
+            preferred_affinity,
+            extended: askings(spec),
+            spread: items(spec, "topologySpreadConstraints")
+                .map(|c| SpreadConstraint::parse(c, pod_labels))
+                .collect(),
+        }
     }
 }
 

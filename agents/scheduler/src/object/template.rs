@@ -63,7 +63,7 @@ pub struct Template {
 impl Template {
     /// The same, in the block of an equal one that this thread has seen lately.
     pub(super) fn shared(self) -> Arc<Template> {
-        if self.terms() > TERMS_MAX {
+        if !self.is_small() {
             return Arc::new(self);
         }
         let mut hasher = DefaultHasher::new();
@@ -78,6 +78,11 @@ impl Template {
             }
             lately[at].clone()
         })
+    }
+
+    /// Whether it may be remembered.
+    pub(super) fn is_small(&self) -> bool {
+        self.terms() <= TERMS_MAX
     }
 
     fn terms(&self) -> usize {
