@@ -6,7 +6,7 @@ use agent_runtime::events::reference;
 use agent_runtime::kinds::{Kind, LabelSelector, ObjectMeta, OwnerReference};
 use agent_runtime::plan::{Op, Report};
 use agent_runtime::resource_ref::PODS;
-use agent_runtime::{Cache, EventType, ResourceRef};
+use agent_runtime::{Cache, EventType, Nameless, ResourceRef};
 use serde_json::{Map, Value, json};
 use std::sync::Arc;
 
@@ -76,10 +76,30 @@ impl<'a> Mould<'a> {
         let name = world.generate_name(self.prefix);
         let mut pod = self.body.clone();
         pod["metadata"]["name"] = name.as_str().into();
+        self.told(&name, Op::create(&PODS, &self.owner.namespace, pod))
+    }
+
+    /// Creates so many of them, whose text is written once.
+    pub(crate) fn create_pods(&self, count: usize, world: &World) -> Vec<Op> {
+        let object = Arc::new(Nameless::new(self.body.clone()));
+        let create = |_| {
+            let name = world.generate_name(self.prefix);
+            let create = Op::CreateLike {
+                resource: PODS,
+                namespace: self.owner.namespace.clone(),
+                name: name.clone(),
+                object: object.clone(),
+            };
+            self.told(&name, create)
+        };
+        (0..count).map(create).collect()
+    }
+
+    fn told(&self, name: &str, create: Op) -> Op {
         reported(
             self.resource,
             self.owner,
-            Op::create(&PODS, &self.owner.namespace, pod),
+            create,
             ("SuccessfulCreate", format!("Created pod: {name}")),
             ("FailedCreate", "Error creating: "),
         )

@@ -89,7 +89,8 @@ mod convergence;
 mod tests {
     use super::*;
     use crate::testing::world;
-    use agent_runtime::ApiError;
+    use agent_runtime::{ApiError, Op};
+    use serde_json::json;
 
     const SET: &str = "
 kind: ReplicaSet
@@ -136,6 +137,33 @@ spec:
             "{lines:#?}"
         );
         assert_eq!(lines.len(), 5);
+    }
+
+    #[test]
+    fn pods_that_are_created_together_differ_in_their_names() {
+        let plan = reconcile(&Key::new("a", "web"), &world(SET));
+        let creates = plan.ops.iter().find_map(|op| match op {
+            Op::SlowStart(creates) => Some(creates),
+            _ => None,
+        });
+        let mut names = Vec::new();
+        for create in creates.unwrap() {
+            let Op::Reported { op, .. } = create else {
+                panic!("{create:?}")
+            };
+            let Op::CreateLike { name, object, .. } = &**op else {
+                panic!("{op:?}")
+            };
+            let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "web", "uid": "rs",
+                "controller": true, "blockOwnerDeletion": true});
+            let pod = json!({"apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": name, "generateName": "web-", "namespace": "a", "labels": {"app": "web"},
+                    "ownerReferences": [owner]},
+                "spec": {"containers": [{"name": "c", "image": "i"}]}});
+            assert_eq!(object.text(name), pod.to_string());
+            names.push(name);
+        }
+        assert!(names.len() == 2 && names[0] != names[1], "{names:?}");
     }
 
     #[test]

@@ -99,8 +99,7 @@ fn manage(
         let count = (wanted - pods.len()).min(BURST);
         let prefix = format!("{}-", target.meta.name);
         let mould = Mould::new(&target.resource, target.meta, &prefix, target.template);
-        let creations = (0..count).map(|_| mould.create_pod(world));
-        plan.push(Op::SlowStart(creations.collect()));
+        plan.push(Op::SlowStart(mould.create_pods(count, world)));
     } else if pods.len() > wanted {
         let count = (pods.len() - wanted).min(BURST);
         let victims = victims(target, pods, count, world);

@@ -214,6 +214,15 @@ impl Simulation {
                 }
                 self.put(body);
             }
+            Op::CreateLike {
+                resource,
+                namespace,
+                name,
+                object,
+            } => {
+                let object = object.object(&name);
+                return self.perform(Op::create(&resource, &namespace, object));
+            }
             Op::Patch {
                 resource,
                 name,

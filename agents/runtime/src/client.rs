@@ -13,7 +13,7 @@ mod writes;
 
 pub use config::{ClientConfig, Identity};
 pub use params::{DeleteParams, ListParams, PatchType, Propagation, WatchParams};
-pub(crate) use send::read_all;
+pub(crate) use send::{encode, read_all};
 pub use stored::Stored;
 
 use crate::error::ApiError;

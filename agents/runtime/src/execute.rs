@@ -79,7 +79,21 @@ fn perform<'a>(
                 namespace,
                 body,
             } => {
-                let stored = create(client, &resource, &namespace, &body).await?;
+                let first = client.create_stored(&resource, &namespace, &body).await;
+                let stored =
+                    made(client, (&resource, &namespace), &body, named(&body), first).await?;
+                written.push(Written::Version(resource, stored.revision()));
+            }
+            Op::CreateLike {
+                resource,
+                namespace,
+                name,
+                object,
+            } => {
+                let text = object.text(&name);
+                let first = client.create_written(&resource, &namespace, text).await;
+                let stored =
+                    made(client, (&resource, &namespace), object.body(), &name, first).await?;
                 written.push(Written::Version(resource, stored.revision()));
             }
             Op::Patch { .. } => {
@@ -254,22 +268,24 @@ fn told(recorder: &EventRecorder, error: ApiError, mut failure: Report) -> ApiEr
     error
 }
 
-/// Creates an object. When nobody knows whether an attempt was stored, the name that was chosen for it tells: else the
-/// same would soon be made once more under another name.
-async fn create(
+fn named(body: &Value) -> &str {
+    let name = body.pointer("/metadata/name").and_then(Value::as_str);
+    name.unwrap_or_default()
+}
+
+/// What has been created at the first attempt. When nobody knows whether that was stored, the name that was chosen for it tells:
+/// else the same would soon be made once more under another name.
+async fn made(
     client: &Client,
-    resource: &ResourceRef,
-    namespace: &str,
+    (resource, namespace): (&ResourceRef, &str),
     body: &Value,
+    name: &str,
+    first: Result<Stored, ApiError>,
 ) -> Result<Stored, ApiError> {
-    let error = match client.create_stored(resource, namespace, body).await {
+    let error = match first {
         Err(error) if may_be_stored(&error) => error,
         other => return other,
     };
-    let name = body
-        .pointer("/metadata/name")
-        .and_then(Value::as_str)
-        .unwrap_or_default();
     if name.is_empty() || controller_uid(body).is_none() {
         return Err(error);
     }

@@ -3,9 +3,11 @@
 use crate::client::{DeleteParams, PatchType};
 use crate::events::EventType;
 use crate::kinds::{ObjectMeta, ObjectReference};
+use crate::nameless::Nameless;
 use crate::resource_ref::ResourceRef;
 use serde_json::Value;
 use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What is to be done now, in order, and when to look again although nothing changed.
@@ -50,6 +52,17 @@ pub enum Op {
         namespace: String,
         /// The object, with its name.
         body: Value,
+    },
+    /// Creates one of many objects that have all but their names alike.
+    CreateLike {
+        /// Resource.
+        resource: ResourceRef,
+        /// Namespace.
+        namespace: String,
+        /// Name.
+        name: String,
+        /// What they have alike.
+        object: Arc<Nameless>,
     },
     /// Patches an object or its subresource. An object that is gone is not an error.
     Patch {
@@ -283,6 +296,12 @@ impl Op {
                     .unwrap_or("?");
                 out.push(format!("create {resource} {}", path(namespace, name)));
             }
+            Self::CreateLike {
+                resource,
+                namespace,
+                name,
+                ..
+            } => out.push(format!("create {resource} {}", path(namespace, name))),
             Self::Patch {
                 resource,
                 namespace,

@@ -170,7 +170,11 @@ impl Simulation {
                 ..
             } => self.patch(&resource.plural, &name, form, &body),
             Op::Confirm { .. } => {}
-            Op::Absent { .. } | Op::Refused { .. } | Op::Follow { .. } | Op::Update { .. } => {
+            Op::CreateLike { .. }
+            | Op::Absent { .. }
+            | Op::Refused { .. }
+            | Op::Follow { .. }
+            | Op::Update { .. } => {
                 panic!("no Job is treated like that")
             }
         }

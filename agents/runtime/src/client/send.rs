@@ -262,7 +262,7 @@ pub(crate) async fn read_all(mut body: Body, bytes_max: usize) -> Result<Bytes, 
 }
 
 /// The text of a value, which is what [`Value`] prints, but not letter by letter.
-pub(super) fn encode(body: &Value) -> Bytes {
+pub(crate) fn encode(body: &Value) -> Bytes {
     let text = serde_json::to_vec(body).unwrap_or_else(|_| body.to_string().into_bytes());
     Bytes::from(text)
 }

@@ -6,6 +6,7 @@ use super::stored::Stored;
 use super::{ACCEPT, Client, DeleteParams, ListParams, PatchType};
 use crate::error::ApiError;
 use crate::resource_ref::ResourceRef;
+use bytes::Bytes;
 use http::Method;
 use serde_json::Value;
 
@@ -28,8 +29,18 @@ impl Client {
         namespace: &str,
         body: &Value,
     ) -> Result<Stored, ApiError> {
+        self.create_written(resource, namespace, encode(body)).await
+    }
+
+    /// The same of an object whose text there is already.
+    pub(crate) async fn create_written(
+        &self,
+        resource: &ResourceRef,
+        namespace: &str,
+        text: Bytes,
+    ) -> Result<Stored, ApiError> {
         let path = resource.collection_path(namespace);
-        self.write_stored(Method::POST, &path, ACCEPT, body).await
+        self.write_stored(Method::POST, &path, ACCEPT, text).await
     }
 
     async fn write_stored(
@@ -37,9 +48,9 @@ impl Client {
         method: Method,
         path: &str,
         content_type: &str,
-        body: &Value,
+        body: Bytes,
     ) -> Result<Stored, ApiError> {
-        let answer = self.bytes(method, path, Wanted::Little, content_type, encode(body));
+        let answer = self.bytes(method, path, Wanted::Little, content_type, body);
         Stored::read(&answer.await?)
             .map_err(|e| ApiError::malformed(format!("answer of {path}: {e}")))
     }
@@ -147,7 +158,7 @@ impl Client {
         body: &Value,
     ) -> Result<Stored, ApiError> {
         let path = resource.object_path(namespace, name, sub);
-        self.write_stored(Method::PATCH, &path, kind.content_type(), body)
+        self.write_stored(Method::PATCH, &path, kind.content_type(), encode(body))
             .await
     }
 
