@@ -218,20 +218,20 @@ impl<T: Kind> Cache<T> {
         }
     }
 
-    /// Takes the object under a key as a watch line left it (`None`: gone), into the staged state or into the live one.
-    fn take_line(&self, key: Key, object: Option<Arc<T>>, revision: &str, staging: bool) {
+    /// Takes the object of a name as a watch line left it (`None`: gone), into the staged state or into the live one.
+    fn take_line(&self, name: &dyn Named, object: Option<Arc<T>>, revision: &str, staging: bool) {
         if staging {
             let mut staged = lock(&self.staged);
             match object {
                 Some(object) => drop(staged.replace(Held(object))),
-                None => drop(staged.take(&key as &dyn Named)),
+                None => drop(staged.take(name)),
             }
             return;
         }
         let subscribers = lock(&self.subscribers);
         match object {
             Some(object) => self.put(&subscribers, object),
-            None => self.drop_named(&subscribers, &key),
+            None => self.drop_named(&subscribers, name),
         }
         self.bump(|v| v.revision = revision.parse().unwrap_or(0).max(v.revision));
     }

@@ -93,17 +93,17 @@ impl<T: Kind> Sink for Cache<T> {
                 // What cannot be read is not there: an older form of it must not stay for ever.
                 let key = Key::new(text("/metadata/namespace"), text("/metadata/name"));
                 let revision = text("/metadata/resourceVersion").to_owned();
-                self.take_line(key, None, &revision, staging);
+                self.take_line(&key, None, &revision, staging);
                 return Ok(Parsed {
                     revision,
                     initial_end: false,
                 });
             }
         };
-        let id = object.identity();
-        let (revision, key) = (id.resource_version.to_owned(), id.key());
-        let object = (kind != "DELETED").then(|| Arc::new(object));
-        self.take_line(key, object, &revision, staging);
+        let revision = object.identity().resource_version.to_owned();
+        let held = Held(Arc::new(object));
+        let object = (kind != "DELETED").then(|| held.0.clone());
+        self.take_line(&held, object, &revision, staging);
         Ok(Parsed {
             revision,
             initial_end: false,
