@@ -36,8 +36,9 @@ impl Ord for Labels {
     }
 }
 
-/// So many different maps are remembered by each thread, to be shared.
-const REMEMBERED: usize = 256;
+/// So many different maps are remembered by each thread, to be shared. Where pods of two templates take one place in turn, each of
+/// them has a map of its own.
+const REMEMBERED: usize = 1024;
 /// Those of more text are not: they are annotations and data that nobody else has, and would stay when their object is gone.
 const SHARED_BYTES_MAX: usize = 1024;
 

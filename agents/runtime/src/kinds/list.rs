@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// takes one word, and nothing more where it is empty.
 pub struct List<T>(Option<Arc<Box<[T]>>>);
 
-/// So many different lists of each type are remembered by each thread, to be shared.
+/// So many different lists of most types are remembered.
 const REMEMBERED: usize = 256;
 /// Longer ones are not: they would stay when their object is gone.
 const SHARED_LEN_MAX: usize = 32;
@@ -22,6 +22,9 @@ const SHARED_TEXT_MAX: usize = 256;
 
 /// What stands in a [`List`].
 pub trait Alike: PartialEq + Sized {
+    /// So many different lists are remembered by each thread, to be shared.
+    const REMEMBERED: usize = REMEMBERED;
+
     /// Adds what mostly tells different ones apart.
     fn mark(&self, hasher: &mut DefaultHasher);
 
@@ -61,6 +64,9 @@ macro_rules! alike {
 
 alike! {
     OwnerReference, |one| &one.uid;
+    /// Of hundreds of owners hardly two take one place: where pods of two do so in turn, each of them has a list of its own.
+    const REMEMBERED: usize = 2048;
+
     /// A node owns its Lease and little else: thousands of them would drive out the owners of thousands of pods.
     fn is_small(&self) -> bool {
         self.kind != "Node"
@@ -112,10 +118,10 @@ impl<T: Alike> List<T> {
         }
         let mut hasher = DefaultHasher::new();
         all.iter().for_each(|one| one.mark(&mut hasher));
-        let at = hasher.finish() as usize % REMEMBERED;
+        let at = hasher.finish() as usize % T::REMEMBERED;
         T::with_lately(|lately| {
             if lately.is_empty() {
-                lately.resize_with(REMEMBERED, Self::default);
+                lately.resize_with(T::REMEMBERED, Self::default);
             }
             if *lately[at] != *all {
                 lately[at] = all.into();
@@ -242,6 +248,19 @@ mod tests {
         };
         assert!(read("ReplicaSet").is_one_with(&read("ReplicaSet")));
         assert!(!read("Node").is_one_with(&read("Node")) && read("Node") == read("Node"));
+    }
+
+    #[test]
+    fn pods_of_many_owners_in_turn_share_the_lists_of_their_owners() {
+        let read = |uid: usize| -> List<OwnerReference> {
+            serde_json::from_value(json!([{"kind": "ReplicaSet", "uid": format!("owner-{uid}")}]))
+                .unwrap()
+        };
+        let first: Vec<_> = (0..100).map(read).collect();
+        let again: Vec<_> = (0..100).map(read).collect();
+        let both = first.iter().zip(&again);
+        let shared = both.filter(|(one, other)| one.is_one_with(other)).count();
+        assert!(shared >= 80, "{shared}");
     }
 
     #[test]
