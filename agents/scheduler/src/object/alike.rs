@@ -8,13 +8,13 @@ use serde_json::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// So many are remembered.
-const REMEMBERED: usize = 256;
+/// There are so many places: of a hundred templates hardly two have the same.
+const REMEMBERED: usize = 1024;
 /// What annotations are called that say something to the scheduler.
 const OURS: &str = "scheduling.kontiki.io/";
 
 /// One watch brings all pods, so that nobody waits here.
-static LATELY: Mutex<Vec<Option<Known>>> = Mutex::new(Vec::new());
+static LATELY: Mutex<Vec<Option<Box<Known>>>> = Mutex::new(Vec::new());
 
 /// All that a template is compiled from, of pods of which [`depends_on_more`] is not true.
 struct Source<'a> {
@@ -140,10 +140,10 @@ fn remember(place: usize, known: Known) {
     if lately.is_empty() {
         lately.resize_with(REMEMBERED, || None);
     }
-    lately[place] = Some(known);
+    lately[place] = Some(Box::new(known));
 }
 
-fn lately() -> MutexGuard<'static, Vec<Option<Known>>> {
+fn lately() -> MutexGuard<'static, Vec<Option<Box<Known>>>> {
     LATELY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
