@@ -2,7 +2,7 @@
 
 mod lean;
 
-pub use lean::Lean;
+pub use lean::{Lean, MANAGED_FIELDS, Part, Unread, without};
 
 use crate::client::Body;
 use crate::error::ApiError;

@@ -1,7 +1,7 @@
-//! What the watches bring, compiled on arrival and handed to the loop as *keys that changed*.
+//! What the watches bring, compiled on arrival and handed to the loop as *keys that changed*, and pods as they are now.
 //!
-//! Only the set of changed keys waits between the watches and the loop, so a slow loop sees fewer, later states and
-//! nothing piles up.
+//! Only the set of changed keys waits between the watches and the loop, with one state of each pod, so a slow loop sees fewer, later
+//! states and nothing piles up.
 
 use crate::devices::claim::{DeviceClaim, DeviceClass};
 use crate::devices::slice::Slice;
@@ -16,11 +16,11 @@ use agent_runtime::resource_ref::{
     REPLICATION_CONTROLLERS, RESOURCE_CLAIMS, RESOURCE_SLICES, SERVICES, STATEFUL_SETS,
     STORAGE_CLASSES, VOLUME_ATTACHMENTS,
 };
-use agent_runtime::watch::Lean;
+use agent_runtime::watch::{MANAGED_FIELDS, Unread, without};
 use agent_runtime::{Cache, Hub, Key, ResourceRef};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use tokio::sync::Notify;
 
@@ -28,30 +28,20 @@ use tokio::sync::Notify;
 pub(crate) trait Compiled: Send + Sync + 'static {
     /// Which resource.
     const RESOURCE: ResourceRef;
+    /// What is passed over when an object is read: compiling does not look there.
+    const UNREAD: Unread = MANAGED_FIELDS;
     /// Compiles one object.
     fn compile(object: &Value) -> Self;
-    /// Who it is, where that was compiled with the rest. Of others a cache remembers it.
-    fn identity(&self) -> Option<Identity<'_>> {
-        None
-    }
-    /// Reads one object and compiles it.
-    fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Seen<Self>, D::Error>
+    /// The same of one that nobody else has. Of what is left of it only the metadata are as they were.
+    fn compile_own(object: &mut Value) -> Self
     where
         Self: Sized,
     {
-        let Lean(object) = Lean::deserialize(decoder)?;
-        let value = Arc::new(Self::compile(&object));
-        let text = |pointer| crate::object::text(&object, pointer);
-        // Only what identifies: annotations may be as large as the object.
-        let meta = || ObjectMeta {
-            name: text("/metadata/name"),
-            namespace: text("/metadata/namespace"),
-            uid: text("/metadata/uid"),
-            resource_version: text("/metadata/resourceVersion").into(),
-            ..ObjectMeta::default()
-        };
-        let meta = value.identity().is_none().then(|| Box::new(meta()));
-        Ok(Seen { meta, value })
+        Self::compile(object)
+    }
+    /// Who it is, where that was compiled with the rest. Of others a cache remembers it.
+    fn identity(&self) -> Option<Identity<'_>> {
+        None
     }
 }
 
@@ -67,7 +57,19 @@ pub(crate) struct Seen<T> {
 
 impl<'de, T: Compiled> Deserialize<'de> for Seen<T> {
     fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
-        T::read(decoder)
+        let mut object = without(T::UNREAD, decoder)?;
+        let value = Arc::new(T::compile_own(&mut object));
+        let text = |pointer| crate::object::text(&object, pointer);
+        // Only what identifies: annotations may be as large as the object.
+        let meta = || ObjectMeta {
+            name: text("/metadata/name"),
+            namespace: text("/metadata/namespace"),
+            uid: text("/metadata/uid"),
+            resource_version: text("/metadata/resourceVersion").into(),
+            ..ObjectMeta::default()
+        };
+        let meta = value.identity().is_none().then(|| Box::new(meta()));
+        Ok(Seen { meta, value })
     }
 }
 
@@ -144,9 +146,14 @@ compiled! {
 
 impl Compiled for Pod {
     const RESOURCE: ResourceRef = PODS;
+    const UNREAD: Unread = crate::object::POD_UNREAD;
 
     fn compile(object: &Value) -> Self {
         Pod::compile(object)
+    }
+
+    fn compile_own(object: &mut Value) -> Self {
+        Pod::compile_own(object)
     }
 
     fn identity(&self) -> Option<Identity<'_>> {
@@ -156,11 +163,6 @@ impl Compiled for Pod {
             uid: &self.uid,
             resource_version: &self.resource_version,
         })
-    }
-
-    fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Seen<Self>, D::Error> {
-        let value = Arc::new(Pod::read(decoder)?);
-        Ok(Seen { meta: None, value })
     }
 }
 
@@ -179,7 +181,7 @@ fn owned(object: &Value, selector: Option<LabelSelector>) -> OwnedSelector {
     }
 }
 
-/// Which cache a changed key is of. Nodes come before pods, so that the first states arrive in a useful order.
+/// Which cache a changed key is of; in the order in which changes are taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Source {
     /// [`Feed::nodes`].
@@ -216,13 +218,26 @@ pub(crate) enum Source {
     Slice,
     /// [`Feed::device_claims`].
     DeviceClaim,
-    /// [`Feed::pods`].
-    Pod,
+}
+
+/// What has changed.
+#[derive(Default)]
+pub(crate) struct News {
+    /// Everything but pods. It comes first, so that the first states arrive in a useful order.
+    pub(crate) keys: BTreeSet<(Source, Key)>,
+    /// Pods as they are now, `None` where one is gone. There are so many that none is looked up by its key once more.
+    pub(crate) pods: BTreeMap<Key, Option<Arc<Pod>>>,
+}
+
+impl News {
+    fn is_empty(&self) -> bool {
+        self.keys.is_empty() && self.pods.is_empty()
+    }
 }
 
 #[derive(Default)]
 struct Changed {
-    keys: Mutex<BTreeSet<(Source, Key)>>,
+    news: Mutex<News>,
     notify: Notify,
 }
 
@@ -256,7 +271,7 @@ impl Feed {
     pub(crate) async fn open(hub: &Hub, whole_nodes: bool) -> Feed {
         let changed = Arc::new(Changed::default());
         let feed = Feed {
-            pods: watch(hub, Source::Pod, &changed),
+            pods: hub.cache(),
             nodes: watch(hub, Source::Node, &changed),
             namespaces: watch(hub, Source::Namespace, &changed),
             services: watch(hub, Source::Service, &changed),
@@ -277,13 +292,14 @@ impl Feed {
             whole_nodes: whole_nodes.then(|| hub.cache()),
             changed,
         };
+        follow_pods(&feed.pods, &feed.changed);
         hub.wait_synced().await;
         feed
     }
 
-    /// The keys that changed since the last call.
-    pub(crate) fn take(&self) -> BTreeSet<(Source, Key)> {
-        std::mem::take(&mut *lock(&self.changed.keys))
+    /// What has changed since the last call.
+    pub(crate) fn take(&self) -> News {
+        std::mem::take(&mut *lock(&self.changed.news))
     }
 
     /// A node as it stands, if such are kept and it is there.
@@ -294,7 +310,7 @@ impl Feed {
 
     /// Waits until there is something to take. May return without.
     pub(crate) async fn wait(&self) {
-        if lock(&self.changed.keys).is_empty() {
+        if lock(&self.changed.news).is_empty() {
             self.changed.notify.notified().await;
         }
     }
@@ -305,10 +321,20 @@ fn watch<T: Compiled>(hub: &Hub, source: Source, changed: &Arc<Changed>) -> Arc<
     let changed = changed.clone();
     cache.subscribe(move |change| {
         let key = change.latest().identity().key();
-        lock(&changed.keys).insert((source, key));
+        lock(&changed.news).keys.insert((source, key));
         changed.notify.notify_one();
     });
     cache
+}
+
+fn follow_pods(cache: &Cache<Seen<Pod>>, changed: &Arc<Changed>) {
+    let changed = changed.clone();
+    cache.subscribe(move |change| {
+        let key = change.latest().identity().key();
+        let pod = change.new.as_ref().map(|seen| seen.value.clone());
+        lock(&changed.news).pods.insert(key, pod);
+        changed.notify.notify_one();
+    });
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -339,5 +365,28 @@ mod tests {
             resource_version: "7",
         };
         assert_eq!((pod.identity(), budget.identity()), (expected, expected));
+    }
+
+    #[test]
+    fn a_pod_that_changes_twice_is_taken_once_and_as_it_is_now() {
+        let cache = Cache::<Seen<Pod>>::new(PODS);
+        let changed = Arc::<Changed>::default();
+        follow_pods(&cache, &changed);
+        let pod = |uid: &str| -> Seen<Pod> {
+            let metadata = json!({"name": "p", "namespace": "a", "uid": uid});
+            serde_json::from_value(json!({"metadata": metadata})).unwrap()
+        };
+        let take = || -> Vec<Option<String>> {
+            let news = std::mem::take(&mut *lock(&changed.news));
+            let pods = news.pods.into_values();
+            pods.map(|pod| pod.map(|pod| pod.uid.clone())).collect()
+        };
+        cache.apply(pod("u"));
+        cache.apply(pod("v"));
+        assert_eq!(take(), [Some("v".to_owned())]);
+        cache.apply(pod("v"));
+        cache.remove(&Key::new("a", "p"));
+        assert_eq!(take(), [None::<String>]);
+        assert!(take().is_empty());
     }
 }

@@ -13,6 +13,7 @@ mod slim;
 mod spread;
 mod taint;
 mod template;
+mod unread;
 
 pub use affinity::AffinityTerm;
 pub(crate) use affinity::{preferred_terms, required_terms};
@@ -26,6 +27,7 @@ pub use spread::{DefaultSpread, SpreadConstraint};
 pub(crate) use taint::toleration;
 pub use taint::{Taint, Toleration};
 pub use template::Template;
+pub(crate) use unread::POD_UNREAD;
 
 use serde_json::Value;
 

@@ -82,7 +82,7 @@ impl DerefMut for Pod {
 }
 
 impl Pod {
-    /// Compiles an API object.
+    /// Compiles an API object, which may lack what the list of unread fields names.
     pub fn compile(object: &Value) -> Pod {
         let namespace = text(object, "/metadata/namespace");
         let pod_labels = labels(field(object, "/metadata/labels"));
