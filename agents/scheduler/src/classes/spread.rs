@@ -26,10 +26,12 @@ pub(super) struct Spread {
     reader: Reader,
     columns: Vec<Column>,
     groups: Groups,
+    /// Room for what is found of one node after the other.
+    alike: Alike,
 }
 
 /// All that the value of a node depends on: nodes with the same are valued together.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 struct Alike {
     takes_part: bool,
     /// By constraint.
@@ -51,16 +53,25 @@ struct Groups {
     all: Vec<Alike>,
     /// By slot: the number.
     of: Vec<u32>,
+    /// The number that was asked for last: many nodes in a row are alike.
+    last: usize,
 }
 
 impl Groups {
-    fn id(&mut self, alike: Alike) -> u32 {
-        if let Some(id) = self.ids.get(&alike) {
-            return *id;
+    fn id(&mut self, alike: &Alike) -> u32 {
+        if self.all.get(self.last) != Some(alike) {
+            self.last = match self.ids.get(alike) {
+                Some(id) => *id as usize,
+                None => self.begin(alike),
+            };
         }
-        let id = self.all.len() as u32;
+        self.last as u32
+    }
+
+    fn begin(&mut self, alike: &Alike) -> usize {
+        let id = self.all.len();
         self.all.push(alike.clone());
-        self.ids.insert(alike, id);
+        self.ids.insert(alike.clone(), id as u32);
         id
     }
 
@@ -74,7 +85,7 @@ impl Groups {
                     false => i64::from(NOWHERE),
                 },
             };
-            let id = self.id(Alike {
+            let id = self.id(&Alike {
                 takes_part: false,
                 parts: constraints.iter().map(unknown).collect(),
             });
@@ -82,7 +93,7 @@ impl Groups {
         }
     }
 
-    fn set(&mut self, at: usize, alike: Alike) {
+    fn set(&mut self, at: usize, alike: &Alike) {
         let id = self.id(alike);
         self.of[at] = id;
     }
@@ -181,6 +192,7 @@ impl Spread {
             all_labels_required,
             reader: Reader::default(),
             groups: Groups::default(),
+            alike: Alike::default(),
             columns: constraints.iter().map(|_| Column::default()).collect(),
         }
     }
@@ -228,7 +240,9 @@ impl Spread {
         let all_labels = self.constraints.iter().all(|c| label(c).is_some());
         let takes_part = info.node.is_some() && (all_labels || !self.all_labels_required);
         let meant = self.meant(info);
-        let mut parts = Vec::with_capacity(self.constraints.len());
+        let mut alike = std::mem::take(&mut self.alike);
+        alike.takes_part = takes_part;
+        alike.parts.clear();
         let columns = self.columns.iter_mut().zip(&self.selector_of);
         for (constraint, (column, selector)) in self.constraints.iter().zip(columns) {
             let label = label(constraint);
@@ -237,7 +251,7 @@ impl Spread {
             let pods = selector.map_or(0, |selector| meant[selector]);
             let counted = takes_part && counts(constraint, &self.pod, info);
             column.set(at, label, place, pods, counted);
-            parts.push(Part {
+            alike.parts.push(Part {
                 labelled: label.is_some(),
                 number: match constraint.topology_key == HOSTNAME {
                     true => pods,
@@ -245,7 +259,8 @@ impl Spread {
                 },
             });
         }
-        self.groups.set(at, Alike { takes_part, parts });
+        self.groups.set(at, &alike);
+        self.alike = alike;
     }
 
     /// By selector: how many pods on the node it means.
