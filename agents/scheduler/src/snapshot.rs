@@ -259,20 +259,16 @@ impl Snapshot {
     /// Takes the newer state of a pod that stands where it stood and counts for what it counted for. A pod that starts
     /// changes three times, and each time all that was counted on its node would have to be counted again for every class.
     fn renew(&mut self, pod: &Arc<Pod>) -> bool {
-        let Some(slot) = self.slot_of_pod.of(&pod.uid) else {
+        let Some((known, slot)) = self.slot_of_pod.get(&pod.uid) else {
             return false;
         };
-        if self.slot_of_node.get(&pod.node_name) != Some(&slot) {
+        if self.slot_of_node.get(&pod.node_name) != Some(&slot) || !pod.counts_as(known) {
             return false;
         }
         let info = &mut self.slots[slot as usize];
-        let Some(known) = info.pods.get_mut(&pod.uid) else {
-            return false;
-        };
-        if !pod.counts_as(known) {
+        if !info.pods.renew(known, pod.clone()) {
             return false;
         }
-        *known = pod.clone();
         let mut with_affinity = info.with_affinity.iter_mut();
         if let Some(known) = with_affinity.find(|other| other.uid == pod.uid) {
             *known = pod.clone();

@@ -32,9 +32,15 @@ impl Occupants {
         Some(&self.0[at])
     }
 
-    pub(super) fn get_mut(&mut self, uid: &str) -> Option<&mut Arc<Pod>> {
-        let at = self.find(uid).ok()?;
-        Some(&mut self.0[at])
+    /// Puts a newer state of a pod in the place of this one, if exactly this one is there. None of the pods is read to find it, of
+    /// which hardly any is in the processor's cache.
+    pub(super) fn renew(&mut self, known: &Arc<Pod>, newer: Arc<Pod>) -> bool {
+        let mut all = self.0.iter_mut();
+        let Some(place) = all.find(|pod| Arc::ptr_eq(pod, known)) else {
+            return false;
+        };
+        *place = newer;
+        true
     }
 
     /// One more, or a newer state of one that is there.
@@ -92,6 +98,12 @@ impl Slots {
         self.0.get(uid).map(|known| known.slot)
     }
 
+    /// The pod as it was set, and its slot.
+    pub(super) fn get(&self, uid: &str) -> Option<(&Arc<Pod>, u32)> {
+        let known = self.0.get(uid)?;
+        Some((&known.pod, known.slot))
+    }
+
     /// A pod, or a newer state of it, is in this slot.
     pub(super) fn set(&mut self, pod: Arc<Pod>, slot: u32) {
         self.0.replace(InSlot { pod, slot });
@@ -126,8 +138,14 @@ mod tests {
         assert_eq!(there.remove("b"), Some(pod("b", 0)));
         assert_eq!((there.remove("b"), there.get("x")), (None, None));
         assert_eq!((there.len(), there.is_empty()), (2, false));
-        *there.get_mut("a").unwrap() = pod("a", 2);
+        let known = there.get("a").unwrap().clone();
+        assert!(there.renew(&known, pod("a", 2)));
         assert_eq!(there.get("a").unwrap().priority, 2);
+        assert!(
+            !there.renew(&known, pod("a", 3)),
+            "that one is there no more"
+        );
+        assert_eq!((there.get("a").unwrap().priority, there.len()), (2, 2));
     }
 
     #[test]
