@@ -10,14 +10,14 @@ impl Scheduler {
     /// Applies to the world what the watches brought.
     pub(super) fn take_in(&mut self) {
         let now = self.now();
-        for (source, key) in self.feed.take() {
+        let news = self.feed.take();
+        for (source, key) in news.keys {
             let (namespace, name) = (&*key.namespace, &*key.name);
             let full = (namespace.to_string(), name.to_string());
             match source {
                 Source::Node => self
                     .world
                     .set_node(name, value(&self.feed.nodes, &key), now),
-                Source::Pod => self.world.set_pod(full, value(&self.feed.pods, &key), now),
                 Source::Budget => self.world.set_budget(full, value(&self.feed.budgets, &key)),
                 Source::Namespace => {
                     let labels =
@@ -61,6 +61,10 @@ impl Scheduler {
                     self.take_in_devices(source, &key, now);
                 }
             }
+        }
+        for (key, pod) in news.pods {
+            let name = (key.namespace.to_string(), key.name.to_string());
+            self.world.set_pod(name, pod, now);
         }
     }
 
