@@ -4,12 +4,16 @@
 use super::{Pod, Template, controller_uid, field, text};
 use crate::resources::items;
 use crate::selector::{Labels, labels};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// There are so many places: of a hundred templates hardly two have the same.
 const REMEMBERED: usize = 1024;
+/// Pods that take about so much more are not remembered: what is would stay when they are gone.
+const BYTES_MAX: usize = 64 << 10;
+/// A map takes room for so many fields at least.
+const FIELDS_MIN: usize = 11;
 /// What annotations are called that say something to the scheduler.
 const OURS: &str = "scheduling.kontiki.io/";
 
@@ -34,12 +38,15 @@ struct Known {
     template: Arc<Template>,
 }
 
-/// Compiles an API object to what [`Pod::compile`] makes of it.
-pub(super) fn compile(mut object: Value) -> Pod {
-    let spec = object.get_mut("spec").and_then(Value::as_object_mut);
-    let node = spec.and_then(|spec| spec.remove("nodeName"));
-    let mut pod = if depends_on_more(&object) {
-        Pod::compile(&object)
+/// Compiles an API object to what [`Pod::compile`] makes of it, and takes from it what is remembered.
+pub(super) fn compile(object: &mut Value) -> Pod {
+    let mut node = None;
+    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
+        node = spec.remove("nodeName");
+        drop_void_volumes(spec);
+    }
+    let mut pod = if depends_on_more(object) {
+        Pod::compile(object)
     } else {
         compile_alike(object)
     };
@@ -49,10 +56,22 @@ pub(super) fn compile(mut object: Value) -> Pod {
     pod
 }
 
-fn compile_alike(mut object: Value) -> Pod {
-    let namespace = text(&object, "/metadata/namespace");
-    let pod_labels = labels(field(&object, "/metadata/labels"));
-    let controller_uid = controller_uid(&object);
+/// Takes out volumes that have no more than a name, or what was passed over as the pod was read. Each pod has another name for that
+/// of its token.
+fn drop_void_volumes(spec: &mut Map<String, Value>) {
+    let volumes = spec.get_mut("volumes").and_then(Value::as_array_mut);
+    if let Some(volumes) = volumes {
+        volumes.retain(|volume| {
+            let fields = volume.as_object();
+            fields.is_none_or(|fields| fields.keys().any(|name| name != "name"))
+        });
+    }
+}
+
+fn compile_alike(object: &mut Value) -> Pod {
+    let namespace = text(object, "/metadata/namespace");
+    let pod_labels = labels(field(object, "/metadata/labels"));
+    let controller_uid = controller_uid(object);
     let null = Value::Null;
     let source = Source {
         namespace: &namespace,
@@ -62,11 +81,12 @@ fn compile_alike(mut object: Value) -> Pod {
     };
     let place = source.place();
     if let Some(template) = recall(place, &source) {
-        return Pod::of_template(&object, namespace, pod_labels, template);
+        return Pod::of_template(object, namespace, pod_labels, template);
     }
-    let template = Template::compile(&object, &namespace, &pod_labels).shared();
-    let pod = Pod::of_template(&object, namespace, pod_labels, template.clone());
-    if template.is_small() {
+    let template = Template::compile(object, &namespace, &pod_labels).shared();
+    let is_small = template.is_small() && source.bytes() <= BYTES_MAX;
+    let pod = Pod::of_template(object, namespace, pod_labels, template.clone());
+    if is_small {
         let known = Known {
             namespace: pod.namespace.clone(),
             labels: pod.labels.clone(),
@@ -121,12 +141,35 @@ impl Source<'_> {
         hasher.finish() as usize % REMEMBERED
     }
 
+    /// About how much memory it takes when it is remembered.
+    fn bytes(&self) -> usize {
+        let labels = self.labels.iter();
+        let labels = labels.map(|(key, value)| key.len() + value.len());
+        labels.sum::<usize>() + bytes(self.spec)
+    }
+
     fn is_of(&self, known: &Known) -> bool {
         self.controller_uid == known.controller_uid.as_deref()
             && self.namespace == known.namespace
             && *self.labels == known.labels
             && *self.spec == known.spec
     }
+}
+
+fn bytes(value: &Value) -> usize {
+    let field = size_of::<(String, Value)>();
+    let inside: usize = match value {
+        Value::String(text) => text.len(),
+        Value::Array(values) => values.iter().map(bytes).sum(),
+        Value::Object(fields) => {
+            let spare = FIELDS_MIN.saturating_sub(fields.len()) * field;
+            let fields = fields.iter();
+            let fields = fields.map(|(name, value)| field + name.len() + bytes(value));
+            spare + fields.sum::<usize>()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+    };
+    size_of::<Value>() + inside
 }
 
 fn recall(place: usize, source: &Source<'_>) -> Option<Arc<Template>> {
@@ -150,12 +193,13 @@ fn lately() -> MutexGuard<'static, Vec<Option<Box<Known>>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::object::POD_UNREAD;
+    use agent_runtime::watch::without;
     use proptest::prelude::*;
     use serde_json::json;
 
     fn read(object: &Value) -> Pod {
-        let text = object.to_string();
-        Pod::read(&mut serde_json::Deserializer::from_str(&text)).unwrap()
+        compile(&mut without(POD_UNREAD, object.clone()).unwrap())
     }
 
     /// A pod by what is rolled for each of its sides.
@@ -241,7 +285,7 @@ mod tests {
                 let compiled = Pod::compile(&object);
                 prop_assert_eq!(read(&object), compiled.clone());
                 // Now it is known.
-                prop_assert_eq!(Pod::read(object).unwrap(), compiled);
+                prop_assert_eq!(read(&object), compiled);
             }
         }
     }
@@ -257,13 +301,38 @@ mod tests {
                 "status": {"phase": phase}}),
             )
         };
-        let (one, other) = (
-            pod("a", json!(null), "Pending"),
-            pod("b", json!("n"), "Failed"),
-        );
+        let one = pod("a", json!(null), "Pending");
+        // Another thread, which shares no templates with this one otherwise.
+        let other = std::thread::spawn(move || pod("b", json!("n"), "Failed"));
+        let other = other.join().unwrap();
         assert!(Arc::ptr_eq(&one.template, &other.template));
         assert_eq!((&*one.node_name, &*other.node_name), ("", "n"));
         assert!(other.finished && !one.finished);
+    }
+
+    #[test]
+    fn what_takes_much_memory_is_not_remembered() {
+        let is_remembered = |uid: &str, bytes: usize| {
+            let named = json!({"key": "k", "operator": "In", "values": ["x".repeat(bytes)]});
+            let affinity = json!({"podAffinity": {"requiredDuringSchedulingIgnoredDuringExecution":
+                [{"topologyKey": "zone", "labelSelector": {"matchExpressions": [named]}}]}});
+            let owner = json!({"uid": uid, "controller": true});
+            let spec =
+                json!({"containers": [{"name": "c", "image": "much"}], "affinity": affinity});
+            let object =
+                json!({"metadata": {"name": "p", "ownerReferences": [owner]}, "spec": spec});
+            assert_eq!(read(&object), Pod::compile(&object));
+            let labels = Labels::new();
+            let source = Source {
+                namespace: "",
+                labels: &labels,
+                controller_uid: Some(uid),
+                spec: &spec,
+            };
+            recall(source.place(), &source).is_some()
+        };
+        assert!(is_remembered("little", BYTES_MAX / 4));
+        assert!(!is_remembered("much", BYTES_MAX));
     }
 
     #[test]
