@@ -515,22 +515,24 @@ fn delete_range(
     request: &DeleteRangeRequest,
 ) -> Result<DeleteRangeResponse, Broken> {
     let range = KeyRange::new(&request.key, &request.range_end);
-    let mut keys = Vec::new();
+    let mut pairs = Vec::new();
     if let KeyRange::One(key) = &range {
-        keys.push(key.clone());
+        pairs.extend(staged.delete(key)?);
     } else {
         staged.scan(&range, &mut |kv| {
-            keys.push(kv.key);
+            pairs.push(kv);
             std::ops::ControlFlow::Continue(())
         })?;
+        // Their events hold them anyway, so that to hold them until then takes no more memory.
+        for kv in &pairs {
+            staged.delete_read(kv.clone());
+        }
     }
     let mut response = DeleteRangeResponse::default();
-    for key in keys {
-        if let Some(prev) = staged.delete(&key)? {
-            response.deleted += 1;
-            if request.prev_kv {
-                response.prev_kvs.push(prev);
-            }
+    for kv in pairs {
+        response.deleted += 1;
+        if request.prev_kv {
+            response.prev_kvs.push(kv);
         }
     }
     Ok(response)

@@ -301,17 +301,23 @@ impl<'a> Staged<'a> {
 
     /// Deletes a key within the open revision. Answers what was there; nothing changes where nothing was.
     pub(crate) fn delete(&mut self, key: &Bytes) -> Result<Option<KeyValue>, Broken> {
-        let Some(prev) = self.get(key)? else {
-            return Ok(None);
-        };
+        let prev = self.get(key)?;
+        if let Some(prev) = &prev {
+            self.delete_read(prev.clone());
+        }
+        Ok(prev)
+    }
+
+    /// Deletes a pair as it was just read here, which is not read again for that.
+    pub(crate) fn delete_read(&mut self, prev: KeyValue) {
+        let key = prev.key.clone();
         let gone = KeyValue {
             key: key.clone(),
             mod_revision: self.revision + 1,
             ..KeyValue::default()
         };
-        self.note(EventKind::Delete, gone, Some(prev.clone()));
-        self.keys.insert(key.clone(), None);
-        Ok(Some(prev))
+        self.note(EventKind::Delete, gone, Some(prev));
+        self.keys.insert(key, None);
     }
 
     fn note(&mut self, kind: EventKind, kv: KeyValue, prev_kv: Option<KeyValue>) {
@@ -601,8 +607,8 @@ mod tests {
     use super::*;
     use crate::mem::MemState;
     use crate::{
-        Command, Compare, CompareOperand, CompareResult, CompareTarget, Entry, PutRequest,
-        RangePlan, RangeRequest, Request, RequestOp, TxnRequest, apply,
+        Command, Compare, CompareOperand, CompareResult, CompareTarget, DeleteRangeRequest, Entry,
+        PutRequest, RangePlan, RangeRequest, Request, RequestOp, TxnRequest, apply,
     };
 
     /// Counts how often a key is read.
@@ -749,6 +755,58 @@ mod tests {
             (kv.create_revision, kv.mod_revision),
             (first + 2, first + 2)
         );
+    }
+
+    #[test]
+    fn what_a_range_deletes_is_not_read_again_key_by_key() {
+        let mut state = MemState::default();
+        for key in ["a", "b", "c"] {
+            state.apply(&put_at(key, "1", 0), 1).unwrap();
+        }
+        let counting = Counting {
+            data: &state.data,
+            reads: Cell::new(0),
+        };
+        let base = Joined {
+            catalog: &state.catalog,
+            data: &counting,
+        };
+        let mut staged = Staged::new(&base);
+        let of_b = state.catalog.revision() - 1;
+        apply(&mut staged, &put_at("b", "2", of_b), 1).unwrap();
+        counting.reads.set(0);
+        let delete = DeleteRangeRequest {
+            key: Bytes::from_static(b"a"),
+            range_end: Bytes::from_static(b"c"),
+            prev_kv: true,
+        };
+        let request = TxnRequest {
+            success: vec![RequestOp {
+                request: Some(Request::DeleteRange(delete)),
+            }],
+            ..TxnRequest::default()
+        };
+        apply(&mut staged, &Entry::new(0, Command::Txn(request)), 1).unwrap();
+        assert_eq!(counting.reads.get(), 0);
+        let writes = staged.into_writes();
+        let deleted: Vec<(Bytes, Bytes)> = writes
+            .iter()
+            .filter_map(|write| match write {
+                Write::Events { events, .. } => Some(events),
+                _ => None,
+            })
+            .flat_map(|events| events.iter())
+            .filter(|event| event.kind == EventKind::Delete as i32)
+            .filter_map(|event| event.prev_kv.clone())
+            .map(|prev| (prev.key, prev.value))
+            .collect();
+        // What the batch has put counts, not what is stored.
+        let expected = [("a", "1"), ("b", "2")];
+        let expected = expected.map(|(key, value)| (Bytes::from(key), Bytes::from(value)));
+        assert_eq!(deleted, expected);
+        for key in ["a", "b"] {
+            assert!(writes.contains(&Write::Delete(key.into())), "{key}");
+        }
     }
 
     #[test]
