@@ -172,13 +172,19 @@ fn check_target(binding: &Object) -> ApiResult<()> {
 fn check_free(old: &Object, binding: &Object) -> ApiResult<()> {
     let name = old.name();
     let refuse = |cause: String| Err(ApiError::conflict("", "pods/binding", name, &cause));
-    if !binding.uid().is_empty() && binding.uid() != old.uid() {
-        let cause = format!(
-            "Precondition failed: UID in precondition: {}, UID in object meta: {}",
-            binding.uid(),
-            old.uid()
-        );
-        return refuse(cause);
+    for (what, wanted, is) in [
+        ("UID", binding.uid(), old.uid()),
+        (
+            "ResourceVersion",
+            binding.resource_version(),
+            old.resource_version(),
+        ),
+    ] {
+        if !wanted.is_empty() && wanted != is {
+            return refuse(format!(
+                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}"
+            ));
+        }
     }
     if old.deletion_timestamp().is_some() {
         return refuse(format!(
@@ -240,6 +246,13 @@ mod tests {
         assert_eq!(bound.condition_status("PodScheduled"), Some("True"));
         assert_eq!(bound.annotation("a"), Some("b"));
         assert_eq!(bound.get(&["status", "nominatedNodeName"]), None);
+        for (field, what) in [("uid", "UID"), ("resourceVersion", "ResourceVersion")] {
+            let mut other = binding.clone();
+            other.set(&["metadata", field], "7");
+            let refused = check_free(&bound, &other).unwrap_err();
+            let text = format!("Precondition failed: {what} in precondition: 7,");
+            assert!(refused.message.contains(&text), "{}", refused.message);
+        }
         let again = check_free(&bound, &binding).unwrap_err();
         assert_eq!(
             again.message,

@@ -332,11 +332,15 @@ async fn a_pod_is_bound_alike_by_a_server_that_did_not_make_it() {
         made["spec"]["automountServiceAccountToken"] = false.into();
         maker.post(PODS, made).await.ok();
         let uri = format!("{PODS}/{name}");
-        server.get(&uri).await.ok();
+        let made = server.get(&uri).await.ok();
         let mut asked = binding("default", name, "n1");
         asked["metadata"]["annotations"] = json!({"example.com/a": "b\""});
         asked["metadata"]["labels"] = json!({"zone": "z"});
         let asked_uri = format!("{uri}/binding");
+        asked["metadata"]["resourceVersion"] = "1".into();
+        let stale = server.post(&asked_uri, asked.clone()).await;
+        assert_eq!((stale.refused().0, stale.refused().1), (409, "Conflict"));
+        asked["metadata"]["resourceVersion"] = made["metadata"]["resourceVersion"].clone();
         let bound = server.post(&asked_uri, asked).await;
         assert_eq!(bound.code, 201, "{}", bound.text);
         let pod = server.get(&uri).await;
