@@ -312,15 +312,6 @@ impl Entry {
         self.encoded.around_spec(pick)
     }
 
-    /// The same with the managed fields as text, too, where it has some: something else stands for them in the object.
-    pub(crate) fn around_spec_and_entries(
-        &self,
-        pick: &Pick,
-    ) -> Option<(Object, Bytes, Option<Bytes>)> {
-        let (value, spec, entries) = self.encoded.around_spec_and_entries(pick)?;
-        Some((Object::new(value).ok()?, spec, entries))
-    }
-
     /// The object in the shape of `resource`, which shares this storage. Where a webhook has to convert, the caller sees
     /// to that first ([`crate::conversion`]); else the object stays what it is.
     pub(crate) fn object_as(&self, resource: &Resource) -> Object {

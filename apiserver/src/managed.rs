@@ -2,6 +2,7 @@
 
 mod versions;
 
+use bytes::Bytes;
 use resources::Resource;
 use schema::Object;
 use schema::apply::{ApplyError, Who, entered, same_but_times, updated, updated_apart};
@@ -178,28 +179,27 @@ pub(crate) async fn track(
     put(new, entries);
 }
 
-/// The same for a built-in kind where neither object has the managed fields, which the write leaves alone: they are `stored`,
-/// in JSON. The new object gets them as a text. An error where they cannot be read.
+/// The same for a built-in kind where neither object has the managed fields, which the write leaves alone: `entries` are those of
+/// the old one, in JSON, and become those of the new one. An error where they cannot be read.
 pub(crate) fn track_apart(
     context: &Context,
     resource: &Resource,
     owner: Owner<'_>,
-    (old, new): (&Object, &mut Object),
-    stored: Option<&[u8]>,
+    (old, new): (&Object, &Object),
+    entries: &mut Option<Bytes>,
 ) -> ApiResult<()> {
-    let broken = || ApiError::internal("the managed fields cannot be read");
-    let stored = stored.map(std::str::from_utf8).transpose();
-    let stored = stored.map_err(|_| broken())?;
     let Owner::Manager(manager, subresource) = owner else {
-        put(new, stored.map(Value::from));
         return Ok(());
     };
+    let broken = || ApiError::internal("the managed fields cannot be read");
+    let stored = entries.as_deref().map(std::str::from_utf8).transpose();
+    let stored = stored.map_err(|_| broken())?;
     let versions = Versions::of(resource);
     let (owner, known) = ((manager, subresource), Some(&versions));
-    let entries = with_who(context, resource, owner, known, |who| {
+    let updated = with_who(context, resource, owner, known, |who| {
         updated_apart(resource.schema(), old.value(), new.value(), stored, who)
     });
-    put(new, entries.map_err(|_| broken())?.map(Value::String));
+    *entries = updated.map_err(|_| broken())?.map(Bytes::from);
     Ok(())
 }
 

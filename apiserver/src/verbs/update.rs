@@ -164,13 +164,13 @@ impl Decide for Update<'_, '_> {
     fn decide_around_spec<'a>(
         &'a mut self,
         old: &'a Object,
-        entries: Option<Bytes>,
+        entries: &'a mut Option<Bytes>,
     ) -> BoxFuture<'a, ApiResult<Step>> {
         let door = Door {
             is_around_spec: true,
             ..self.door
         };
-        self.through(door, old, entries)
+        self.through(door, old, Some(entries))
     }
 }
 
@@ -179,7 +179,7 @@ impl Update<'_, '_> {
         &'a mut self,
         door: Door<'a>,
         old: &'a Object,
-        entries: Option<Bytes>,
+        entries: Option<&'a mut Option<Bytes>>,
     ) -> BoxFuture<'a, ApiResult<Step>> {
         let make = &mut *self.make;
         Box::pin(async move {
@@ -242,12 +242,13 @@ impl Door<'_> {
         matches!(self.subresource, "" | "scale")
     }
 
-    /// Decides what to store for `new` in place of `stored`, whose managed fields are `entries` where they are apart, as text.
+    /// Decides what to store for `new` in place of `stored`. Where the managed fields are apart, `entries` are those of the latter,
+    /// as text, and become those of what is to be stored.
     async fn successor(
         &self,
         mut new: Object,
         stored: &Object,
-        entries: Option<Bytes>,
+        entries: Option<&mut Option<Bytes>>,
     ) -> ApiResult<Step> {
         let (context, resource) = (self.context, self.resource);
         let is_patch = context.info.verb == "patch";
@@ -259,11 +260,11 @@ impl Door<'_> {
         resource.default(&mut new);
         let old = self.as_defaulted(stored, &new);
         let old = &*old;
-        if self.is_around_spec {
-            let objects = (old, &mut new);
-            managed::track_apart(context, resource, self.owner, objects, entries.as_deref())?;
-        } else {
-            managed::track(context, resource, self.owner, old, &mut new).await;
+        match entries {
+            Some(entries) => {
+                managed::track_apart(context, resource, self.owner, (old, &new), entries)?;
+            }
+            None => managed::track(context, resource, self.owner, old, &mut new).await,
         }
         self.mutate(&mut new, old).await?;
         create::dedup_owners(context, &mut new, create::AFTER_ADMISSION);

@@ -9,7 +9,6 @@ mod node;
 mod pod;
 mod port;
 mod pressure;
-mod slim;
 mod spread;
 mod taint;
 mod template;

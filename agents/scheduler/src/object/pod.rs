@@ -4,7 +4,6 @@ use super::affinity::{preferred_terms, required_terms, weight};
 use super::group;
 use super::port::host_ports;
 use super::pressure::sensitivity;
-use super::slim::Part;
 use super::taint::toleration;
 use super::template::Template;
 use super::{
@@ -17,7 +16,6 @@ use crate::selector::{Labels, labels};
 use crate::volume::object::{PodVolume, pod_volumes};
 use agent_runtime::kinds::{Few, Time};
 use agent_runtime::timestamp::{self, Micros};
-use serde::de::{DeserializeSeed, Deserializer};
 use serde_json::Value;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -90,9 +88,9 @@ impl Pod {
         Pod::of_template(object, namespace, pod_labels, template)
     }
 
-    /// Reads an API object, and compiles it.
-    pub(crate) fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Pod, D::Error> {
-        Part::Pod.deserialize(decoder).map(alike::compile)
+    /// Compiles an API object that nobody else has, and leaves no spec of it.
+    pub(crate) fn compile_own(object: &mut Value) -> Pod {
+        alike::compile(object)
     }
 
     /// Compiles what is not of its template.
