@@ -3,7 +3,8 @@
 use std::io;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use openraft::entry::RaftEntry;
@@ -217,13 +218,14 @@ async fn of_large_entries_only_a_few_are_read_at_once() {
 /// A log of ten entries, the first look at which takes so long that its end is taken out meanwhile.
 #[derive(Default)]
 struct CutWhileRead {
-    next: AtomicUsize,
+    next: Mutex<usize>,
+    cut: Condvar,
     looks: AtomicUsize,
 }
 
 impl LogDisk for CutWhileRead {
     fn found(&self) -> LogFound {
-        self.next.store(10, Ordering::SeqCst);
+        *self.next.lock().unwrap() = 10;
         LogFound {
             last: Some(log_id(1, 9)),
             ..LogFound::default()
@@ -233,19 +235,23 @@ impl LogDisk for CutWhileRead {
     fn write(&self, ops: &[LogOp], _durable: bool) -> io::Result<()> {
         for op in ops {
             if let LogOp::Truncate { from } = op {
-                self.next.store(*from as usize, Ordering::SeqCst);
+                *self.next.lock().unwrap() = *from as usize;
+                self.cut.notify_all();
             }
         }
         Ok(())
     }
 
     fn read(&self, range: Range<u64>) -> io::Result<Vec<(u64, Bytes)>> {
+        let mut next = self.next.lock().unwrap();
         if self.looks.fetch_add(1, Ordering::SeqCst) == 0 {
-            while self.next.load(Ordering::SeqCst) == 10 {
-                std::thread::sleep(std::time::Duration::from_millis(1));
-            }
+            let patience = Duration::from_secs(30);
+            let cut = self
+                .cut
+                .wait_timeout_while(next, patience, |next| *next == 10);
+            next = cut.unwrap().0;
         }
-        let next = self.next.load(Ordering::SeqCst) as u64;
+        let next = *next as u64;
         let there = range.filter(|index| *index < next);
         Ok(there
             .map(|index| (index, encode_entry(&entry(index)).into()))
