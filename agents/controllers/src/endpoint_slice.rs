@@ -9,8 +9,8 @@ use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
 pub(crate) use agent_runtime::kinds::SERVICE_NAME;
 use agent_runtime::kinds::{
-    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IntOrString, Labels, Mention, Pod,
-    Service, ServicePort,
+    Endpoint, EndpointConditions, EndpointPort, EndpointSlice, IntOrString, Labels, Mention, Node,
+    Pod, Service, ServicePort,
 };
 use agent_runtime::plan::{Op, Plan};
 use agent_runtime::resource_ref::ENDPOINT_SLICES;
@@ -257,7 +257,9 @@ pub(crate) fn labels_of(service: &Service) -> Labels {
     labels
 }
 
-/// The endpoints of a family, by the ports they have (a named port may differ from pod to pod), ordered by pod.
+/// The endpoints of a family, by the ports they have (a named port may differ from pod to pod), ordered by pod. As in the
+/// EndpointSlice controller of Kubernetes 1.36, a pod whose node does not exist has none, unless the service wants pods that are
+/// not ready too: nobody keeps its status true any more. Endpoints show such pods there as well.
 fn desired(
     service: &Service,
     pods: &[Arc<Pod>],
@@ -273,6 +275,10 @@ fn desired(
         let Some(address) = address(pod, family) else {
             continue;
         };
+        let node = world.caches.nodes.get("", &pod.spec.node_name);
+        if node.is_none() && !service.spec.publish_not_ready_addresses {
+            continue;
+        }
         let ports = ports(service, pod);
         // Mostly all have the same, which then need not be written for each of thousands.
         let key = match last.take() {
@@ -283,7 +289,7 @@ fn desired(
             .entry(key.clone())
             .or_insert_with(|| (ports.clone(), Vec::new()))
             .1
-            .push(endpoint(service, pod, address, world));
+            .push(endpoint(service, pod, address, node.as_deref()));
         last = Some((ports, key));
     }
     groups.into_values().collect()
@@ -316,14 +322,13 @@ fn ports(service: &Service, pod: &Pod) -> Ports {
     service.spec.ports.iter().filter_map(port).collect()
 }
 
-fn endpoint(service: &Service, pod: &Pod, address: String, world: &World) -> Endpoint {
+/// The endpoint of a pod; `on` is its node, if it exists.
+fn endpoint(service: &Service, pod: &Pod, address: String, on: Option<&Node>) -> Endpoint {
     let serving = pod.is_ready();
     let terminating = pod.metadata.is_deleting();
     let ready = service.spec.publish_not_ready_addresses || (serving && !terminating);
     let node = (!pod.spec.node_name.is_empty()).then(|| pod.spec.node_name.to_string());
-    let zone = node
-        .as_ref()
-        .and_then(|name| world.caches.nodes.get("", name))
+    let zone = on
         .and_then(|node| node.metadata.labels.get(ZONE).cloned())
         .filter(|zone| !zone.is_empty());
     let hints = if ready {
@@ -394,13 +399,20 @@ metadata: {name: web, namespace: a, uid: s, labels: {team: x}}
 spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80, targetPort: 8080}]}
 ";
 
+    const NODE: &str = "---\nkind: Node\nmetadata: {name: n}\n";
+
     fn pod(name: &str, ip: &str, ready: &str, more: &str) -> String {
         format!(
             "---\nkind: Pod\nmetadata: {{name: {name}, namespace: a, uid: {name}, labels: {{app: web}}{more}}}\nspec: {{nodeName: n, containers: [{{name: c, ports: [{{name: named, containerPort: 9{ip}}}]}}]}}\nstatus: {{phase: Running, podIP: 10.1.0.{ip}, conditions: [{{type: Ready, status: '{ready}'}}]}}\n"
         )
     }
 
+    /// What is wanted in a world of these objects, in which there is the node of the pods.
     fn ops(text: &str) -> Vec<Op> {
+        wanted(&[text, NODE].concat())
+    }
+
+    fn wanted(text: &str) -> Vec<Op> {
         reconcile(&Key::new("a", "web"), &world(text)).ops
     }
 
@@ -422,10 +434,10 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
             ("trafficDistribution: PreferClose, ", node, zone.clone()),
             ("trafficDistribution: PreferSameZone, ", node, zone),
             ("trafficDistribution: PreferSameNode, ", node, both),
-            ("trafficDistribution: PreferSameZone, ", "", Value::Null),
+            ("trafficDistribution: PreferSameZone, ", NODE, Value::Null),
             (
                 "trafficDistribution: PreferSameNode, ",
-                "",
+                NODE,
                 json!({"forNodes": [{"name": "n"}]}),
             ),
         ] {
@@ -437,25 +449,16 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
                 node,
             ]
             .concat();
-            let ops = ops(&text);
+            let ops = wanted(&text);
             let endpoints = &body(&ops[0])["endpoints"];
             assert_eq!(endpoints[0]["hints"], expected, "{distribution}");
             assert_eq!(endpoints[1]["hints"], Value::Null, "{distribution}");
             // What was written is what is wanted, and hints that are wanted no more go.
             let again = [text.as_str(), &stored(&ops[0])].concat();
-            assert!(
-                super::reconcile(&Key::new("a", "web"), &world(&again))
-                    .ops
-                    .is_empty()
-            );
+            assert_eq!(wanted(&again), []);
             let plain = [SERVICE, &text[service.len()..], &stored(&ops[0])].concat();
             let changes = usize::from(!expected.is_null());
-            assert_eq!(
-                super::reconcile(&Key::new("a", "web"), &world(&plain))
-                    .ops
-                    .len(),
-                changes
-            );
+            assert_eq!(wanted(&plain).len(), changes);
         }
     }
 
@@ -483,7 +486,7 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
         ]
         .map(String::as_str)
         .concat();
-        let world = world(&text);
+        let world = world(&[text.as_str(), NODE].concat());
         let key = Key::new("a", "web");
         let apply = |text: &str| {
             let pod = text.strip_prefix("---\n").unwrap();
@@ -616,13 +619,36 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
     }
 
     #[test]
-    fn a_node_that_gets_a_zone_wakes_the_services_of_its_pods() {
+    fn a_pod_whose_node_does_not_exist_is_left_out_unless_all_are_wanted() {
+        let all = SERVICE.replace("selector:", "publishNotReadyAddresses: true, selector:");
+        let elsewhere = pod("p2", "2", "True", "").replace("nodeName: n,", "nodeName: m,");
+        let nowhere = pod("p3", "3", "True", "").replace("nodeName: n,", "");
+        for (service, node, expected) in [
+            (SERVICE, NODE, vec!["p1"]),
+            (SERVICE, "", vec![]),
+            (all.as_str(), NODE, vec!["p1", "p2", "p3"]),
+            (all.as_str(), "", vec!["p1", "p2", "p3"]),
+        ] {
+            let here = pod("p1", "1", "True", "");
+            let text = [service, &here, &elsewhere, &nowhere, node].concat();
+            let made = wanted(&text);
+            assert_eq!(made.len(), 1, "an empty slice too");
+            let endpoints = body(&made[0])["endpoints"].as_array().unwrap();
+            let named = endpoints.iter().map(|e| &e["targetRef"]["name"]);
+            assert_eq!(named.collect::<Vec<_>>(), expected, "{service} {node}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_comes_or_goes_or_gets_a_zone_wakes_the_services_of_its_pods() {
         let world = world(&[SERVICE, &pod("p1", "1", "True", "")].concat());
         let queue = Arc::new(Queue::new());
         let node = |zone: &str| {
-            crate::testing::object(&format!(
-                "{{metadata: {{name: n, labels: {{topology.kubernetes.io/zone: {zone}}}}}}}"
-            ))
+            let mut node: Node = crate::testing::object("{metadata: {name: n}}");
+            if !zone.is_empty() {
+                node.metadata.labels.insert(ZONE.into(), zone.into());
+            }
+            node
         };
         wire(&world.caches, &queue);
         let drain = |queue: &Queue<Key>| {
@@ -633,10 +659,12 @@ spec: {selector: {app: web}, clusterIP: 10.0.0.1, ports: [{name: http, port: 80,
             woken
         };
         assert_eq!(drain(&queue), 1, "the service itself");
-        world.caches.nodes.apply(node("z"));
-        assert_eq!(drain(&queue), 1);
-        world.caches.nodes.apply(node("z"));
-        assert_eq!(drain(&queue), 0);
+        for (zone, woken) in [("", 1), ("", 0), ("z", 1), ("z", 0)] {
+            world.caches.nodes.apply(node(zone));
+            assert_eq!(drain(&queue), woken, "zone {zone}");
+        }
+        world.caches.nodes.remove(&Key::new("", "n"));
+        assert_eq!(drain(&queue), 1, "it is gone");
     }
 
     #[test]

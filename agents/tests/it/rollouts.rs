@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_deployment_is_rolled_out_scaled_updated_and_rolled_back() {
     let cluster = Cluster::start().await;
-    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"}, "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}]}});
+    // Its pods have no node here, and would have no endpoints otherwise.
+    let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "default"},
+        "spec": {"selector": {"app": "web"}, "ports": [{"port": 80}], "publishNotReadyAddresses": true}});
     cluster
         .client
         .create(&SERVICES, "default", &service)
@@ -41,7 +43,7 @@ async fn a_deployment_is_rolled_out_scaled_updated_and_rolled_back() {
             })
             .flat_map(|s| &s.endpoints)
             .collect();
-        (all.len() == count && all.iter().all(|e| e.conditions.ready == Some(true))).then_some(())
+        (all.len() == count && all.iter().all(|e| e.conditions.serving == Some(true))).then_some(())
     };
     cluster
         .until("three endpoints", &cluster.slices, |slices| {

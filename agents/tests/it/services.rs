@@ -166,6 +166,39 @@ async fn endpoints_made_by_hand_are_mirrored() {
     gone.await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pod_is_in_slices_while_its_node_exists() {
+    let cluster = Cluster::start().await;
+    let client = &cluster.client;
+    let pod = json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "p", "namespace": "default", "labels": {"app": "early"}},
+        "spec": {"nodeName": "late", "containers": [{"name": "c", "image": "i"}]}});
+    cluster.create_pod(&pod).await;
+    let early = service("early", "early");
+    client.create(&SERVICES, "default", &early).await.unwrap();
+    let endpoints = cluster.hub.cache::<Endpoints>();
+    let listed = cluster.until("the older form", &endpoints, |all| {
+        let found = all.get("default", "early")?;
+        (!found.subsets.is_empty()).then_some(())
+    });
+    listed.await;
+    let sliced = async |what: &str, expected: usize| {
+        let arrived = cluster.until(what, &cluster.slices, |slices| {
+            let of = slices_of(slices, "early");
+            let count = of.iter().map(|slice| slice.endpoints.len()).sum::<usize>();
+            (!of.is_empty() && count == expected).then_some(())
+        });
+        arrived.await;
+    };
+    sliced("a slice without the pod", 0).await;
+    let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "late"}});
+    client.create(&NODES, "", &node).await.unwrap();
+    sliced("the pod in it", 1).await;
+    let all = DeleteParams::default();
+    client.delete(&NODES, "", "late", &all).await.unwrap();
+    sliced("the slice without the pod again", 0).await;
+}
+
 /// The zones that the endpoints of a service are for, if all are for one.
 fn zones_of(slices: &Cache<EndpointSlice>, service: &str) -> Option<Vec<String>> {
     let slices = slices_of(slices, service);

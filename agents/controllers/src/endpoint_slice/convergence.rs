@@ -1,5 +1,6 @@
 //! Whatever happens to pods, services and slices, and wherever leaders are cut off, each service has each of its pods in one
-//! slice as it is, and then nothing is written. Whatever happens to nodes, zones have their part of a service that asks for it.
+//! slice as it is, if its node exists, and then nothing is written. Whatever happens to nodes, zones have their part of a service
+//! that asks for it.
 
 use super::packing::PER_SLICE_MAX;
 use super::{MANAGED_BY, MANAGER, SERVICE_NAME, ZONE, reconcile};
@@ -9,6 +10,8 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 const SERVICES: [&str; 2] = ["x", "y"];
+/// The nodes, and the zones they have at first.
+const NODES: [(&str, &str); 3] = [("n0", "a"), ("n1", "b"), ("n2", "c")];
 const MODE: &str = "service.kubernetes.io/topology-mode";
 /// From so many endpoints on, two or three zones can have their part whatever their sizes are.
 const ENOUGH: usize = 20;
@@ -22,18 +25,20 @@ fn cluster() -> Simulation {
              spec: {{selector: {{app: {name}}}, clusterIP: 10.0.0.1, ports: [{{name: http, port: 80}}]}}\n"
         )
     });
-    let nodes = [("n0", "a"), ("n1", "b"), ("n2", "c")].map(|(name, zone)| {
-        format!(
-            "---\nkind: Node\nmetadata: {{name: {name}, labels: {{{ZONE}: {zone}}}}}\n\
-             status: {{allocatable: {{cpu: '4'}}, conditions: [{{type: Ready, status: 'True'}}]}}\n"
-        )
-    });
-    let mut cluster = Simulation::new(&[services.concat(), nodes.concat()].concat());
+    let mut cluster = Simulation::new(&services.concat());
+    for (name, zone) in NODES {
+        cluster.put(node(name, zone));
+    }
     (0..PODS).for_each(|number| add(&mut cluster, number, "x"));
     // Somebody else's: it stays as it is.
     cluster.put(json!({"kind": "EndpointSlice", "addressType": "IPv4", "endpoints": [],
         "metadata": {"name": "foreign", "namespace": "a", "uid": "f", "labels": {SERVICE_NAME: "x", MANAGED_BY: "me"}}}));
     cluster
+}
+
+fn node(name: &str, zone: &str) -> Value {
+    json!({"kind": "Node", "metadata": {"name": name, "labels": {ZONE: zone}},
+        "status": {"allocatable": {"cpu": "4"}, "conditions": [{"type": "Ready", "status": "True"}]}})
 }
 
 fn add(cluster: &mut Simulation, number: u64, app: &str) {
@@ -55,7 +60,7 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64) {
     let mut slices = cluster.names("EndpointSlice");
     slices.retain(|name| name != "foreign");
     let slice = dice.pick(slices);
-    match (dice.roll(18), pod, slice) {
+    match (dice.roll(20), pod, slice) {
         (0, ..) => add(cluster, PODS + turn, service),
         (1, Some(pod), _) => cluster.remove("Pod", &pod),
         (2, Some(pod), _) => {
@@ -85,8 +90,9 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64) {
             cluster.patch("Service", service, &spec);
         }
         (10 | 11, ..) => {
-            let node = dice.pick(cluster.names("Node")).unwrap();
-            cluster.patch("Node", &node, &other_node(dice));
+            if let Some(node) = dice.pick(cluster.names("Node")) {
+                cluster.patch("Node", &node, &other_node(dice));
+            }
         }
         (12, ..) => {
             let mode = if dice.roll(3) == 0 {
@@ -96,6 +102,18 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64) {
             };
             let annotations = json!({"metadata": {"annotations": {MODE: mode}}});
             cluster.patch("Service", service, &annotations);
+        }
+        (13, ..) => {
+            let all = json!({"spec": {"publishNotReadyAddresses": dice.roll(3) == 0}});
+            cluster.patch("Service", service, &all);
+        }
+        (14 | 15, ..) => {
+            let (name, zone) = NODES[usize::try_from(dice.roll(3)).unwrap()];
+            if cluster.get("Node", name).is_some() {
+                cluster.remove("Node", name);
+            } else {
+                cluster.put(node(name, zone));
+            }
         }
         (8 | 9, ..) => cluster.cut_off(&key(service), reconcile, dice.roll(3)),
         _ => {
@@ -136,14 +154,19 @@ fn settle(cluster: &mut Simulation) {
     panic!("it does not come to rest");
 }
 
-/// The uids of the pods of a service that have not ended, and whether they are ready.
-fn wanted(cluster: &Simulation, service: &str) -> BTreeMap<String, bool> {
+/// The uids of the pods of a service that have not ended and are on nodes that exist, and whether they are ready; where the
+/// service wants those that are not ready too, all are, and on whatever nodes.
+fn wanted(cluster: &Simulation, service: &str, all: bool) -> BTreeMap<String, bool> {
+    let nodes = cluster.names("Node");
+    let exists = |pod: &Value| nodes.iter().any(|node| pod["spec"]["nodeName"] == **node);
     let pods = cluster.all("Pod").into_iter();
-    pods.filter(|pod| pod["metadata"]["labels"]["app"] == service)
+    pods.filter(|pod| all || exists(pod))
+        .filter(|pod| pod["metadata"]["labels"]["app"] == service)
         .filter(|pod| pod["status"]["phase"] != "Failed")
         .map(|pod| {
             let uid = pod["metadata"]["uid"].as_str().unwrap().to_owned();
-            (uid, pod["status"]["conditions"][0]["status"] == "True")
+            let ready = pod["status"]["conditions"][0]["status"] == "True";
+            (uid, all || ready)
         })
         .collect()
 }
@@ -191,6 +214,7 @@ fn is_shared_out(endpoints: &[Value], zones: &BTreeSet<String>, told: &str) {
 fn has_arrived(cluster: &Simulation, service: &str, told: &str) {
     let object = cluster.get("Service", service).unwrap();
     let close = !object["spec"]["trafficDistribution"].is_null();
+    let published = object["spec"]["publishNotReadyAddresses"] == true;
     let auto = object["metadata"]["annotations"][MODE] == "Auto";
     let mut found = BTreeMap::new();
     let mut all = Vec::new();
@@ -205,13 +229,14 @@ fn has_arrived(cluster: &Simulation, service: &str, told: &str) {
             let uid = endpoint["targetRef"]["uid"].as_str().unwrap().to_owned();
             let ready = endpoint["conditions"]["ready"] == true;
             if !auto {
+                // Whoever is to be reached by its node has a hint though the node is gone.
                 assert_eq!(endpoint["hints"].is_object(), close && ready, "{told}");
             }
             assert_eq!(found.insert(uid, ready), None, "{told}: twice");
             all.push(endpoint.clone());
         }
     }
-    assert_eq!(found, wanted(cluster, service), "{told}");
+    assert_eq!(found, wanted(cluster, service, published), "{told}");
     if auto {
         is_shared_out(&all, &zones(cluster), told);
     }

@@ -20,13 +20,15 @@ pub(crate) fn enqueue_services_of_pods(caches: &Arc<Caches>, queue: &Arc<Queue<K
     });
 }
 
-/// Enqueues the services of the pods of a node whose zone changes: an endpoint tells its zone, which is its node's.
+/// Enqueues the services of the pods of a node that comes or goes, or whose zone changes: there are endpoints only on nodes that
+/// exist, and an endpoint tells its zone, which is its node's.
 pub(super) fn enqueue_services_of_nodes(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
     let (services, pods, keys) = (caches.services.clone(), caches.pods.clone(), queue.clone());
     caches.nodes.subscribe(move |change| {
+        // Two levels: whether it exists, and whether it has a zone.
         let zone = |node: &Option<Arc<Node>>| {
             let labels = node.as_ref().map(|node| &node.metadata.labels);
-            labels.and_then(|labels| labels.get(ZONE).cloned())
+            labels.map(|labels| labels.get(ZONE).cloned())
         };
         if zone(&change.old) != zone(&change.new) {
             for pod in pods.on_node(&change.latest().metadata.name) {
