@@ -6,12 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
 use super::handler::{self, Outcome, Target};
 use crate::runtime::Runtime;
 use crate::spec::{Container, Probe};
-use crate::stats::{Answer, Counter};
+use crate::stats::{Answer, Counter, Pace};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Kind {
@@ -151,14 +152,33 @@ pub(crate) fn passes_after(container: &Container, kind: Kind) -> Duration {
     let Some(probe) = kind.of(container) else {
         return Duration::ZERO;
     };
+    let more = u32::try_from(probe.success_threshold.saturating_sub(1)).unwrap_or(0);
+    asked_after(container, (kind, probe)).saturating_add(period(probe).saturating_mul(more))
+}
+
+/// How long after the start of its container a probe is asked first, if every answer is a good one.
+fn asked_after(container: &Container, (kind, probe): (Kind, &Probe)) -> Duration {
     let gate = match kind {
         Kind::Startup => Duration::ZERO,
         Kind::Liveness | Kind::Readiness => passes_after(container, Kind::Startup),
     };
-    let more = u32::try_from(probe.success_threshold.saturating_sub(1)).unwrap_or(0);
-    initial_delay(probe)
-        .max(gate)
-        .saturating_add(period(probe).saturating_mul(more))
+    initial_delay(probe).max(gate)
+}
+
+/// When the probe of a simulated container is asked, if it has one of this kind. A startup probe is not asked any more once it has
+/// passed, as on a real node.
+pub(crate) fn pace(container: &Container, kind: Kind, started_at: OffsetDateTime) -> Option<Pace> {
+    let probe = kind.of(container)?;
+    let most = match kind {
+        Kind::Startup => u64::try_from(probe.success_threshold).unwrap_or(0).max(1),
+        Kind::Liveness | Kind::Readiness => u64::MAX,
+    };
+    Some(Pace {
+        started_at,
+        first: asked_after(container, (kind, probe)),
+        period: period(probe),
+        most,
+    })
 }
 
 /// What a task tells its worker.
@@ -182,7 +202,7 @@ pub(crate) struct Prober {
     /// How long the container had been running when the task was made.
     pub(crate) age: Duration,
     pub(crate) reports: mpsc::Sender<Report>,
-    pub(crate) counter: Counter,
+    pub(crate) counter: Arc<Counter>,
 }
 
 impl Prober {
@@ -190,7 +210,6 @@ impl Prober {
     pub(crate) async fn pretend(self) {
         let after = passes_after(&self.container, self.kind);
         tokio::time::sleep(after.saturating_sub(self.age)).await;
-        self.counter.add(Answer::Good);
         // A worker that has gone needs no answer.
         let _ = self.report(Some(true), None).await;
     }
@@ -319,6 +338,38 @@ mod tests {
             let passed =
                 [Kind::Startup, Kind::Readiness].map(|kind| passes_after(&container, kind));
             assert_eq!(passed, after.map(Duration::from_secs), "{container:?}");
+        }
+    }
+
+    #[test]
+    fn a_simulated_probe_is_asked_when_a_real_one_would_be() {
+        let probe = |initial, successes| {
+            Some(Probe {
+                initial_delay_seconds: initial,
+                success_threshold: successes,
+                ..Probe::default()
+            })
+        };
+        let container = Container {
+            startup_probe: probe(20, 1),
+            readiness_probe: probe(5, 2),
+            ..Container::default()
+        };
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let after = |kind: Kind, seconds: i64| {
+            let pace = pace(&container, kind, now)?;
+            Some(pace.answers(now + time::Duration::seconds(seconds)))
+        };
+        for (kind, seconds, answers) in [
+            (Kind::Startup, 19, Some(0)),
+            (Kind::Startup, 20, Some(1)),
+            (Kind::Startup, 99, Some(1)),
+            (Kind::Liveness, 99, None),
+            (Kind::Readiness, 19, Some(0)),
+            (Kind::Readiness, 20, Some(1)),
+            (Kind::Readiness, 99, Some(8)),
+        ] {
+            assert_eq!(after(kind, seconds), answers, "{kind:?} after {seconds} s");
         }
     }
 

@@ -16,7 +16,7 @@ use crate::volumes;
 impl Worker {
     /// Ends a pod that the node has failed; it stays on record until somebody deletes it.
     pub(super) async fn end_by_verdict(&mut self) -> Result<OffsetDateTime, RuntimeError> {
-        self.probers.clear();
+        self.end_probes();
         let groups = plan::termination(&self.pod, &self.observed);
         for group in groups {
             self.execute_stops(group).await?;
@@ -31,7 +31,7 @@ impl Worker {
 
     /// Takes the pod off the node: containers, record, volumes, and at last the object itself.
     pub(super) async fn terminate(&mut self) {
-        self.probers.clear();
+        self.end_probes();
         self.waiting.clear();
         while let Err(error) = self.stop_all().await {
             tracing::debug!(pod = %self.pod.display(), %error, "cannot stop the pod yet");

@@ -36,6 +36,7 @@ use crate::metrics;
 use crate::runtime::{Limits, RuntimeError};
 use crate::source::{Owned, Watched};
 use crate::spec::{Pod, Role};
+use crate::stats::Counter;
 use crate::volumes::claimed::Claimed;
 use crate::volumes::payload::Reference;
 
@@ -72,6 +73,8 @@ pub(crate) struct Worker {
     pub(super) holds: BTreeMap<String, OffsetDateTime>,
     pub(super) probes: BTreeMap<String, Results>,
     pub(super) probers: BTreeMap<(String, Kind), Owned>,
+    /// Those of containers that run, whether they are asked now or not.
+    counters: BTreeMap<(String, Kind), Arc<Counter>>,
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) reporter: mpsc::Sender<Report>,
     /// Termination messages by container id.
@@ -129,6 +132,7 @@ impl Worker {
             holds: BTreeMap::new(),
             probes,
             probers: BTreeMap::new(),
+            counters: BTreeMap::new(),
             reports,
             reporter,
             messages: BTreeMap::new(),

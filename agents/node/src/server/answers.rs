@@ -128,7 +128,7 @@ async fn metrics_cadvisor(State(agent): State<Arc<Agent>>) -> Response {
 }
 
 async fn metrics_probes(State(agent): State<Arc<Agent>>) -> Response {
-    exposed(agent.stats.probes.exposed())
+    exposed(agent.stats.probes.exposed(clock::now()))
 }
 
 /// Text for Prometheus.

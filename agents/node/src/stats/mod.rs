@@ -28,7 +28,7 @@ use crate::runtime::RuntimeError;
 pub(crate) use cadvisor::cadvisor;
 pub(crate) use exposition::exposition;
 pub(crate) use own::own;
-pub(crate) use probed::{Answer, Counter, Probed, Probes, probed};
+pub(crate) use probed::{Answer, Counter, Pace, Probed, Probes, probed};
 pub(crate) use summary::summary;
 use usage::Series;
 pub(crate) use usage::{Measured, Memory, Network, Rate, Used};

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use time::OffsetDateTime;
 
 use super::cadvisor::quoted;
 use crate::runtime::Identity;
@@ -35,24 +38,54 @@ pub(crate) struct Probed {
     pub(crate) counts: [u64; 3],
 }
 
+/// When a probe would be asked that nobody asks, since its container is simulated: all answers would be good ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// The start of the container.
+    pub(crate) started_at: OffsetDateTime,
+    /// How long after that it is asked first.
+    pub(crate) first: Duration,
+    pub(crate) period: Duration,
+    /// How often at most.
+    pub(crate) most: u64,
+}
+
+impl Pace {
+    /// The number of answers by then.
+    pub(crate) fn answers(&self, now: OffsetDateTime) -> u64 {
+        // A clock that was set back makes a container that has not started yet.
+        let age = Duration::try_from(now - self.started_at).unwrap_or_default();
+        let Some(since) = age.checked_sub(self.first) else {
+            return 0;
+        };
+        let more = since.as_nanos() / self.period.as_nanos().max(1);
+        let more = u64::try_from(more).unwrap_or(u64::MAX);
+        more.saturating_add(1).min(self.most)
+    }
+}
+
 /// A container's id, and the kind of a probe.
 type Key = (String, &'static str);
 
+/// A probe with what it has counted, and its pace where it is not asked.
+type Counted = (Probed, Option<Pace>);
+
 /// The probes of a node that go on.
 #[derive(Debug, Default)]
-pub(crate) struct Probes(Mutex<BTreeMap<Key, Probed>>);
+pub(crate) struct Probes(Mutex<BTreeMap<Key, Counted>>);
 
 impl Probes {
-    fn all(&self) -> MutexGuard<'_, BTreeMap<Key, Probed>> {
+    fn all(&self) -> MutexGuard<'_, BTreeMap<Key, Counted>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts for a probe that begins, until what is given is dropped.
+    /// Counts for a probe that begins, until what is given is dropped; one with a pace counts by itself.
     pub(crate) fn begin(
         self: &Arc<Probes>,
         container_id: &str,
         identity: Identity,
         kind: &'static str,
+        pace: Option<Pace>,
     ) -> Counter {
         let key = (container_id.to_owned(), kind);
         let counts = [0; 3];
@@ -61,16 +94,23 @@ impl Probes {
             kind,
             counts,
         };
-        self.all().insert(key.clone(), one);
+        self.all().insert(key.clone(), (one, pace));
         Counter {
             probes: self.clone(),
             key,
         }
     }
 
-    /// The text for Prometheus.
-    pub(crate) fn exposed(&self) -> String {
-        let all: Vec<Probed> = self.all().values().cloned().collect();
+    /// The text for Prometheus at a time.
+    pub(crate) fn exposed(&self, now: OffsetDateTime) -> String {
+        let mut all = Vec::new();
+        for (one, pace) in self.all().values() {
+            let mut one = one.clone();
+            if let Some(pace) = pace {
+                one.counts = [pace.answers(now), 0, 0];
+            }
+            all.push(one);
+        }
         probed(&all)
     }
 }
@@ -84,7 +124,7 @@ pub(crate) struct Counter {
 
 impl Counter {
     pub(crate) fn add(&self, answer: Answer) {
-        if let Some(one) = self.probes.all().get_mut(&self.key) {
+        if let Some((one, _)) = self.probes.all().get_mut(&self.key) {
             let count = &mut one.counts[answer as usize];
             *count = count.saturating_add(1);
         }
@@ -130,13 +170,7 @@ mod tests {
     #[test]
     fn answers_are_told_by_probe_and_result() {
         let one = Probed {
-            identity: Identity {
-                pod_name: "p".into(),
-                pod_namespace: "d".into(),
-                pod_uid: "u".into(),
-                container: "c".into(),
-                attempt: 1,
-            },
+            identity: identity(),
             kind: "Liveness",
             counts: [3, 0, 0],
         };
@@ -147,22 +181,57 @@ mod tests {
         assert_eq!(probed(&[]), "");
     }
 
-    #[test]
-    fn a_probe_is_counted_while_it_goes_on() {
-        let probes = Arc::new(Probes::default());
-        let identity = Identity {
+    fn identity() -> Identity {
+        Identity {
             pod_name: "p".into(),
             pod_namespace: "d".into(),
             pod_uid: "u".into(),
             container: "c".into(),
             attempt: 0,
+        }
+    }
+
+    #[test]
+    fn what_nobody_asks_is_counted_at_its_pace() {
+        let began = OffsetDateTime::UNIX_EPOCH;
+        let pace = |first: u64, most: u64| Pace {
+            started_at: began,
+            first: Duration::from_secs(first),
+            period: Duration::from_secs(10),
+            most,
         };
-        let counter = probes.begin("id", identity.clone(), "Startup");
-        let next = probes.begin("other", identity, "Startup");
+        for (first, most, after, answers) in [
+            (0, u64::MAX, 0, 1),
+            (0, u64::MAX, 9, 1),
+            (0, u64::MAX, 10, 2),
+            (5, u64::MAX, 4, 0),
+            (5, u64::MAX, 25, 3),
+            (5, 1, 4, 0),
+            (5, 1, 25, 1),
+            (0, u64::MAX, -7, 1),
+        ] {
+            let now = began + time::Duration::seconds(after);
+            let told = format!("from {first} s on, after {after} s");
+            assert_eq!(pace(first, most).answers(now), answers, "{told}");
+        }
+        let probes = Arc::new(Probes::default());
+        let counter = probes.begin("id", identity(), "Readiness", Some(pace(0, u64::MAX)));
+        let text = probes.exposed(began + time::Duration::seconds(60));
+        assert!(text.ends_with("result=\"successful\"} 7\n"), "{text}");
+        drop(counter);
+        assert_eq!(probes.exposed(began), "");
+    }
+
+    #[test]
+    fn a_probe_is_counted_while_it_goes_on() {
+        let probes = Arc::new(Probes::default());
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let counter = probes.begin("id", identity(), "Startup", None);
+        let next = probes.begin("other", identity(), "Startup", None);
         for answer in [Answer::Good, Answer::Bad, Answer::Bad, Answer::None] {
             counter.add(answer);
         }
-        let text = probes.exposed();
+        let text = probes.exposed(now);
         for line in [
             "result=\"successful\"} 1",
             "result=\"failed\"} 2",
@@ -171,7 +240,7 @@ mod tests {
             assert!(text.contains(line), "{text}");
         }
         drop(counter);
-        assert_eq!(probes.exposed(), "");
+        assert_eq!(probes.exposed(now), "");
         drop(next);
     }
 }

@@ -67,7 +67,9 @@ async fn a_hollow_node_runs_pods_and_says_that_it_is_hollow() {
     assert!(node.get("/pods").await.1.contains("\"web\""));
     let (status, running) = node.get("/runningpods/").await;
     assert!(status == 200 && running.contains("\"web\""), "{running}");
-    assert_eq!(node.get("/metrics/probes").await.0, 200);
+    let (status, text) = node.get("/metrics/probes").await;
+    let passed = "probe_type=\"Readiness\",result=\"successful\"} ";
+    assert!(status == 200 && text.contains(passed), "{text}");
     let (status, log) = node.get("/containerLogs/default/web/c").await;
     assert!(status == 200 && log.contains("simulated"), "{log}");
     let (status, summary) = node.get("/stats/summary?only_cpu_and_memory=true").await;

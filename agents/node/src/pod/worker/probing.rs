@@ -1,6 +1,7 @@
 //! The probes of a pod: which run, and what they have found.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use agent_runtime::EventType;
 use serde_json::Value;
@@ -9,7 +10,7 @@ use super::Worker;
 use crate::clock;
 use crate::pod::container::identity;
 use crate::pod::handler::Target;
-use crate::pod::probe::{Kind, Prober, Report, Results, passes_after};
+use crate::pod::probe::{Kind, Prober, Report, Results, pace, passes_after};
 use crate::runtime::State;
 use crate::source::Owned;
 use crate::spec::Role;
@@ -17,6 +18,7 @@ use crate::spec::Role;
 impl Worker {
     /// Starts the probes that may run now and drops those whose container does not run any more.
     pub(super) fn update_probers(&mut self) {
+        self.update_counters();
         let now = clock::now();
         let ip = if self.pod.spec.host_network {
             Some(self.agent.host_ip().to_owned())
@@ -67,10 +69,10 @@ impl Worker {
             };
             let age = age.try_into().unwrap_or_default();
             let is_hollow = self.agent.is_hollow();
-            let (probes, pod) = (&self.agent.stats.probes, &self.pod);
+            let Some(counter) = self.counters.get(&key).cloned() else {
+                continue;
+            };
             self.probers.entry(key.clone()).or_insert_with(|| {
-                let who = identity(pod, &container.name, 0);
-                let counter = probes.begin(&key.0, who, key.1.title());
                 let prober = Prober {
                     runtime,
                     kind: key.1,
@@ -86,6 +88,43 @@ impl Worker {
                 }
             });
         }
+    }
+
+    /// Counts for each probe of a container that runs. As on a real node what was counted stays while nobody is asked any more,
+    /// because the probe has passed for good, or because the container is simulated.
+    fn update_counters(&mut self) {
+        let mut counters = BTreeMap::new();
+        for (_, container) in self.pod.all_containers() {
+            let Some(current) = self.observed.current(&container.name) else {
+                continue;
+            };
+            let State::Running { started_at } = current.state else {
+                continue;
+            };
+            for kind in Kind::ALL {
+                if kind.of(container).is_none() {
+                    continue;
+                }
+                let key = (current.id.clone(), kind);
+                let counter = self.counters.remove(&key).unwrap_or_else(|| {
+                    let who = identity(&self.pod, &container.name, 0);
+                    let pace = match self.agent.is_hollow() {
+                        true => pace(container, kind, started_at),
+                        false => None,
+                    };
+                    let probes = &self.agent.stats.probes;
+                    Arc::new(probes.begin(&key.0, who, kind.title(), pace))
+                });
+                counters.insert(key, counter);
+            }
+        }
+        self.counters = counters;
+    }
+
+    /// Asks no more, and forgets what was counted.
+    pub(in crate::pod) fn end_probes(&mut self) {
+        self.probers.clear();
+        self.counters.clear();
     }
 
     pub(super) fn accept(&mut self, report: Report) {
