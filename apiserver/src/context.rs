@@ -7,7 +7,7 @@ use std::time::Duration;
 use auth::User;
 use axum::response::Response;
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, StatusCode};
+use http::{HeaderMap, StatusCode};
 use resources::Resource;
 use schema::Object;
 use serde::Serialize;
@@ -18,13 +18,12 @@ use crate::ApiServer;
 use crate::audit::Audit;
 use crate::entry::Entry;
 use crate::negotiate::{self, Form, Output};
+use crate::prefer;
 use crate::protobuf::Written;
 use crate::request::{Query, RequestInfo};
 use crate::status::{ApiError, ApiResult};
 use crate::write::Outcome;
 
-/// RFC 7240: how much of an answer is of interest.
-const PREFER: HeaderName = HeaderName::from_static("prefer");
 /// Letters of all warnings of an answer together; where there are more, each one is cut, and the last ones are left out.
 const WARNINGS_LETTERS_MAX: usize = 4_096;
 const CUT_WARNING_LETTERS: usize = 256;
@@ -168,7 +167,9 @@ impl Context {
         if self.wants_little()
             && let Ok(body) = identity(&outcome.object)
         {
-            return self.respond_bytes(code, body.into());
+            let mut response = self.respond_bytes(code, body.into());
+            prefer::applied(response.headers_mut());
+            return response;
         }
         let protobuf = Written::of(&self.output, resource);
         if (self.output.is_plain() || protobuf.is_some())
@@ -187,10 +188,7 @@ impl Context {
 
     /// Whether the client is content with [`identity`]. Who is told of answers is told of the whole one.
     fn wants_little(&self) -> bool {
-        let preference = self.headers.get(PREFER);
-        preference.is_some_and(|value| value == "return=minimal")
-            && self.output.is_plain()
-            && self.audit.is_nothing()
+        self.output.is_plain() && self.audit.is_nothing() && prefer::wants_minimal(&self.headers)
     }
 
     /// An answer of an object that others may hold as well.

@@ -61,6 +61,7 @@ mod openapi;
 mod outgoing;
 mod packed;
 mod port_forward;
+mod prefer;
 mod protobuf;
 mod proxy;
 mod quota_status;

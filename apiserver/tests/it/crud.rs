@@ -4,7 +4,7 @@ use apiserver::Body;
 use http::Method;
 use serde_json::{Value, json};
 
-use crate::server::{MAPS, Server, config_map};
+use crate::server::{Answer, MAPS, Server, config_map};
 
 #[tokio::test]
 async fn a_missing_name_is_told_with_whatever_else_is_wrong() {
@@ -267,13 +267,18 @@ async fn a_client_may_be_content_with_little() {
             .request(method, uri)
             .header("content-type", format!("application/{kind}"));
         if little {
-            request = request.header("prefer", "return=minimal");
+            request = request.header("prefer", "return=minimal, wait=5");
         }
         let request = request.body(Body::from(body.to_string())).unwrap();
         server.read(request).await
     };
     let created = send(Method::POST, MAPS, "json", true, config_map("a", "1")).await;
     assert_eq!(created.code, 201);
+    let applied = |answer: &Answer| {
+        let said = answer.headers.get("preference-applied");
+        said.is_some_and(|said| said == "return=minimal")
+    };
+    assert!(applied(&created));
     let uri = format!("{MAPS}/a");
     let whole = server.get(&uri).await.ok();
     let of = |whole: &Value| {
@@ -292,12 +297,16 @@ async fn a_client_may_be_content_with_little() {
     let again = send(Method::PATCH, &uri, kind, true, change.clone()).await;
     assert_eq!(again.ok(), of(&whole));
     let all = send(Method::PATCH, &uri, kind, false, change).await;
+    assert!(!applied(&all));
     assert_eq!(all.ok(), whole);
     let taken = send(Method::POST, MAPS, "json", true, config_map("a", "1")).await;
+    assert!(!applied(&taken));
     assert_eq!(taken.refused().1, "AlreadyExists");
     let read = server
         .request(Method::GET, &uri)
         .header("prefer", "return=minimal");
     let read = read.body(Body::empty()).unwrap();
-    assert_eq!(server.read(read).await.ok(), whole);
+    let read = server.read(read).await;
+    assert!(!applied(&read));
+    assert_eq!(read.ok(), whole);
 }
