@@ -197,6 +197,10 @@ impl<D: Data + ?Sized> Data for Fronted<'_, D> {
         self.data.get(key)
     }
 
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<KeyValue>>, Broken> {
+        self.data.get_many(keys)
+    }
+
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
         self.data.scan(range, visit)
     }

@@ -45,6 +45,11 @@ pub trait Data {
     fn get_expected(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
         self.get(key)
     }
+    /// As [`Data::get_expected`], for several keys, in their order. Where they ascend, as they stand, whoever has them in files reads
+    /// and unpacks what holds several of them once.
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<KeyValue>>, Broken> {
+        keys.iter().map(|key| self.get_expected(key)).collect()
+    }
     /// Live keys of the range, ascending, until the visitor breaks.
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken>;
     /// A retained event. Asking for one that is not there is an error: the catalog named it.
@@ -76,6 +81,30 @@ pub trait View: Data {
     fn now_ms(&self) -> i64;
 }
 
+/// The pairs of keys, in their order: what is known of a key, and else what is read, of all others at once.
+fn known_or_read(
+    keys: &[Bytes],
+    known: impl Fn(&[u8]) -> Option<Option<KeyValue>>,
+    read: impl FnOnce(&[Bytes]) -> Result<Vec<Option<KeyValue>>, Broken>,
+) -> Result<Vec<Option<KeyValue>>, Broken> {
+    let mut found: Vec<Option<KeyValue>> = Vec::with_capacity(keys.len());
+    let (mut rest, mut places) = (Vec::new(), Vec::new());
+    for (place, key) in keys.iter().enumerate() {
+        let pair = known(key);
+        if pair.is_none() {
+            rest.push(key.clone());
+            places.push(place);
+        }
+        found.push(pair.flatten());
+    }
+    if !rest.is_empty() {
+        for (place, pair) in places.into_iter().zip(read(&rest)?) {
+            found[place] = pair;
+        }
+    }
+    Ok(found)
+}
+
 /// A catalog and its data make a view.
 pub struct Joined<'a, D: ?Sized> {
     pub catalog: &'a Catalog,
@@ -100,6 +129,11 @@ impl<D: Data + ?Sized> Data for Joined<'_, D> {
             Some(kv) => Ok(Some(kv)),
             None => self.data.get(key),
         }
+    }
+
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<KeyValue>>, Broken> {
+        let at_hand = |key: &[u8]| self.data.at_hand(key).map(Some);
+        known_or_read(keys, at_hand, |rest| self.data.get_many(rest))
     }
 
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
@@ -433,6 +467,11 @@ impl Data for Staged<'_> {
 
     fn get_expected(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
         self.get_by(key, |base| base.get_expected(key))
+    }
+
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<KeyValue>>, Broken> {
+        let staged = |key: &[u8]| self.keys.get(key).cloned();
+        known_or_read(keys, staged, |rest| self.base.get_many(rest))
     }
 
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {

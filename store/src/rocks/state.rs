@@ -17,8 +17,9 @@ use kv::{Broken, Catalog, Data, Event, EventId, KeyRange, KeyValue, Visit};
 use prost::Message;
 use rocksdb::checkpoint::Checkpoint;
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, Direction,
-    FlushOptions, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch, WriteOptions,
+    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DB, DBCompressionType, DBPinnableSlice,
+    Direction, FlushOptions, IteratorMode, Options, ReadOptions, Snapshot, WriteBatch,
+    WriteOptions,
 };
 
 use crate::backlog::footprint;
@@ -275,6 +276,8 @@ impl OpenState {
 /// is not kept here: what is written again soon is held pair by pair ([`crate::recent`]), and the rest comes in no order, so
 /// that a block is of use for one pair of it, once. Memory of blocks that are let go at once stays in the processor's cache.
 const BLOCK_CACHE_BYTES: usize = 2 << 20;
+/// Keys whose blocks are held at once where several are asked for: if each stands in one of its own, 2 MiB.
+const KEYS_AT_ONCE: usize = 128;
 /// Of what is on its way to a file, for each file: it stays in the processor's cache until the kernel takes it, which the
 /// 1 MiB that is usual does not.
 const FILE_BUFFER_BYTES: u64 = 256 << 10;
@@ -391,6 +394,24 @@ impl Data for Reader<'_> {
         found.map(decode).transpose()
     }
 
+    /// Of keys in order RocksDB reads 32 at a time, and a block of several of these once, whether the cache keeps it or not.
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<KeyValue>>, Broken> {
+        let (db, family) = (&self.state.db, self.state.family(KEYS));
+        let (options, is_sorted) = (self.options(), keys.is_sorted());
+        let mut pairs = Vec::with_capacity(keys.len());
+        for keys in keys.chunks(KEYS_AT_ONCE) {
+            let records = db.batched_multi_get_cf_opt(family, keys, is_sorted, &options);
+            for (key, record) in keys.iter().zip(records) {
+                let decode = |record: DBPinnableSlice<'_>| {
+                    let key = Bytes::copy_from_slice(key);
+                    disk::decode_value(key, Bytes::copy_from_slice(&record)).map_err(broken)
+                };
+                pairs.push(record.map_err(broken)?.map(decode).transpose()?);
+            }
+        }
+        Ok(pairs)
+    }
+
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
         if range.is_empty() {
             return Ok(());
@@ -438,6 +459,10 @@ impl Data for OpenState {
         self.reader(None).passing().get(key)
     }
 
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<KeyValue>>, Broken> {
+        self.reader(None).passing().get_many(keys)
+    }
+
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
         self.reader(None).scan(range, visit)
     }
@@ -466,6 +491,10 @@ impl Frozen<'_> {
 impl Data for Frozen<'_> {
     fn get(&self, key: &[u8]) -> Result<Option<KeyValue>, Broken> {
         self.reader().get(key)
+    }
+
+    fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<KeyValue>>, Broken> {
+        self.reader().get_many(keys)
     }
 
     fn scan(&self, range: &KeyRange, visit: Visit<'_>) -> Result<(), Broken> {
@@ -653,6 +682,8 @@ impl StateDb for OpenState {
 mod tests {
     use std::fs;
 
+    use rocksdb::perf::{PerfContext, PerfMetric, PerfStatsLevel, set_perf_stats};
+
     use super::*;
 
     /// A state of this revision, flushed.
@@ -791,6 +822,51 @@ mod tests {
         assert_eq!(cached(), before);
         assert_eq!(state.snapshot().get(b"key").unwrap(), Some(pair));
         assert!(cached() > before);
+    }
+
+    #[test]
+    fn a_block_of_many_keys_is_read_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = OpenState::open(dir.path().into(), true).unwrap();
+        let pair = |number: u32| KeyValue {
+            key: format!("{number:03}").into(),
+            value: vec![b'v'; 50].into(),
+            mod_revision: 7,
+            ..KeyValue::default()
+        };
+        let pairs: Vec<KeyValue> = (0..100).map(pair).collect();
+        let writes: Vec<kv::Write> = pairs.iter().cloned().map(kv::Write::Put).collect();
+        state.write(&writes, &Position::default()).unwrap();
+        state.flush().unwrap();
+        // Whatever opens the file is not counted.
+        assert_eq!(state.get(b"000").unwrap().as_ref(), Some(&pairs[0]));
+        let cached = || {
+            let family = state.family(KEYS);
+            let usage = state
+                .db
+                .property_int_value_cf(family, "rocksdb.block-cache-usage");
+            usage.unwrap().unwrap()
+        };
+        let before = cached();
+        let keys: Vec<Bytes> = pairs.iter().map(|pair| pair.key.clone()).collect();
+        let mut counted = PerfContext::default();
+        set_perf_stats(PerfStatsLevel::EnableCount);
+        counted.reset();
+        let found = state.get_many(&keys).unwrap();
+        let blocks = counted.metric(PerfMetric::BlockReadCount);
+        set_perf_stats(PerfStatsLevel::Disable);
+        assert!(found.iter().flatten().eq(&pairs), "{found:?}");
+        assert!(
+            (1..=8).contains(&blocks),
+            "{blocks} blocks for keys that stand in one"
+        );
+        assert_eq!(cached(), before);
+
+        let keys = ["042", "none", "007"].map(Bytes::from);
+        let found = state.get_many(&keys).unwrap();
+        let expected = [Some(pair(42)), None, Some(pair(7))];
+        assert_eq!(found, expected, "in no order, and one that is not there");
+        assert!(state.get_many(&[]).unwrap().is_empty());
     }
 
     #[test]
