@@ -1,7 +1,9 @@
 //! Which keys changed at which revision since the last compaction.
 //!
 //! Nearly every key that lives has changed lately where much is written, so that there is one here for each on every
-//! member: neighbouring keys share a leaf, in which the keys are a [`KeyRun`] and most changes stand in place.
+//! member: neighbouring keys share a leaf, in which the keys are a [`KeyRun`] and most changes stand in place ([`Changes`]).
+
+mod changes;
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -11,6 +13,7 @@ use bytes::{Bytes, BytesMut};
 use crate::key_run::{KeyRun, cut, make_room};
 use crate::keys::KeyRange;
 use crate::view::EventId;
+use changes::Changes;
 
 /// One retained change of a key. `before` and `after` say whether the key existed, which is enough to count the keys
 /// of an old revision without reading one event.
@@ -37,191 +40,6 @@ impl Change {
             revision: self.revision,
             sub: self.sub,
         }
-    }
-}
-
-/// Most bytes of changes that stand in place: two or three of them, mostly.
-const FEW_BYTES: usize = 14;
-
-/// The changes of one key, in order, each as what it differs by from the one before: some four bytes. Most keys have
-/// few, which stand in place: there are as many as there are keys.
-#[derive(Clone, Debug)]
-enum Changes {
-    Few { len: u8, bytes: [u8; FEW_BYTES] },
-    Many(Box<Many>),
-}
-
-#[derive(Clone, Debug, Default)]
-struct Many {
-    /// The revision of the last one.
-    last: i64,
-    bytes: Vec<u8>,
-}
-
-impl Many {
-    fn push(&mut self, change: Change) {
-        let encoded = Encoded::new(change, self.last);
-        self.bytes.extend_from_slice(encoded.bytes());
-        self.last = change.revision;
-    }
-}
-
-/// A change as it is held.
-struct Encoded {
-    len: usize,
-    /// Of a number of 64 bits and one of 34.
-    bytes: [u8; 15],
-}
-
-impl Encoded {
-    /// `last` is the revision of the change before; 0 for the first.
-    fn new(change: Change, last: i64) -> Encoded {
-        let mut encoded = Encoded {
-            len: 0,
-            bytes: [0; 15],
-        };
-        encoded.put(change.revision.wrapping_sub(last) as u64);
-        let (before, after) = (u64::from(change.before), u64::from(change.after));
-        encoded.put((u64::from(change.sub) << 2) | (before << 1) | after);
-        encoded
-    }
-
-    /// Appends a number, seven bits to a byte, the lowest first; all but the last have the eighth bit.
-    fn put(&mut self, mut number: u64) {
-        while number >= 0x80 {
-            self.bytes[self.len] = (number as u8) | 0x80;
-            self.len += 1;
-            number >>= 7;
-        }
-        self.bytes[self.len] = number as u8;
-        self.len += 1;
-    }
-
-    fn bytes(&self) -> &[u8] {
-        &self.bytes[..self.len]
-    }
-}
-
-/// The changes that were put one after the other.
-struct Read<'a> {
-    last: i64,
-    bytes: &'a [u8],
-}
-
-impl Read<'_> {
-    fn number(&mut self) -> Option<u64> {
-        let (mut number, mut shift) = (0, 0);
-        loop {
-            let (byte, rest) = self.bytes.split_first()?;
-            self.bytes = rest;
-            number |= u64::from(byte & 0x7f) << shift;
-            if *byte < 0x80 {
-                return Some(number);
-            }
-            shift += 7;
-        }
-    }
-}
-
-impl Iterator for Read<'_> {
-    type Item = Change;
-
-    fn next(&mut self) -> Option<Change> {
-        self.last = self.last.wrapping_add(self.number()? as i64);
-        let rest = self.number()?;
-        Some(Change {
-            revision: self.last,
-            sub: (rest >> 2) as u32,
-            before: rest & 2 != 0,
-            after: rest & 1 != 0,
-        })
-    }
-}
-
-impl Changes {
-    /// None where there is none.
-    fn of(all: impl Iterator<Item = Change>) -> Option<Changes> {
-        let mut many = Many::default();
-        all.for_each(|one| many.push(one));
-        if many.bytes.is_empty() {
-            return None;
-        }
-        if let Some(few) = Changes::few(&many.bytes) {
-            return Some(few);
-        }
-        many.bytes.shrink_to_fit();
-        Some(Changes::Many(Box::new(many)))
-    }
-
-    fn one(change: Change) -> Changes {
-        let encoded = Encoded::new(change, 0);
-        Changes::few(encoded.bytes()).unwrap_or_else(|| {
-            Changes::Many(Box::new(Many {
-                last: change.revision,
-                bytes: encoded.bytes().to_vec(),
-            }))
-        })
-    }
-
-    /// None where so much does not stand in place.
-    fn few(changes: &[u8]) -> Option<Changes> {
-        let mut bytes = [0; FEW_BYTES];
-        bytes.get_mut(..changes.len())?.copy_from_slice(changes);
-        Some(Changes::Few {
-            len: changes.len() as u8,
-            bytes,
-        })
-    }
-
-    fn iter(&self) -> Read<'_> {
-        let bytes = match self {
-            Changes::Few { len, bytes } => &bytes[..usize::from(*len)],
-            Changes::Many(many) => &many.bytes[..],
-        };
-        Read { last: 0, bytes }
-    }
-
-    fn push(&mut self, change: Change) {
-        let last = self.last_revision();
-        match self {
-            Changes::Many(many) => many.push(change),
-            Changes::Few { len, bytes } => {
-                let encoded = Encoded::new(change, last);
-                let start = usize::from(*len);
-                let end = start + encoded.len;
-                if let Some(room) = bytes.get_mut(start..end) {
-                    room.copy_from_slice(encoded.bytes());
-                    *len = end as u8;
-                    return;
-                }
-                let many = Many {
-                    last: change.revision,
-                    bytes: [&bytes[..start], encoded.bytes()].concat(),
-                };
-                *self = Changes::Many(Box::new(many));
-            }
-        }
-    }
-
-    fn last_revision(&self) -> i64 {
-        match self {
-            Changes::Few { .. } => self.iter().last().map_or(0, |change| change.revision),
-            Changes::Many(many) => many.last,
-        }
-    }
-
-    /// Forgets what is older than a revision; answers how many are left.
-    fn forget_before(&mut self, revision: i64) -> usize {
-        if self.last_revision() < revision {
-            return 0;
-        }
-        let is_old = |change: &Change| change.revision < revision;
-        if self.iter().next().is_some_and(|first| is_old(&first))
-            && let Some(left) = Changes::of(self.iter().skip_while(is_old))
-        {
-            *self = left;
-        }
-        self.iter().count()
     }
 }
 
@@ -409,11 +227,11 @@ impl History {
         for (low, leaf) in &self.leaves {
             bytes += size_of::<(Box<[u8]>, Leaf)>() + low.len() + leaf.keys.memory_bytes();
             bytes += leaf.changes.capacity() * size_of::<Changes>();
-            for changes in &leaf.changes {
-                if let Changes::Many(many) = changes {
-                    bytes += size_of::<Many>() + many.bytes.capacity();
-                }
-            }
+            bytes += leaf
+                .changes
+                .iter()
+                .map(Changes::memory_bytes)
+                .sum::<usize>();
         }
         bytes
     }
@@ -491,12 +309,6 @@ mod tests {
     #[test]
     fn the_changes_of_a_key_take_little_room() {
         const KEYS: i64 = 20_000;
-        assert_eq!(size_of::<Changes>(), 16);
-        let mut many = Many::default();
-        for number in 0..100 {
-            many.push(change(1_000_000_000 + 500 * number));
-        }
-        assert!(many.bytes.len() < 400, "{}", many.bytes.len());
         // Pods as the API server names them, in no order: made, bound, and running.
         let mixed = |n: i64| (n as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 44;
         let mut history = History::default();
