@@ -10,86 +10,36 @@ mod obstacles;
 mod orders;
 mod pulls;
 mod resizing;
+mod step;
 mod telling;
 mod trouble;
+mod view;
 
-use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::num::NonZeroU64;
 
 use agent_runtime::EventType;
-use serde_json::Value;
 use time::OffsetDateTime;
 
+pub(super) use step::{Event, Note, Step, Write};
 use trouble::Trouble;
+use view::View;
 
 use super::addresses::Addresses;
-use super::health;
 use super::images::Images;
 use super::runs::{self, Run, Sandbox};
 use super::slim::Slim;
 use super::stages::Stage;
 use crate::clock;
 use crate::pod::admission::preempt;
-use crate::pod::backoff::Backoffs;
 use crate::pod::devices;
-use crate::pod::plan::{self, Facts, Observation};
-use crate::pod::probe::Results;
+use crate::pod::plan::{self, Observation};
 use crate::pod::resize;
 use crate::pod::status::Verdict;
-use crate::spec::{Pod, Probe, Role};
+use crate::spec::{Pod, Probe};
 
 /// Orders that are carried out at once lead to the next ones; no pod needs more rounds than it has containers.
 const ROUNDS_MAX: usize = 64;
-
-/// What happened to a pod.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Event {
-    /// Time, perhaps.
-    Look,
-    /// The API has it so: from a watch, a list, or the answer to a write.
-    Seen(Slim),
-    /// The API has it no more.
-    Removed,
-}
-
-/// What is to be written.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) enum Write {
-    /// A strategic merge patch of the status.
-    Status(Value),
-    /// The object, at once: everything has ended.
-    Delete,
-    /// Nothing yet: the claims on devices are to be looked at, and whether they let the pod begin is to be told
-    /// ([`Life::clear`]).
-    LookAtClaims,
-}
-
-/// An event to be told.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Note {
-    /// The container that it is about.
-    pub(super) container: Option<(Role, String)>,
-    pub(super) kind: EventType,
-    pub(super) reason: &'static str,
-    pub(super) text: String,
-}
-
-/// What follows from an event.
-#[derive(Debug, Default, PartialEq)]
-pub(super) struct Step {
-    pub(super) write: Option<Write>,
-    pub(super) wake: Option<OffsetDateTime>,
-    pub(super) notes: Vec<Note>,
-    /// Nothing is left of the pod.
-    pub(super) gone: bool,
-}
-
-impl Step {
-    fn wake(&mut self, at: OffsetDateTime) {
-        self.wake = Some(self.wake.map_or(at, |earlier| earlier.min(at)));
-    }
-}
 
 /// Where the pod lives.
 pub(super) struct Place<'a> {
@@ -101,16 +51,6 @@ pub(super) struct Place<'a> {
     pub(super) stage: &'a Stage,
     /// How many times longer everything takes.
     pub(super) slow: u32,
-}
-
-/// A pod as it is at some time of a step, so that nobody has to look twice while nothing changes.
-#[derive(PartialEq)]
-struct View {
-    observed: Observation,
-    /// What the probes say by container id, and when they say something else.
-    probes: BTreeMap<String, Results>,
-    probed_at: Option<OffsetDateTime>,
-    plan: plan::Plan,
 }
 
 impl Place<'_> {
@@ -417,52 +357,5 @@ impl Life {
             }
         }
         (false, None)
-    }
-
-    /// What is to be seen of the pod now, and what comes next where it lives.
-    fn view(&self, pod: &Pod, place: &Place<'_>, lives: bool, now: OffsetDateTime) -> View {
-        let observed = self.observation(pod, place.node_name, now);
-        let (probes, probed_at) = self.probes(pod, &observed, place, now);
-        let none = Backoffs::default();
-        let backoffs = self.trouble.as_deref();
-        let backoffs = backoffs.map_or(&none, |trouble| &trouble.backoffs);
-        let plan = match lives {
-            true => plan::plan(&Facts {
-                pod,
-                observed: &observed,
-                backoffs,
-                probes: &probes,
-                holds: &BTreeMap::new(),
-                now,
-            }),
-            false => plan::Plan::default(),
-        };
-        View {
-            observed,
-            probes,
-            probed_at,
-            plan,
-        }
-    }
-
-    /// What the probes say by container id, and when they say something else.
-    fn probes(
-        &self,
-        pod: &Pod,
-        observed: &Observation,
-        place: &Place<'_>,
-        now: OffsetDateTime,
-    ) -> (BTreeMap<String, Results>, Option<OffsetDateTime>) {
-        let mut next = None;
-        let mut results = BTreeMap::new();
-        for run in self.running(now) {
-            let (result, at) = health::results(pod, run, place.pace(), now);
-            next = next.into_iter().chain(at).min();
-            let seen = observed.containers.get(&*run.of.container);
-            let mut seen = seen.into_iter().flatten();
-            let seen = seen.find(|one| one.identity.attempt == run.attempt);
-            results.extend(seen.map(|one| (one.id.clone(), result)));
-        }
-        (results, next)
     }
 }
