@@ -1,13 +1,17 @@
 //! A cluster in memory that takes plans at their word: what a controller wants is done, and it is asked again. For tests
 //! that a controller arrives somewhere, and rests there.
 
+mod held;
 mod lag;
+mod patching;
+
+pub(crate) use patching::merge;
 
 use crate::testing::{after, documents, world};
 use crate::world::{Caches, Sightings, World};
-use agent_runtime::kinds::Kind;
 use agent_runtime::plan::{Op, Plan};
-use agent_runtime::{ApiError, Cache, ControllerOptions, Key, PatchType};
+use agent_runtime::{ApiError, ControllerOptions, Key, PatchType};
+use patching::by_type;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -295,42 +299,8 @@ impl Simulation {
         if let Some((kind, key)) = found.cloned() {
             let last = self.objects.remove(&(kind.clone(), key.clone()));
             self.removed.extend(last);
-            match kind.as_str() {
-                "Pod" => self.caches.pods.remove(&key),
-                "Node" => self.caches.nodes.remove(&key),
-                "Namespace" => self.caches.namespaces.remove(&key),
-                "ServiceAccount" => self.caches.service_accounts.remove(&key),
-                "ConfigMap" => {
-                    self.caches.root_ca_config_maps.remove(&key);
-                    self.caches.cluster_infos.remove(&key);
-                    self.caches.route_tables.remove(&key);
-                }
-                "Secret" => {
-                    self.caches.bootstrap_tokens.remove(&key);
-                    self.caches.account_secrets.remove(&key);
-                }
-                "Lease" => self.caches.leases.remove(&key),
-                "Role" => self.caches.route_roles.remove(&key),
-                "RoleBinding" => self.caches.route_role_bindings.remove(&key),
-                "CertificateSigningRequest" => self.caches.signing_requests.remove(&key),
-                "ReplicaSet" => self.caches.replica_sets.remove(&key),
-                "Deployment" => self.caches.deployments.remove(&key),
-                "Service" => self.caches.services.remove(&key),
-                "Endpoints" => self.caches.endpoints.remove(&key),
-                "EndpointSlice" => self.caches.endpoint_slices.remove(&key),
-                "Job" => self.caches.jobs.remove(&key),
-                "CronJob" => self.caches.cron_jobs.remove(&key),
-                "ControllerRevision" => self.caches.controller_revisions.remove(&key),
-                "PersistentVolumeClaim" => self.caches.claims.remove(&key),
-                "DaemonSet" => self.caches.daemon_sets.remove(&key),
-                "StatefulSet" => self.caches.stateful_sets.remove(&key),
-                "PersistentVolume" => self.caches.volumes.remove(&key),
-                "PodDisruptionBudget" => self.caches.disruption_budgets.remove(&key),
-                "ResourceClaim" => self.caches.resource_claims.remove(&key),
-                "ResourceClaimTemplate" => self.caches.resource_claim_templates.remove(&key),
-                "ServiceCIDR" => self.caches.service_cidrs.remove(&key),
-                "IPAddress" => self.caches.ip_addresses.remove(&key),
-                other => panic!("no {other} in the simulation"),
+            for cache in held::of(&self.caches, &kind) {
+                cache.lose(&key);
             }
         }
     }
@@ -347,42 +317,8 @@ impl Simulation {
                 .to_owned()
         };
         let key = Key::new(&text("namespace"), &text("name"));
-        match kind.as_str() {
-            "Pod" => apply(&self.caches.pods, &object),
-            "Node" => apply(&self.caches.nodes, &object),
-            "Namespace" => apply(&self.caches.namespaces, &object),
-            "ServiceAccount" => apply(&self.caches.service_accounts, &object),
-            "ConfigMap" => {
-                apply(&self.caches.root_ca_config_maps, &object);
-                apply(&self.caches.cluster_infos, &object);
-                apply(&self.caches.route_tables, &object);
-            }
-            "Secret" => {
-                apply(&self.caches.bootstrap_tokens, &object);
-                apply(&self.caches.account_secrets, &object);
-            }
-            "Lease" => apply(&self.caches.leases, &object),
-            "Role" => apply(&self.caches.route_roles, &object),
-            "RoleBinding" => apply(&self.caches.route_role_bindings, &object),
-            "CertificateSigningRequest" => apply(&self.caches.signing_requests, &object),
-            "ReplicaSet" => apply(&self.caches.replica_sets, &object),
-            "Deployment" => apply(&self.caches.deployments, &object),
-            "Service" => apply(&self.caches.services, &object),
-            "Endpoints" => apply(&self.caches.endpoints, &object),
-            "EndpointSlice" => apply(&self.caches.endpoint_slices, &object),
-            "Job" => apply(&self.caches.jobs, &object),
-            "CronJob" => apply(&self.caches.cron_jobs, &object),
-            "ControllerRevision" => apply(&self.caches.controller_revisions, &object),
-            "PersistentVolumeClaim" => apply(&self.caches.claims, &object),
-            "DaemonSet" => apply(&self.caches.daemon_sets, &object),
-            "StatefulSet" => apply(&self.caches.stateful_sets, &object),
-            "PersistentVolume" => apply(&self.caches.volumes, &object),
-            "PodDisruptionBudget" => apply(&self.caches.disruption_budgets, &object),
-            "ResourceClaim" => apply(&self.caches.resource_claims, &object),
-            "ResourceClaimTemplate" => apply(&self.caches.resource_claim_templates, &object),
-            "ServiceCIDR" => apply(&self.caches.service_cidrs, &object),
-            "IPAddress" => apply(&self.caches.ip_addresses, &object),
-            other => panic!("no {other} in the simulation"),
+        for cache in held::of(&self.caches, &kind) {
+            cache.hold(&object);
         }
         self.objects.insert((kind, key), object);
     }
@@ -422,55 +358,10 @@ impl Simulation {
     }
 }
 
-fn apply<T: Kind>(cache: &Cache<T>, object: &Value) {
-    cache.apply(serde_json::from_value(object.clone()).expect("an object of the simulation"));
-}
-
 fn conflict() -> ApiError {
     ApiError {
         code: 409,
         reason: "Conflict".into(),
         ..ApiError::default()
     }
-}
-
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(fields) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    for (key, value) in fields {
-        if value.is_null() {
-            target.as_object_mut().unwrap().remove(key);
-        } else {
-            merge(&mut target[key.as_str()], value);
-        }
-    }
-}
-
-/// Makes a strategic merge patch one that replaces lists: conditions go by their types.
-fn by_type(patch: &mut Value, object: &Value) {
-    let said = patch.pointer_mut("/status/conditions");
-    let Some(said) = said.and_then(Value::as_array_mut) else {
-        return;
-    };
-    let present = object["status"]["conditions"].as_array();
-    let mut all = present.cloned().unwrap_or_default();
-    for condition in std::mem::take(said) {
-        let found = all
-            .iter()
-            .position(|other| other["type"] == condition["type"]);
-        match (found, condition["$patch"] == "delete") {
-            (Some(at), true) => {
-                all.remove(at);
-            }
-            (Some(at), false) => merge(&mut all[at], &condition),
-            (None, true) => {}
-            (None, false) => all.push(condition),
-        }
-    }
-    *said = all;
 }

@@ -2,6 +2,7 @@
 
 use super::finalizer::TRACKING;
 use super::reconcile;
+use crate::simulation::merge;
 use crate::testing::{NOW, after, object, world};
 use crate::world::{Caches, Sightings, World};
 use agent_runtime::kinds::{Job, JobStatus, Pod};
@@ -308,25 +309,6 @@ impl Simulation {
             .filter(|pod| pod.metadata.is_deleting());
         for pod in deleting {
             self.finish(&pod.metadata.name, 143);
-        }
-    }
-}
-
-/// RFC 7396.
-fn merge(target: &mut Value, patch: &Value) {
-    let Some(patch) = patch.as_object() else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let target = target.as_object_mut().unwrap();
-    for (key, value) in patch {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge(target.entry(key).or_insert(Value::Null), value);
         }
     }
 }

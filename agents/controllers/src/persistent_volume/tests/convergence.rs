@@ -2,9 +2,10 @@
 //! the volume of somebody else, and when it is left alone it comes to an end at which both sides agree.
 
 use super::super::*;
+use crate::simulation::merge;
 use crate::testing::world_of;
 use agent_runtime::local_path::REMOVE;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 const STEPS: usize = 120;
 const PASSES_MAX: usize = 40;
@@ -37,24 +38,6 @@ fn text<'a>(object: &'a Value, path: &str) -> &'a str {
         .pointer(path)
         .and_then(Value::as_str)
         .unwrap_or_default()
-}
-
-fn merge(target: &mut Value, patch: &Value) {
-    let Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    let target = target.as_object_mut().unwrap();
-    for (key, value) in patch {
-        if value.is_null() {
-            target.remove(key);
-        } else {
-            merge(target.entry(key.clone()).or_insert(Value::Null), value);
-        }
-    }
 }
 
 impl Server {
