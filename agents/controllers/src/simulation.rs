@@ -4,8 +4,10 @@
 mod held;
 mod lag;
 mod patching;
+mod rest;
 
 pub(crate) use patching::merge;
+pub(crate) use rest::{Leader, Woken, rest};
 
 use crate::testing::{after, documents, world};
 use crate::world::{Caches, Sightings, World};

@@ -2,7 +2,8 @@
 //! account that lives is kept and carries the authority, one of an account that is gone goes, and then nothing is written.
 
 use super::*;
-use crate::simulation::Simulation;
+use crate::simulation::{Leader, Simulation, Woken};
+use agent_runtime::ControllerOptions;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -10,11 +11,7 @@ const ACCOUNTS: [&str; 2] = ["a0", "a1"];
 const NAMES: [&str; 3] = ["s0", "s1", "s2"];
 
 struct Model {
-    cluster: Simulation,
-    queue: Arc<Queue<Key>>,
-    /// Caches of somebody to whom no news come.
-    old: Arc<Caches>,
-    count: usize,
+    woken: Woken,
 }
 
 /// Whether there is the account that the Secret is for.
@@ -27,66 +24,56 @@ fn is_due(cluster: &Simulation, secret: &Value) -> bool {
 
 impl Model {
     fn new() -> Self {
-        let cluster = Simulation::new("");
-        let queue = Arc::new(Queue::new());
-        wire(&cluster.world().caches, &queue);
         Self {
-            old: cluster.frozen(),
-            cluster,
-            queue,
-            count: 0,
+            woken: Woken::new(&CONTROLLER, ControllerOptions::default()),
         }
     }
 
     fn put_account(&mut self, name: &str) {
-        self.count += 1;
-        let uid = format!("u{}", self.count);
+        let uid = self.woken.uid();
         let metadata = json!({"name": name, "namespace": "ns", "uid": uid});
-        self.cluster
+        self.woken
+            .cluster
             .put(json!({"kind": "ServiceAccount", "metadata": metadata}));
     }
 
     fn put_secret(&mut self, name: &str, how: usize) {
-        self.count += 1;
-        let uid = format!("u{}", self.count);
+        let uid = self.woken.uid();
         let notes = json!({ACCOUNT: ACCOUNTS[how % 2]});
         let metadata = json!({"name": name, "namespace": "ns", "uid": uid, "annotations": notes});
         // The server puts in the token.
-        self.cluster.put(json!({
+        self.woken.cluster.put(json!({
             "kind": "Secret", "metadata": metadata, "type": TYPE, "data": {"token": "eA=="},
         }));
     }
 
     /// Somebody looks who is behind or cut off: he deletes nothing that is for an account that is there.
-    fn look(&mut self, name: &str, view: Arc<Caches>, writes: Option<u64>) {
-        let before = self.cluster.get("Secret", name);
-        let plan = reconcile(&Key::new("ns", name), &self.cluster.world_by(view));
-        self.cluster.attempt(plan, writes);
-        if let Some(before) = before.filter(|_| self.cluster.get("Secret", name).is_none()) {
-            assert!(!is_due(&self.cluster, &before), "{before}");
+    fn look(&mut self, name: &str, leader: Leader) {
+        let before = self.woken.cluster.get("Secret", name);
+        self.woken.led_by(leader, &Key::new("ns", name));
+        if let Some(before) = before.filter(|_| self.woken.cluster.get("Secret", name).is_none()) {
+            assert!(!is_due(&self.woken.cluster, &before), "{before}");
         }
-        self.queue = Arc::new(Queue::new());
-        wire(&self.cluster.world().caches, &self.queue);
     }
 
     fn act(&mut self, (what, who, how): (u8, usize, usize)) {
         let (name, account) = (NAMES[who], ACCOUNTS[how % 2]);
         match what {
-            0 => self.cluster.remove("ServiceAccount", account),
-            1 | 2 if self.cluster.get("ServiceAccount", account).is_none() => {
+            0 => self.woken.cluster.remove("ServiceAccount", account),
+            1 | 2 if self.woken.cluster.get("ServiceAccount", account).is_none() => {
                 self.put_account(account)
             }
-            3 | 4 if self.cluster.get("Secret", name).is_none() => self.put_secret(name, how),
-            5 => self.cluster.remove("Secret", name),
-            6 => self.old = self.cluster.frozen(),
-            7 => self.look(name, self.old.clone(), None),
-            8 => self.look(name, self.cluster.frozen(), Some(0)),
-            9 if self.cluster.get("Secret", name).is_some() => {
+            3 | 4 if self.woken.cluster.get("Secret", name).is_none() => self.put_secret(name, how),
+            5 => self.woken.cluster.remove("Secret", name),
+            6 => self.woken.fall_behind(),
+            7 => self.look(name, Leader::Behind),
+            8 => self.look(name, Leader::CutOff(0)),
+            9 if self.woken.cluster.get("Secret", name).is_some() => {
                 let other = ["eA==", ""][how % 2];
                 let patch = json!({"data": {"ca.crt": other}});
-                self.cluster.patch("Secret", name, &patch);
+                self.woken.cluster.patch("Secret", name, &patch);
             }
-            _ => self.cluster.settle(&self.queue, reconcile),
+            _ => self.woken.settle(),
         }
     }
 }
@@ -101,16 +88,13 @@ proptest! {
         for act in acts {
             model.act(act);
         }
-        model.cluster.settle(&model.queue, reconcile);
-        let (before, ca) = (model.cluster.all("Secret"), STANDARD.encode("CA"));
-        for secret in &before {
-            prop_assert!(is_due(&model.cluster, secret), "{}", secret);
+        model.woken.come_to_rest();
+        let ca = STANDARD.encode("CA");
+        for secret in &model.woken.cluster.all("Secret") {
+            prop_assert!(is_due(&model.woken.cluster, secret), "{}", secret);
             prop_assert_eq!(secret["data"]["ca.crt"].as_str(), Some(ca.as_str()));
             prop_assert!(!secret["metadata"]["annotations"][ACCOUNT_UID].is_null());
         }
-        for name in NAMES {
-            model.cluster.step(&Key::new("ns", name), reconcile);
-        }
-        prop_assert_eq!(model.cluster.all("Secret"), before, "it does not come to rest");
+        model.woken.stays(NAMES.map(|name| Key::new("ns", name)));
     }
 }

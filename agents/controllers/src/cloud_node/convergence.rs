@@ -2,18 +2,14 @@
 //! is and let go, with its addresses and nobody else's taints lost, and then nothing is written.
 
 use super::*;
-use crate::simulation::Simulation;
+use crate::simulation::{Leader, Woken};
 use agent_runtime::ControllerOptions;
 use proptest::prelude::*;
 
 const NAMES: [&str; 2] = ["n0", "n1"];
 
 struct Model {
-    cluster: Simulation,
-    queue: Arc<Queue<Key>>,
-    /// Caches of somebody to whom no news come.
-    old: Arc<Caches>,
-    count: usize,
+    woken: Woken,
 }
 
 fn taints(node: &Value) -> Vec<&str> {
@@ -23,78 +19,71 @@ fn taints(node: &Value) -> Vec<&str> {
 
 impl Model {
     fn new() -> Self {
-        let mut cluster = Simulation::new("");
-        cluster.options = Arc::new(ControllerOptions {
+        let options = ControllerOptions {
             local_cloud: true,
             ..ControllerOptions::default()
-        });
-        let queue = Arc::new(Queue::new());
-        wire(&cluster.world().caches, &queue);
+        };
         Self {
-            old: cluster.frozen(),
-            cluster,
-            queue,
-            count: 0,
+            woken: Woken::new(&CONTROLLER, options),
         }
     }
 
     fn join(&mut self, name: &str, how: usize) {
-        self.count += 1;
+        let uid = self.woken.uid();
         let provided = ["10.0.0.1", "10.0.0.1,fd00::1", "?"].get(how % 4);
         let notes = match provided {
             Some(provided) => json!({ PROVIDED_IP: provided }),
             None => json!({}),
         };
         let id = [Value::Null, json!("other://x")][how % 2].clone();
-        self.cluster.put(json!({
+        self.woken.cluster.put(json!({
             "kind": "Node",
-            "metadata": {"name": name, "uid": format!("u{}", self.count), "annotations": notes},
+            "metadata": {"name": name, "uid": uid, "annotations": notes},
             "spec": {"providerID": id, "taints": [{"key": UNINITIALIZED, "effect": "NoSchedule"}]},
         }));
     }
 
     fn taint(&mut self, name: &str) {
-        let mut all: Vec<Value> = self.cluster.get("Node", name).unwrap()["spec"]["taints"]
+        let mut all: Vec<Value> = self.woken.cluster.get("Node", name).unwrap()["spec"]["taints"]
             .as_array()
             .cloned()
             .unwrap_or_default();
         if all.iter().all(|taint| taint["key"] != "mine") {
             all.push(json!({"key": "mine", "effect": "NoSchedule"}));
         }
-        self.cluster
+        self.woken
+            .cluster
             .patch("Node", name, &json!({"spec": {"taints": all}}));
     }
 
-    fn look(&mut self, name: &str, view: Arc<Caches>, writes: Option<u64>) {
-        let before = self.cluster.get("Node", name);
-        let plan = reconcile(&Key::new("", name), &self.cluster.world_by(view));
-        self.cluster.attempt(plan, writes);
+    /// Somebody looks who is behind or cut off: other taints stay as they are.
+    fn look(&mut self, name: &str, leader: Leader) {
+        let before = self.woken.cluster.get("Node", name);
+        self.woken.led_by(leader, &Key::new("", name));
         if let Some(before) = before {
-            let after = self.cluster.get("Node", name).unwrap();
+            let after = self.woken.cluster.get("Node", name).unwrap();
             let kept = |key: &str| taints(&before).contains(&key) == taints(&after).contains(&key);
             assert!(kept("mine"), "{after}");
         }
-        self.queue = Arc::new(Queue::new());
-        wire(&self.cluster.world().caches, &self.queue);
     }
 
     fn act(&mut self, (what, who, how): (u8, usize, usize)) {
         let name = NAMES[who];
-        let is_there = self.cluster.get("Node", name).is_some();
+        let is_there = self.woken.cluster.get("Node", name).is_some();
         match what {
-            0 if is_there => self.cluster.remove("Node", name),
+            0 if is_there => self.woken.cluster.remove("Node", name),
             0 | 1 if !is_there => self.join(name, how),
             2 if is_there => self.taint(name),
             3 if is_there => {
                 // The agent says itself where it is reached.
                 let addresses = json!([{"type": "InternalIP", "address": "10.0.9.9"}]);
                 let status = json!({"status": {"addresses": addresses}});
-                self.cluster.patch("Node", name, &status);
+                self.woken.cluster.patch("Node", name, &status);
             }
-            4 => self.old = self.cluster.frozen(),
-            5 => self.look(name, self.old.clone(), None),
-            6 => self.look(name, self.cluster.frozen(), Some(how as u64 % 2)),
-            _ => self.cluster.settle(&self.queue, reconcile),
+            4 => self.woken.fall_behind(),
+            5 => self.look(name, Leader::Behind),
+            6 => self.look(name, Leader::CutOff(how as u64 % 2)),
+            _ => self.woken.settle(),
         }
     }
 }
@@ -109,9 +98,8 @@ proptest! {
         for act in acts {
             model.act(act);
         }
-        model.cluster.settle(&model.queue, reconcile);
-        let before = model.cluster.all("Node");
-        for node in &before {
+        model.woken.come_to_rest();
+        for node in &model.woken.cluster.all("Node") {
             prop_assert!(!taints(node).contains(&UNINITIALIZED), "{}", node);
             let (name, id) = (&node["metadata"]["name"], node["spec"]["providerID"].as_str());
             let own = format!("kontiki://{}", name.as_str().unwrap());
@@ -121,9 +109,6 @@ proptest! {
             let addresses = &node["status"]["addresses"];
             prop_assert!(!is_known || addresses.as_array().is_some_and(|all| !all.is_empty()), "{}", node);
         }
-        for name in NAMES {
-            model.cluster.step(&Key::new("", name), reconcile);
-        }
-        prop_assert_eq!(model.cluster.all("Node"), before, "it does not come to rest");
+        model.woken.stays(NAMES.map(|name| Key::new("", name)));
     }
 }

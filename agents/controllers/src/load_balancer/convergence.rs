@@ -3,7 +3,7 @@
 //! none any more has none and may go, and then nothing is written.
 
 use super::*;
-use crate::simulation::Simulation;
+use crate::simulation::{Leader, Woken};
 use agent_runtime::{ControllerOptions, timestamp};
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -15,11 +15,7 @@ const NODES: [&str; 3] = ["n0", "n1", "n2"];
 const NODE_PORT: i64 = 30080;
 
 struct Model {
-    cluster: Simulation,
-    queue: Arc<Queue<Key>>,
-    /// Caches of somebody to whom no news come.
-    old: Arc<Caches>,
-    count: usize,
+    woken: Woken,
 }
 
 fn ip(node: &str) -> String {
@@ -56,18 +52,12 @@ fn held(service: &Value) -> BTreeSet<String> {
 
 impl Model {
     fn new() -> Self {
-        let mut cluster = Simulation::new("");
-        cluster.options = Arc::new(ControllerOptions {
+        let options = ControllerOptions {
             local_cloud: true,
             ..ControllerOptions::default()
-        });
-        let queue = Arc::new(Queue::new());
-        wire(&cluster.world().caches, &queue);
+        };
         Self {
-            old: cluster.frozen(),
-            cluster,
-            queue,
-            count: 0,
+            woken: Woken::new(&CONTROLLER, options),
         }
     }
 
@@ -81,8 +71,7 @@ impl Model {
     }
 
     fn put_service(&mut self, name: &str, how: usize) {
-        self.count += 1;
-        let (uid, now) = (format!("u{}", self.count), self.cluster.world().now);
+        let (uid, now) = (self.woken.uid(), self.woken.cluster.world().now);
         let class = (name == NAMES[3]).then_some("example.com/other");
         let finalizers = class.map(|_| json!([FINALIZER]));
         let metadata = json!({
@@ -93,13 +82,14 @@ impl Model {
             "type": if how.is_multiple_of(4) { "ClusterIP" } else { "LoadBalancer" }, "ports": Self::ports_of(name, how),
             "loadBalancerClass": class, "externalTrafficPolicy": if how.is_multiple_of(7) { "Local" } else { "Cluster" },
         });
-        self.cluster
+        self.woken
+            .cluster
             .put(json!({"kind": "Service", "metadata": metadata, "spec": spec}));
     }
 
     /// A user changes the type, the ports or the policy, or deletes it.
     fn change(&mut self, name: &str, how: usize) {
-        let service = self.cluster.get("Service", name).unwrap();
+        let service = self.woken.cluster.get("Service", name).unwrap();
         let is_held = !service["metadata"]["finalizers"].is_null();
         let patch = match how % 5 {
             0 if name != NAMES[3] => json!({"spec": {"type": "ClusterIP"}}),
@@ -109,11 +99,11 @@ impl Model {
                 let policy = ["Local", "Cluster"][how / 5 % 2];
                 json!({"spec": {"externalTrafficPolicy": policy}})
             }
-            4 if !is_held => return self.cluster.remove("Service", name),
+            4 if !is_held => return self.woken.cluster.remove("Service", name),
             4 => json!({"metadata": {"deletionTimestamp": "2026-01-01T10:00:00Z"}}),
             _ => return,
         };
-        self.cluster.patch("Service", name, &patch);
+        self.woken.cluster.patch("Service", name, &patch);
     }
 
     fn put_node(&mut self, name: &str, how: usize) {
@@ -125,7 +115,7 @@ impl Model {
         let label = how.is_multiple_of(4).then_some("true");
         let labels = json!({"node.kubernetes.io/exclude-from-external-load-balancers": label});
         let labels = if label.is_some() { labels } else { json!({}) };
-        self.cluster.put(json!({
+        self.woken.cluster.put(json!({
             "kind": "Node", "metadata": {"name": name, "uid": name, "labels": labels},
             "status": {
                 "conditions": [{"type": "Ready", "status": ready}],
@@ -143,42 +133,40 @@ impl Model {
         let endpoints: Vec<Value> = chosen.map(|(_, node)| endpoint(node)).collect();
         let name = format!("{service}-x");
         let labels = json!({ SERVICE_NAME: service });
-        self.cluster.put(json!({
+        self.woken.cluster.put(json!({
             "kind": "EndpointSlice", "metadata": {"name": name, "namespace": "a", "uid": name, "labels": labels},
             "addressType": "IPv4", "endpoints": endpoints,
         }));
     }
 
-    /// Somebody looks who is behind or cut off, and another one takes over.
-    fn look(&mut self, name: &str, view: Arc<Caches>, writes: Option<u64>) {
-        let plan = reconcile(&Key::new("a", name), &self.cluster.world_by(view));
-        self.cluster.attempt(plan, writes);
-        self.queue = Arc::new(Queue::new());
-        wire(&self.cluster.world().caches, &self.queue);
-    }
-
     fn act(&mut self, (what, who, how): (u8, usize, usize)) {
         let (name, node) = (NAMES[who], NODES[who % 3]);
-        let is_there = self.cluster.get("Service", name).is_some();
+        let is_there = self.woken.cluster.get("Service", name).is_some();
         match what {
             0..=2 if is_there => self.change(name, how),
             0..=2 => self.put_service(name, how),
             3 => self.put_node(node, how),
-            4 => self.cluster.remove("Node", node),
+            4 => self.woken.cluster.remove("Node", node),
             5 => self.put_slice(name, how),
-            6 => self.cluster.remove("EndpointSlice", &format!("{name}-x")),
-            7 => self.old = self.cluster.frozen(),
-            8 => self.look(name, self.old.clone(), None),
-            9 => self.look(name, self.cluster.frozen(), Some(0)),
-            10 => self.cluster.seconds += 1,
-            _ => self.cluster.settle(&self.queue, reconcile),
+            6 => self
+                .woken
+                .cluster
+                .remove("EndpointSlice", &format!("{name}-x")),
+            7 => self.woken.fall_behind(),
+            8 => self.woken.led_by(Leader::Behind, &Key::new("a", name)),
+            9 => self.woken.led_by(Leader::CutOff(0), &Key::new("a", name)),
+            10 => self.woken.cluster.seconds += 1,
+            _ => self.woken.settle(),
         }
     }
 
     /// Nodes at which a Service could be reached.
     fn hosts(&self, service: &Value) -> Vec<String> {
         let name = service["metadata"]["name"].as_str().unwrap();
-        let slice = self.cluster.get("EndpointSlice", &format!("{name}-x"));
+        let slice = self
+            .woken
+            .cluster
+            .get("EndpointSlice", &format!("{name}-x"));
         let endpoints = slice
             .as_ref()
             .and_then(|slice| slice["endpoints"].as_array());
@@ -187,7 +175,7 @@ impl Model {
             .map(|endpoint| endpoint["nodeName"].as_str().unwrap())
             .collect();
         let is_local = service["spec"]["externalTrafficPolicy"] == "Local";
-        let mut nodes = self.cluster.all("Node");
+        let mut nodes = self.woken.cluster.all("Node");
         nodes.retain(|node| {
             let labels = node["metadata"]["labels"].as_object();
             let is_open = labels.is_none_or(serde_json::Map::is_empty);
@@ -202,7 +190,7 @@ impl Model {
     }
 
     fn check(&self) {
-        let services = self.cluster.all("Service");
+        let services = self.woken.cluster.all("Service");
         for service in services
             .iter()
             .filter(|service| service["spec"]["loadBalancerClass"].is_null())
@@ -262,12 +250,8 @@ proptest! {
         for act in acts {
             model.act(act);
         }
-        model.cluster.settle(&model.queue, reconcile);
+        model.woken.come_to_rest();
         model.check();
-        let before = model.cluster.all("Service");
-        for name in NAMES {
-            model.cluster.step(&Key::new("a", name), reconcile);
-        }
-        prop_assert_eq!(model.cluster.all("Service"), before, "it does not come to rest");
+        model.woken.stays(NAMES.map(|name| Key::new("a", name)));
     }
 }

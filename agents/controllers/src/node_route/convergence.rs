@@ -3,7 +3,7 @@
 //! then nothing is written.
 
 use super::*;
-use crate::simulation::Simulation;
+use crate::simulation::{Leader, Woken};
 use agent_runtime::ControllerOptions;
 use proptest::prelude::*;
 
@@ -12,20 +12,16 @@ const NAMES: [&str; 4] = ["n0", "n1", "n2", "n3"];
 const FOREIGN: &str = "SomebodyElse";
 
 struct Model {
-    cluster: Simulation,
-    queue: Arc<Queue<Key>>,
-    /// Caches of somebody to whom no news come.
-    old: Arc<Caches>,
-    count: usize,
+    woken: Woken,
 }
 
-fn options() -> Arc<ControllerOptions> {
+fn options() -> ControllerOptions {
     let range = "10.1.0.0/16".parse::<Cidr>().unwrap();
-    Arc::new(ControllerOptions {
+    ControllerOptions {
         local_cloud: true,
         node_ranges: Some(NodeRanges::new(&[range], (24, 64), vec![]).unwrap()),
         ..ControllerOptions::default()
-    })
+    }
 }
 
 fn said(node: &Value) -> Option<(&str, &str)> {
@@ -55,29 +51,22 @@ fn report(node: &Value) -> Option<&str> {
 
 impl Model {
     fn new() -> Self {
-        let mut cluster = Simulation::new("");
-        cluster.options = options();
-        let queue = Arc::new(Queue::new());
-        wire(&cluster.world().caches, &queue);
         Self {
-            old: cluster.frozen(),
-            cluster,
-            queue,
-            count: 0,
+            woken: Woken::new(&CONTROLLER, options()),
         }
     }
 
     fn put_node(&mut self, name: &str, how: usize) {
-        self.count += 1;
+        let uid = self.woken.uid();
         let ranges = ["10.1.1.0/24", "10.1.2.0/24", "10.1.0.0/22", "10.9.0.0/24"];
         let conditions = match how % 3 {
             0 => json!([{"type": CONDITION, "status": "False", "reason": FOREIGN}]),
             _ => json!([{"type": "Ready", "status": "True"}]),
         };
-        let created = timestamp::time(self.cluster.world().now);
-        self.cluster.put(json!({
+        let created = timestamp::time(self.woken.cluster.world().now);
+        self.woken.cluster.put(json!({
             "kind": "Node",
-            "metadata": {"name": name, "uid": format!("u{}", self.count), "creationTimestamp": created},
+            "metadata": {"name": name, "uid": uid, "creationTimestamp": created},
             "spec": {"podCIDRs": [ranges[how % 4]]}, "status": {"conditions": conditions},
         }));
     }
@@ -92,7 +81,7 @@ impl Model {
         ];
         let notes = json!({REPORT: said[how % 4]});
         let patch = json!({"metadata": {"annotations": notes}});
-        self.cluster.patch("Node", name, &patch);
+        self.woken.cluster.patch("Node", name, &patch);
     }
 
     fn address(&mut self, name: &str, how: usize) {
@@ -101,25 +90,17 @@ impl Model {
             how => json!([{"type": "InternalIP", "address": format!("10.0.0.{how}")}]),
         };
         let patch = json!({"status": {"addresses": addresses}});
-        self.cluster.patch("Node", name, &patch);
-    }
-
-    /// Somebody looks at a key who is behind or cut off, and another one takes over.
-    fn look(&mut self, key: &Key, view: Arc<Caches>, writes: Option<u64>) {
-        let plan = reconcile(key, &self.cluster.world_by(view));
-        self.cluster.attempt(plan, writes);
-        self.queue = Arc::new(Queue::new());
-        wire(&self.cluster.world().caches, &self.queue);
+        self.woken.cluster.patch("Node", name, &patch);
     }
 
     fn meddle(&mut self, how: usize) {
         match how % 4 {
-            0 => self.cluster.remove("Role", ROLE),
-            1 => self.cluster.remove("RoleBinding", ROLE),
-            2 => self.cluster.remove("ConfigMap", TABLE),
-            _ if self.cluster.get("ConfigMap", TABLE).is_some() => {
+            0 => self.woken.cluster.remove("Role", ROLE),
+            1 => self.woken.cluster.remove("RoleBinding", ROLE),
+            2 => self.woken.cluster.remove("ConfigMap", TABLE),
+            _ if self.woken.cluster.get("ConfigMap", TABLE).is_some() => {
                 let data = json!({"data": {"n0": "10.1.1.0/24=10.0.0.9", "nobody": "x"}});
-                self.cluster.patch("ConfigMap", TABLE, &data);
+                self.woken.cluster.patch("ConfigMap", TABLE, &data);
             }
             _ => {}
         }
@@ -127,29 +108,29 @@ impl Model {
 
     fn act(&mut self, (what, who, how): (u8, usize, usize)) {
         let name = NAMES[who];
-        let is_there = self.cluster.get("Node", name).is_some();
+        let is_there = self.woken.cluster.get("Node", name).is_some();
         let key = if how % 2 == 0 {
             table_key()
         } else {
             Key::new("", name)
         };
         match what {
-            0 if is_there => self.cluster.remove("Node", name),
+            0 if is_there => self.woken.cluster.remove("Node", name),
             0 | 1 if !is_there => self.put_node(name, how),
             1 | 2 if is_there => self.say(name, how),
             3 if is_there => self.address(name, how),
             4 => self.meddle(how),
-            5 => self.old = self.cluster.frozen(),
-            6 => self.look(&key, self.old.clone(), None),
-            7 => self.look(&key, self.cluster.frozen(), Some(how as u64 % 3)),
-            8 => self.cluster.seconds += 1,
-            _ => self.cluster.settle(&self.queue, reconcile),
+            5 => self.woken.fall_behind(),
+            6 => self.woken.led_by(Leader::Behind, &key),
+            7 => self.woken.led_by(Leader::CutOff(how as u64 % 3), &key),
+            8 => self.woken.cluster.seconds += 1,
+            _ => self.woken.settle(),
         }
     }
 
     /// Those that take part, the oldest first, each with its part of the table, if it gets one.
     fn wanted(&self) -> BTreeMap<String, String> {
-        let mut nodes = self.cluster.all("Node");
+        let mut nodes = self.woken.cluster.all("Node");
         nodes.retain(|node| report(node).is_some());
         nodes.sort_by_key(|node| {
             let text = |field: &str| node["metadata"][field].as_str().unwrap().to_owned();
@@ -170,7 +151,7 @@ impl Model {
 
     fn check(&self) {
         let wanted = self.wanted();
-        let table = self.cluster.get("ConfigMap", TABLE);
+        let table = self.woken.cluster.get("ConfigMap", TABLE);
         let data = table.as_ref().and_then(|table| table["data"].as_object());
         let held = data.into_iter().flatten();
         let held: BTreeMap<String, String> = held
@@ -178,9 +159,9 @@ impl Model {
             .collect();
         assert_eq!(held, wanted);
         for kind in ["Role", "RoleBinding"] {
-            assert!(table.is_none() || self.cluster.get(kind, ROLE).is_some());
+            assert!(table.is_none() || self.woken.cluster.get(kind, ROLE).is_some());
         }
-        for node in self.cluster.all("Node") {
+        for node in self.woken.cluster.all("Node") {
             let name = node["metadata"]["name"].as_str().unwrap();
             let Some(report) = report(&node) else {
                 let reason = said(&node).map(|(_, reason)| reason);
@@ -207,15 +188,9 @@ proptest! {
         for act in acts {
             model.act(act);
         }
-        model.cluster.settle(&model.queue, reconcile);
+        model.woken.come_to_rest();
         model.check();
-        let kinds = ["Node", "ConfigMap", "Role", "RoleBinding"];
-        let state = |model: &Model| kinds.map(|kind| model.cluster.all(kind));
-        let before = state(&model);
         let keys = NAMES.iter().map(|name| Key::new("", name));
-        for key in keys.chain([table_key()]) {
-            model.cluster.step(&key, reconcile);
-        }
-        prop_assert_eq!(state(&model), before, "it does not come to rest");
+        model.woken.stays(keys.chain([table_key()]));
     }
 }
