@@ -1,7 +1,7 @@
 //! Whatever happens to nodes, pods and templates, a DaemonSet gets where it should be, and rests there.
 
 use super::reconcile;
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 
@@ -29,7 +29,7 @@ fn template(image: &str) -> Value {
 
 /// Until nothing is left to do; `watch` looks at each state in between.
 fn settle(cluster: &mut Simulation, watch: impl Fn(&Simulation)) {
-    for _ in 0..200 {
+    rest(cluster, 200, "its pods", |cluster| {
         let mut busy = cluster.step(&key(), reconcile);
         watch(cluster);
         for pod in cluster.names("Pod") {
@@ -37,11 +37,8 @@ fn settle(cluster: &mut Simulation, watch: impl Fn(&Simulation)) {
             watch(cluster);
         }
         cluster.seconds += 60;
-        if !busy {
-            return;
-        }
-    }
-    panic!("it does not come to rest: {:?}", cluster.names("Pod"));
+        busy
+    });
 }
 
 fn ready(cluster: &Simulation) -> usize {

@@ -3,7 +3,7 @@
 
 use super::reconcile;
 use crate::replica_set;
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 
@@ -110,8 +110,8 @@ fn collect(cluster: &mut Simulation) {
     }
 }
 
-fn settle(cluster: &mut Simulation) {
-    for _ in 0..200 {
+fn settle(cluster: &mut Simulation, told: &str) {
+    rest(cluster, 200, told, |cluster| {
         let mut busy = cluster.step(&key("web"), reconcile);
         for set in cluster.names("ReplicaSet") {
             busy |= cluster.step(&key(&set), replica_set::reconcile);
@@ -121,11 +121,8 @@ fn settle(cluster: &mut Simulation) {
         }
         collect(cluster);
         cluster.seconds += 10;
-        if !busy {
-            return;
-        }
-    }
-    panic!("it does not come to rest: {:?}", deployment(cluster));
+        busy
+    });
 }
 
 fn image(template: &Value) -> &str {
@@ -179,8 +176,9 @@ fn a_deployment_arrives_whatever_happens_and_whoever_leads() {
             disturb(&mut cluster, &mut dice);
         }
         want(&mut cluster, &json!({"paused": false}));
-        settle(&mut cluster);
-        has_arrived(&cluster, &format!("seed {seed}, {strategy}"));
+        let told = format!("seed {seed}, {strategy}");
+        settle(&mut cluster, &told);
+        has_arrived(&cluster, &told);
     }
 }
 
@@ -210,7 +208,7 @@ fn a_rollout_keeps_its_bounds_whoever_leads() {
         let (strategy, bounds) = STRATEGIES[seed % STRATEGIES.len()];
         let told = format!("seed {seed}, {strategy}");
         let (mut cluster, mut dice) = (cluster(strategy), Dice(seed as u64));
-        settle(&mut cluster);
+        settle(&mut cluster, &told);
         for _ in 0..150 {
             if dice.roll(25) == 0 {
                 want_image(&mut cluster, dice.roll(4));
@@ -219,7 +217,7 @@ fn a_rollout_keeps_its_bounds_whoever_leads() {
             }
             keeps_bounds(&cluster, bounds, &told);
         }
-        settle(&mut cluster);
+        settle(&mut cluster, &told);
         has_arrived(&cluster, &told);
     }
 }

@@ -2,7 +2,7 @@
 //! says how many may be disrupted, no eviction counts for longer than its time, and then nothing is written.
 
 use super::{DISRUPTION_TIMEOUT, reconcile};
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use crate::testing::after;
 use agent_runtime::timestamp::Micros;
 use agent_runtime::{Key, timestamp};
@@ -124,14 +124,14 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64) {
     cluster.seconds += dice.roll(30);
 }
 
-fn settle(cluster: &mut Simulation) {
-    for _ in 0..20 {
-        if !cluster.step(&key(), reconcile) {
-            return;
+fn settle(cluster: &mut Simulation, told: &str) {
+    rest(cluster, 20, told, |cluster| {
+        let busy = cluster.step(&key(), reconcile);
+        if busy {
+            cluster.seconds += 60;
         }
-        cluster.seconds += 60;
-    }
-    panic!("it does not come to rest: {:?}", budget(cluster));
+        busy
+    });
 }
 
 /// The pods that the budget protects.
@@ -246,7 +246,7 @@ fn a_budget_says_what_may_be_disrupted_whatever_happens_and_whoever_leads() {
                 assert_eq!(left, still_counting(&cluster, before), "{told}");
             }
         }
-        settle(&mut cluster);
+        settle(&mut cluster, &format!("seed {seed}"));
         if tells_the_truth(&cluster, &format!("seed {seed}")) {
             assert_eq!(counted(&cluster), BTreeMap::new(), "seed {seed}");
         }

@@ -4,7 +4,7 @@
 
 use super::packing::PER_SLICE_MAX;
 use super::{MANAGED_BY, MANAGER, SERVICE_NAME, ZONE, reconcile};
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -144,14 +144,11 @@ fn other_node(dice: &mut Dice) -> Value {
     }
 }
 
-fn settle(cluster: &mut Simulation) {
-    for _ in 0..20 {
+fn settle(cluster: &mut Simulation, told: &str) {
+    rest(cluster, 20, told, |cluster| {
         let busy = SERVICES.map(|service| cluster.step(&key(service), reconcile));
-        if busy == [false; 2] {
-            return;
-        }
-    }
-    panic!("it does not come to rest");
+        busy.contains(&true)
+    });
 }
 
 /// The uids of the pods of a service that have not ended and are on nodes that exist, and whether they are ready; where the
@@ -250,7 +247,7 @@ fn each_pod_is_in_one_slice_of_its_service_whoever_leads() {
         for turn in 0..60 {
             disturb(&mut cluster, &mut dice, turn);
         }
-        settle(&mut cluster);
+        settle(&mut cluster, &format!("seed {seed}"));
         for service in SERVICES {
             has_arrived(&cluster, service, &format!("seed {seed}: {service}"));
         }

@@ -2,7 +2,7 @@
 //! Endpoints say, there are none where nothing is to be mirrored, and then nothing is written.
 
 use super::{LEADER, MANAGED_BY, MANAGER, SERVICE_NAME, SKIP, reconcile};
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -107,13 +107,10 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64) {
 }
 
 fn settle(cluster: &mut Simulation, told: &str) {
-    for _ in 0..5 {
+    rest(cluster, 5, told, |cluster| {
         let busy = NAMES.map(|name| cluster.step(&key(name), reconcile));
-        if busy == [false; 2] {
-            return;
-        }
-    }
-    panic!("{told}: it does not come to rest");
+        busy.contains(&true)
+    });
 }
 
 /// For an address, and the name and number of a port, whether it is ready there. Who has no ports is at one without a name.

@@ -2,7 +2,7 @@
 //! at each port, Endpoints without a service go, and then nothing is written.
 
 use super::{LEADER, MANAGED_BY, MANAGER, reconcile};
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -95,14 +95,11 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64) {
     }
 }
 
-fn settle(cluster: &mut Simulation) {
-    for _ in 0..5 {
+fn settle(cluster: &mut Simulation, told: &str) {
+    rest(cluster, 5, told, |cluster| {
         let busy = ["x", "y", LOCK].map(|name| cluster.step(&key(name), reconcile));
-        if busy == [false; 3] {
-            return;
-        }
-    }
-    panic!("it does not come to rest");
+        busy.contains(&true)
+    });
 }
 
 /// For the uid of a pod and the name of a port, to which number that leads, and whether the pod is ready.
@@ -168,7 +165,7 @@ fn each_pod_is_once_at_each_port_of_its_service_whoever_leads() {
         for turn in 0..80 {
             disturb(&mut cluster, &mut dice, turn);
         }
-        settle(&mut cluster);
+        settle(&mut cluster, &format!("seed {seed}"));
         for name in SERVICES {
             has_arrived(&cluster, name, &format!("seed {seed}: {name}"));
         }

@@ -1,7 +1,7 @@
 //! Whatever happens to pods that several ReplicaSets select, and wherever leaders are cut off, each set gets its pods and rests.
 
 use super::reconcile;
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 
@@ -62,8 +62,8 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64) {
     }
 }
 
-fn settle(cluster: &mut Simulation) {
-    for _ in 0..100 {
+fn settle(cluster: &mut Simulation, told: &str) {
+    rest(cluster, 100, told, |cluster| {
         let mut busy = false;
         for (set, _) in SETS {
             busy |= cluster.step(&key(set), reconcile);
@@ -72,11 +72,8 @@ fn settle(cluster: &mut Simulation) {
             busy |= cluster.run(&pod);
         }
         cluster.seconds += 60;
-        if !busy {
-            return;
-        }
-    }
-    panic!("it does not come to rest: {:?}", cluster.names("Pod"));
+        busy
+    });
 }
 
 #[test]
@@ -86,7 +83,7 @@ fn sets_that_select_the_same_pods_keep_to_their_own_whoever_leads() {
         for turn in 0..80 {
             disturb(&mut cluster, &mut dice, turn);
         }
-        settle(&mut cluster);
+        settle(&mut cluster, &format!("seed {seed}"));
         let is_active = |pod: &Value| {
             pod["status"]["phase"] != "Failed" && pod["metadata"]["deletionTimestamp"].is_null()
         };

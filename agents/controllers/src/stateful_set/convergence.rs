@@ -1,7 +1,7 @@
 //! Whatever happens to pods, claims and the template, a StatefulSet gets where it should be, and rests there.
 
 use super::reconcile;
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 
@@ -32,7 +32,7 @@ fn serving(cluster: &Simulation) -> usize {
 
 /// Until nothing is left to do; `watch` looks at each state in between.
 fn settle(cluster: &mut Simulation, mut watch: impl FnMut(&Simulation)) {
-    for _ in 0..400 {
+    rest(cluster, 400, "its pods", |cluster| {
         let mut busy = cluster.step(&key(), reconcile);
         watch(cluster);
         for pod in cluster.names("Pod") {
@@ -40,11 +40,8 @@ fn settle(cluster: &mut Simulation, mut watch: impl FnMut(&Simulation)) {
             watch(cluster);
         }
         cluster.seconds += 60;
-        if !busy {
-            return;
-        }
-    }
-    panic!("it does not come to rest: {:?}", cluster.names("Pod"));
+        busy
+    });
 }
 
 fn complete(cluster: &Simulation, replicas: usize, image: &str) {

@@ -2,7 +2,7 @@
 //! in use can, what lives is protected, and then nothing is written.
 
 use super::{CLAIM_FINALIZER, VOLUME_FINALIZER, reconcile_claim, reconcile_volume};
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use crate::world::World;
 use agent_runtime::Key;
 use agent_runtime::plan::Plan;
@@ -149,18 +149,15 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64, told: &str) {
 }
 
 fn settle(cluster: &mut Simulation, told: &str) {
-    for _ in 0..5 {
+    rest(cluster, 5, told, |cluster| {
         let mut busy = false;
         for kind in KINDS {
             for name in cluster.names(kind) {
                 busy |= look(cluster, kind, &name, None, told);
             }
         }
-        if !busy {
-            return;
-        }
-    }
-    panic!("{told}: it does not come to rest");
+        busy
+    });
 }
 
 fn has_arrived(cluster: &Simulation, kind: &str, told: &str) {

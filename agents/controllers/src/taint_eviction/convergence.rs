@@ -2,7 +2,7 @@
 //! may not stay goes in the end, and then nothing is written.
 
 use super::reconcile;
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -168,17 +168,16 @@ fn disturb(
 }
 
 fn settle(cluster: &mut Simulation, tainted: &Tainted, told: &str) {
-    for _ in 0..20 {
+    rest(cluster, 20, told, |cluster| {
         let mut busy = false;
         for name in cluster.names("Pod") {
             busy |= look(cluster, tainted, &name, None, told);
         }
-        if !busy {
-            return;
+        if busy {
+            cluster.seconds += 20;
         }
-        cluster.seconds += 20;
-    }
-    panic!("{told}: it does not come to rest");
+        busy
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //! after it, and then nothing is written.
 
 use super::reconcile;
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use crate::testing::after;
 use agent_runtime::Key;
 use agent_runtime::timestamp::{self, Micros};
@@ -89,17 +89,16 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64, told: &str) {
 }
 
 fn settle(cluster: &mut Simulation, told: &str) {
-    for _ in 0..100 {
+    rest(cluster, 100, told, |cluster| {
         let mut busy = false;
         for name in cluster.names("Job") {
             busy |= look(cluster, &name, None, told);
         }
-        if !busy {
-            return;
+        if busy {
+            cluster.seconds += 50;
         }
-        cluster.seconds += 50;
-    }
-    panic!("{told}: it does not come to rest");
+        busy
+    });
 }
 
 #[test]

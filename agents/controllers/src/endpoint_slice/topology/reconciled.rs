@@ -2,7 +2,7 @@
 
 use super::MODE;
 use crate::endpoint_slice::reconcile;
-use crate::simulation::Simulation;
+use crate::simulation::{Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -37,14 +37,15 @@ fn cluster(pods: usize) -> Simulation {
     cluster
 }
 
-fn rest(cluster: &mut Simulation) {
-    let is_at_rest = (0..5).any(|_| !cluster.step(&key(), reconcile));
-    assert!(is_at_rest, "it does not come to rest");
+fn settle(cluster: &mut Simulation) {
+    rest(cluster, 5, "the service", |cluster| {
+        cluster.step(&key(), reconcile)
+    });
 }
 
 /// The hints of each pod, after the controller has come to rest.
 fn hints(cluster: &mut Simulation) -> BTreeMap<String, Value> {
-    rest(cluster);
+    settle(cluster);
     let slices = cluster.all("EndpointSlice").into_iter();
     let endpoints = slices.flat_map(|slice| slice["endpoints"].as_array().unwrap().clone());
     endpoints
@@ -97,7 +98,7 @@ fn hints_follow_the_nodes_and_the_annotation() {
 #[test]
 fn a_pod_that_changes_leaves_the_hints_of_other_slices_alone() {
     let mut cluster = cluster(150);
-    rest(&mut cluster);
+    settle(&mut cluster);
     let unready = json!({"status": {"conditions": [{"type": "Ready", "status": "False"}]}});
     cluster.patch("Pod", "p7", &unready);
     let lines = reconcile(&key(), &cluster.world()).lines();

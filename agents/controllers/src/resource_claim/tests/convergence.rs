@@ -2,7 +2,7 @@
 //! nobody else holds devices, and the controller rests.
 
 use super::{POD, TEMPLATE, reconcile};
-use crate::simulation::{Dice, Simulation};
+use crate::simulation::{Dice, Simulation, rest};
 use agent_runtime::Key;
 use serde_json::{Value, json};
 
@@ -80,16 +80,13 @@ fn disturb(cluster: &mut Simulation, dice: &mut Dice, turn: u64) {
 }
 
 fn settle(cluster: &mut Simulation, seed: u64) {
-    for _ in 0..100 {
+    rest(cluster, 100, &format!("seed {seed}"), |cluster| {
         let mut busy = false;
         for key in keys(cluster) {
             busy |= cluster.step(&key, reconcile);
         }
-        if !busy {
-            return;
-        }
-    }
-    panic!("seed {seed}: it does not come to rest");
+        busy
+    });
 }
 
 fn is_over(pod: &Value) -> bool {
