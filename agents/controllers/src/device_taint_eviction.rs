@@ -238,6 +238,8 @@ fn evict(pod: &Pod, now: Micros) -> Plan {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::world;

@@ -47,6 +47,8 @@ pub(super) fn of<'a>(caches: &'a Caches, kind: &str) -> Vec<&'a dyn Holds> {
         "PodDisruptionBudget" => &*caches.disruption_budgets,
         "ResourceClaim" => &*caches.resource_claims,
         "ResourceClaimTemplate" => &*caches.resource_claim_templates,
+        "ResourceSlice" => &*caches.resource_slices,
+        "StorageClass" => &*caches.storage_classes,
         "ServiceCIDR" => &*caches.service_cidrs,
         "IPAddress" => &*caches.ip_addresses,
         "ConfigMap" => {
