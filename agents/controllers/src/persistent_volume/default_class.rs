@@ -39,6 +39,8 @@ fn reconcile(key: &Key, world: &World) -> Plan {
 }
 
 #[cfg(test)]
+mod convergence;
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::testing::world;
