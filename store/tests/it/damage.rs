@@ -14,7 +14,7 @@ use store::env::{Engine, LogDisk, LogFound, LogOp, StateDisk};
 use store::rocks::Rocks;
 use store::{Config, DataDirError, Limits, Node, StartError};
 
-use crate::harness::{AUTHORITY, CLUSTER, Cluster, all, copy, eventually, put};
+use crate::harness::{AUTHORITY, CLUSTER, Cluster, all, copy, eventually, power_cut, put};
 
 /// A single member with data, killed.
 async fn written() -> Cluster {
@@ -133,9 +133,9 @@ async fn what_was_never_flushed_is_recovered_from_the_log() {
     for n in 0..40 {
         put(cluster.node(1), &format!("key{n:02}"), "value").await;
     }
-    // The disk as a crash would leave it: closing the member would flush the state.
+    // Closing the member would flush the state.
     let crashed = tempfile::TempDir::new().unwrap();
-    copy(cluster.dirs[&1].path(), crashed.path());
+    power_cut(cluster.dirs[&1].path(), crashed.path());
     cluster.kill(1).await;
     cluster.dirs.insert(1, crashed);
     let node = cluster.run(1).await.unwrap();

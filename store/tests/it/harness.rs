@@ -15,6 +15,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
 use store::env::{BoxFuture, ByteStream, Clock, Listener, Network, Tcp};
+use store::wal::MARK;
 use store::{Config, InitialMember, Limits, Node, StartError, TlsIdentity, peer_uri};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -373,6 +374,14 @@ pub(crate) async fn watch_until(stream: &mut WatchStream, revision: i64) -> Vec<
         .await
         .expect("the events come");
     seen
+}
+
+/// What a power cut would leave of a member that runs. The mark is read before the log, which may grow meanwhile: a mark may
+/// lag behind, never run ahead.
+pub(crate) fn power_cut(from: &Path, to: &Path) {
+    let mark = fs::read(from.join(MARK)).unwrap();
+    copy(from, to);
+    fs::write(to.join(MARK), mark).unwrap();
 }
 
 /// Of a data directory, as the disk has it now.

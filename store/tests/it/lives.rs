@@ -15,7 +15,7 @@ use store::wal::files::{DataFile, Directory, Folder};
 use store::wal::{Options, Wal};
 use store::{Limits, Moment, Node};
 
-use crate::harness::{Cluster, DEADLINE, copy, eventually, get, put, put_request};
+use crate::harness::{Cluster, DEADLINE, copy, eventually, get, power_cut, put, put_request};
 
 fn short_log() -> Limits {
     Limits {
@@ -66,9 +66,9 @@ async fn the_log_of_a_member_that_never_runs_for_long_is_purged() {
 async fn the_log_of_a_member_that_crashes_often_is_purged() {
     let mut cluster = Cluster::start(1, short_log()).await;
     put_thirty(&cluster).await;
-    // The disk as a power cut would leave it: closing the member would flush the state.
+    // Closing the member would flush the state.
     let crashed = tempfile::TempDir::new().unwrap();
-    copy(cluster.dirs[&1].path(), crashed.path());
+    power_cut(cluster.dirs[&1].path(), crashed.path());
     cluster.kill(1).await;
     cluster.dirs.insert(1, crashed);
     cluster.run(1).await.unwrap();
