@@ -83,6 +83,7 @@ pub(crate) async fn run(
         labels: Default::default(),
         taints: Vec::new(),
         max_pods: args.pods_max,
+        eviction_hard: args.eviction_hard,
         pod_routes: args.pod_routes,
         server: serving.subscribe(),
     };

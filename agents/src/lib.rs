@@ -13,7 +13,8 @@ pub use agent_runtime::{
 };
 pub use node_agent::hollow;
 pub use node_agent::{
-    HollowConfig, NodeConfig, RuntimeKind, ServerIdentity, container_label, run as run_node,
+    EvictionHard, HollowConfig, NodeConfig, RuntimeKind, ServerIdentity, container_label,
+    run as run_node,
 };
 pub use scheduler::config::Config as SchedulerConfig;
 pub use scheduler::explain;

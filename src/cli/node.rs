@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use agents::EvictionHard;
 use clap::Args;
 
 use super::text::name;
@@ -63,6 +64,15 @@ pub(crate) struct NodeArgs {
         default_value_t = 110
     )]
     pub(crate) pods_max: u32,
+    /// Below which the node is under pressure and takes only pods that bear it, as a kubelet's: memory.available,
+    /// nodefs.available and nodefs.inodesFree, with a quantity or a percentage; those left out have no threshold
+    #[arg(
+        long,
+        value_name = "SIGNAL<VALUE,...",
+        env = "KONTIKI_EVICTION_HARD",
+        default_value_t = EvictionHard::default()
+    )]
+    pub(crate) eviction_hard: EvictionHard,
     /// Route to the pods of other nodes that do so, too, by their ranges (spec.podCIDR); needs root, and servers with
     /// `--cloud-provider local`
     #[arg(long, env = "KONTIKI_POD_ROUTES")]

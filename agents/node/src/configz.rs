@@ -41,11 +41,7 @@ pub(crate) fn configz(config: &NodeConfig, port: u16) -> Value {
         "registerWithTaints": taints,
     });
     if !matches!(config.runtime, RuntimeKind::Hollow(_)) {
-        all["evictionHard"] = json!({
-            "memory.available": "100Mi",
-            "nodefs.available": "5%",
-            "nodefs.inodesFree": "5%",
-        });
+        all["evictionHard"] = Value::Object(config.eviction_hard.told());
     }
     // As Go writes them: texts and lists that are empty are not there.
     let is_told =
@@ -72,7 +68,7 @@ fn seconds(time: time::Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{HollowConfig, ServerIdentity};
+    use crate::{EvictionHard, HollowConfig, ServerIdentity};
 
     #[test]
     fn a_node_tells_its_settings_by_the_names_of_a_kubelet() {
@@ -93,6 +89,7 @@ mod tests {
             labels: std::collections::BTreeMap::new(),
             taints: Vec::new(),
             max_pods: 17,
+            eviction_hard: EvictionHard::default(),
             pod_routes: false,
             server: tokio::sync::watch::Sender::new(nobody).subscribe(),
         };

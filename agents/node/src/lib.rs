@@ -9,6 +9,7 @@ mod agent;
 mod clock;
 mod configz;
 mod etc;
+mod eviction;
 mod follow;
 mod guard;
 pub mod hollow;
@@ -37,6 +38,7 @@ use agent_runtime::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+pub use crate::eviction::EvictionHard;
 use crate::runtime::docker::LABEL_OWNER;
 pub use runtime::hollow::HollowConfig;
 
@@ -125,6 +127,8 @@ pub struct NodeConfig {
     pub taints: Vec<Taint>,
     /// Pods that the node takes.
     pub max_pods: u32,
+    /// From when on the machine is short of memory or disk; a simulated one never is.
+    pub eviction_hard: EvictionHard,
     /// Whether the machine shall route to the pods of other nodes, see `agent_runtime::pod_routes`.
     pub pod_routes: bool,
     /// Identity of the agent's server: new connections have the newest that is usable.

@@ -1,7 +1,7 @@
 //! Nodes for a cluster of the tests: node agents as they are, with simulated containers.
 
 use agent_runtime::Client;
-use agents::{HollowConfig, NodeConfig, RuntimeKind, ServerIdentity};
+use agents::{EvictionHard, HollowConfig, NodeConfig, RuntimeKind, ServerIdentity};
 use apiserver::KubeletIdentity;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use std::collections::BTreeMap;
@@ -101,6 +101,7 @@ fn config(name: &str, dir: &Path, server: ServerIdentity) -> NodeConfig {
         labels: BTreeMap::new(),
         taints: Vec::new(),
         max_pods: 110,
+        eviction_hard: EvictionHard::OFF,
         pod_routes: false,
         server: watch::Sender::new(server).subscribe(),
     }

@@ -45,7 +45,7 @@ pub use nodes::{Behaviour, Periods};
 pub use stages::Stages;
 
 use crate::server::Server;
-use crate::{Error, NodeConfig, RuntimeKind, ServerIdentity, Taint, configz};
+use crate::{Error, EvictionHard, NodeConfig, RuntimeKind, ServerIdentity, Taint, configz};
 use nodes::{Names, Node, Template};
 use world::World;
 
@@ -286,6 +286,7 @@ fn config(nodes: &HollowNodes, tainted: bool) -> NodeConfig {
         labels: nodes.labels.clone(),
         taints: if tainted { vec![taint] } else { Vec::new() },
         max_pods: nodes.max_pods,
+        eviction_hard: EvictionHard::default(),
         pod_routes: false,
         server: watch::Sender::new(nobody).subscribe(),
     }

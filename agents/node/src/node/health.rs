@@ -14,7 +14,6 @@ use crate::stats;
 
 const RUNTIME_PATIENCE: Duration = Duration::from_secs(10);
 const IMAGES_MAX: usize = 50;
-const MEMORY_AVAILABLE_BYTES_MIN: i64 = 100 << 20;
 
 /// How the node is, measured now.
 #[derive(Debug, Clone, PartialEq)]
@@ -66,9 +65,10 @@ pub(super) async fn measure(agent: &Arc<Agent>) -> Health {
             .await
             .ok()
             .flatten();
-        health.disk_pressure = space.is_some_and(|space| space.is_short());
-        health.memory_pressure =
-            memory("MemAvailable").is_some_and(|bytes| bytes < MEMORY_AVAILABLE_BYTES_MIN);
+        let limits = &agent.config.eviction_hard;
+        health.disk_pressure = space.is_some_and(|space| space.is_short(limits));
+        let least = limits.memory_available.of(agent.capacity.memory_bytes);
+        health.memory_pressure = memory("MemAvailable").is_some_and(|bytes| bytes < least);
     }
     health
 }

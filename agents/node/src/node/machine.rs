@@ -4,13 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::{NodeConfig, RuntimeKind};
-
-/// Memory kept for the system and the agent itself.
-const RESERVED_MEMORY_BYTES: i64 = 100 << 20;
-const DISK_AVAILABLE_PERCENT_MIN: u64 = 5;
-const INODES_FREE_PERCENT_MIN: u64 = 5;
-const RESERVED_DISK_PERCENT: i64 = 10;
+use crate::eviction::Threshold;
+use crate::{EvictionHard, NodeConfig, RuntimeKind};
 
 /// What the machine has; read once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +14,8 @@ pub(crate) struct Capacity {
     pub(crate) memory_bytes: i64,
     pub(super) disk_bytes: i64,
     pub(super) pods: u32,
+    /// Of memory and disk as much as this is kept from pods.
+    pub(super) eviction_hard: EvictionHard,
 }
 
 impl Capacity {
@@ -29,6 +26,7 @@ impl Capacity {
                 memory_bytes: i64::try_from(hollow.memory_bytes).unwrap_or(i64::MAX),
                 disk_bytes: 1 << 40,
                 pods: config.max_pods,
+                eviction_hard: config.eviction_hard,
             },
             RuntimeKind::Docker | RuntimeKind::DockerAt(_) => Capacity {
                 cpu_count: std::thread::available_parallelism()
@@ -38,12 +36,14 @@ impl Capacity {
                     .and_then(|space| i64::try_from(space.bytes).ok())
                     .unwrap_or(0),
                 pods: config.max_pods,
+                eviction_hard: config.eviction_hard,
             },
         }
     }
 
     pub(crate) fn allocatable_memory_bytes(&self) -> i64 {
-        (self.memory_bytes - RESERVED_MEMORY_BYTES).max(0)
+        let kept = self.eviction_hard.memory_available.of(self.memory_bytes);
+        (self.memory_bytes - kept).max(0)
     }
 
     pub(super) fn quantities(&self, allocatable: bool) -> Value {
@@ -52,14 +52,11 @@ impl Capacity {
         } else {
             self.memory_bytes
         };
-        let kept = if allocatable {
-            self.disk_bytes / 100 * RESERVED_DISK_PERCENT
+        let disk = if allocatable {
+            let kept = self.eviction_hard.nodefs_available.of(self.disk_bytes);
+            (self.disk_bytes - kept).max(0).to_string()
         } else {
-            0
-        };
-        let disk = match allocatable {
-            true => (self.disk_bytes - kept).to_string(),
-            false => format!("{}Ki", self.disk_bytes / 1024),
+            format!("{}Ki", self.disk_bytes / 1024)
         };
         json!({
             "cpu": self.cpu_count.to_string(),
@@ -107,10 +104,13 @@ impl Space {
         })
     }
 
-    pub(super) fn is_short(&self) -> bool {
-        let short = |free: u64, all: u64, percent: u64| free < all / 100 * percent;
-        short(self.bytes_free, self.bytes, DISK_AVAILABLE_PERCENT_MIN)
-            || short(self.inodes_free, self.inodes, INODES_FREE_PERCENT_MIN)
+    pub(super) fn is_short(&self, limits: &EvictionHard) -> bool {
+        let short = |free: u64, all: u64, limit: Threshold| {
+            let all = i64::try_from(all).unwrap_or(i64::MAX);
+            all > 0 && i64::try_from(free).unwrap_or(i64::MAX) < limit.of(all)
+        };
+        short(self.bytes_free, self.bytes, limits.nodefs_available)
+            || short(self.inodes_free, self.inodes, limits.nodefs_inodes_free)
     }
 }
 
@@ -215,33 +215,42 @@ mod tests {
 
     #[test]
     fn a_disk_is_short_of_bytes_or_of_inodes() {
+        let usual = EvictionHard::default();
         let roomy = Space {
             bytes: 1000,
             bytes_free: 50,
             inodes: 1000,
             inodes_free: 50,
         };
-        assert!(!roomy.is_short());
+        assert!(!roomy.is_short(&usual));
         assert!(
             Space {
                 bytes_free: 49,
                 ..roomy
             }
-            .is_short()
+            .is_short(&usual)
         );
         assert!(
             Space {
                 inodes_free: 49,
                 ..roomy
             }
-            .is_short()
+            .is_short(&usual)
         );
         let dynamic = Space {
             inodes: 0,
             inodes_free: 0,
             ..roomy
         };
-        assert!(!dynamic.is_short());
+        assert!(!dynamic.is_short(&usual));
+        let absolute: EvictionHard = "nodefs.available<51".parse().unwrap();
+        assert!(roomy.is_short(&absolute));
+        let full = Space {
+            bytes_free: 0,
+            inodes_free: 0,
+            ..roomy
+        };
+        assert!(full.is_short(&usual) && !full.is_short(&EvictionHard::OFF));
         let here = Space::of(Path::new("/")).unwrap();
         assert!(here.bytes > 0 && here.bytes_free <= here.bytes);
     }

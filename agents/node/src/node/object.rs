@@ -202,7 +202,7 @@ pub(crate) fn extended(node: &Value) -> Map<String, Value> {
 mod tests {
     use super::*;
     use crate::runtime::RuntimeInfo;
-    use crate::{HollowConfig, ServerIdentity, Taint};
+    use crate::{EvictionHard, HollowConfig, ServerIdentity, Taint};
 
     #[test]
     fn extended_resources_of_the_capacity_are_allocatable() {
@@ -240,6 +240,7 @@ mod tests {
                 effect: "NoSchedule".into(),
             }],
             max_pods: 110,
+            eviction_hard: EvictionHard::default(),
             pod_routes: false,
             server: tokio::sync::watch::Sender::new(ServerIdentity {
                 certificate_pem: String::new(),
@@ -277,6 +278,7 @@ mod tests {
             memory_bytes: 1 << 30,
             disk_bytes: 1 << 30,
             pods: 110,
+            eviction_hard: config.eviction_hard,
         };
         let down = health(Err("no socket".into()));
         let status = status(&config, &capacity, &Machine::default(), &down, 10250);
@@ -288,6 +290,7 @@ mod tests {
         assert_eq!(condition(&status, "DiskPressure")["status"], "True");
         assert_eq!(status["capacity"]["memory"], "1048576Ki");
         assert_eq!(status["allocatable"]["memory"], "946176Ki");
+        assert_eq!(status["allocatable"]["ephemeral-storage"], "1020054733");
         assert_eq!(status["daemonEndpoints"]["kubeletEndpoint"]["Port"], 10250);
     }
 

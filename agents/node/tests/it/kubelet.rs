@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
 use http_body_util::BodyExt;
-use node_agent::{NodeConfig, RuntimeKind, ServerIdentity};
+use node_agent::{EvictionHard, NodeConfig, RuntimeKind, ServerIdentity};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -98,6 +98,7 @@ impl Node {
             labels: [("disk".to_owned(), "ssd".to_owned())].into(),
             taints: Vec::new(),
             max_pods: 110,
+            eviction_hard: EvictionHard::OFF,
             pod_routes: false,
             server: tokio::sync::watch::Sender::new(ServerIdentity {
                 certificate_pem: server.certificate,
