@@ -43,12 +43,17 @@ impl Threshold {
         }
     }
 
-    /// By Kubernetes neither no part nor the whole of something is a threshold.
+    /// By Kubernetes neither no part nor the whole of something is a threshold; an amount that is more than can be is cut, and a
+    /// percentage is a plain number.
     fn parse(text: &str) -> Option<Threshold> {
         let Some(percent) = text.strip_suffix('%') else {
-            let amount = i64::try_from(quantity::units(text)?).ok()?;
-            return (amount > 0).then_some(Threshold::Amount(amount));
+            let amount = quantity::units(text)?;
+            let cut = i64::try_from(amount).unwrap_or(i64::MAX);
+            return (amount > 0).then_some(Threshold::Amount(cut));
         };
+        if percent.ends_with(|last: char| last.is_ascii_alphabetic()) {
+            return None;
+        }
         let part = u32::try_from(quantity::milli(percent)?).ok()?;
         match part {
             0 | WHOLE => Some(Threshold::Off),
@@ -132,6 +137,7 @@ impl FromStr for EvictionHard {
             let (signal, value) = entry
                 .split_once('<')
                 .ok_or_else(|| format!("`{entry}` is not SIGNAL<QUANTITY or SIGNAL<PERCENT%"))?;
+            let (signal, value) = (signal.trim(), value.trim());
             let mut named = read.named();
             let known = named.each_ref().map(|(signal, _)| *signal).join(", ");
             let of = named.iter_mut().find(|(name, _)| *name == signal);
@@ -163,7 +169,7 @@ mod tests {
         assert_eq!(EvictionHard::default().to_string(), usual);
         assert_eq!(read(usual), Ok(EvictionHard::default()));
         assert_eq!(read(""), Ok(EvictionHard::OFF));
-        let some = read(" nodefs.available<12.5% , memory.available<1500").unwrap();
+        let some = read(" nodefs.available<12.5% , memory.available < 1500,").unwrap();
         let expected = EvictionHard {
             memory_available: Threshold::Amount(1500),
             nodefs_available: Threshold::Part(12_500),
@@ -171,6 +177,9 @@ mod tests {
         };
         assert_eq!(some, expected);
         assert_eq!(read(&some.to_string()), Ok(some));
+        let most = Threshold::Amount(i64::MAX);
+        assert_eq!(Threshold::parse("100Ei"), Some(most));
+        assert_eq!(Threshold::parse(&most.to_string()), Some(most));
         let told = Value::Object(some.told());
         let expected = serde_json::json!({"memory.available": "1500", "nodefs.available": "12.5%"});
         assert_eq!(told, expected);
@@ -184,10 +193,12 @@ mod tests {
             ("memory.available<1,memory.available<2", "is there twice"),
             ("memory.available<0", "neither a positive"),
             ("memory.available<-1", "neither a positive"),
-            ("memory.available<1e30", "neither a positive"),
+            ("memory.available<much", "neither a positive"),
             ("nodefs.available<101%", "neither a positive"),
             ("nodefs.available<-1%", "neither a positive"),
             ("nodefs.available<%", "neither a positive"),
+            ("nodefs.available<5k%", "neither a positive"),
+            ("nodefs.available<500m%", "neither a positive"),
         ] {
             let error = read(text).unwrap_err();
             assert!(error.contains(told), "{text}: {error}");
