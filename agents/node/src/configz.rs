@@ -43,9 +43,13 @@ pub(crate) fn configz(config: &NodeConfig, port: u16) -> Value {
     if !matches!(config.runtime, RuntimeKind::Hollow(_)) {
         all["evictionHard"] = Value::Object(config.eviction_hard.told());
     }
-    // As Go writes them: texts and lists that are empty are not there.
-    let is_told =
-        |value: &Value| *value != "" && value.as_array().is_none_or(|list| !list.is_empty());
+    // As Go writes them: texts, lists and maps that are empty are not there.
+    let is_told = |value: &Value| match value {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(list) => !list.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+        _ => true,
+    };
     let told: Map<String, Value> = match all {
         Value::Object(all) => all
             .into_iter()
@@ -106,6 +110,10 @@ mod tests {
             (told.get("registerWithTaints"), told.get("clusterDNS")),
             (None, None)
         );
+        config.eviction_hard = EvictionHard::OFF;
+        let never = configz(&config, 10250);
+        assert_eq!(never["kubeletconfig"].get("evictionHard"), None);
+        config.eviction_hard = EvictionHard::default();
         config.runtime = RuntimeKind::Hollow(HollowConfig::default());
         let hollow = configz(&config, 10250);
         assert_eq!(hollow["kubeletconfig"].get("evictionHard"), None);
