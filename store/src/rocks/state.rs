@@ -276,8 +276,8 @@ impl OpenState {
 /// is not kept here: what is written again soon is held pair by pair ([`crate::recent`]), and the rest comes in no order, so
 /// that a block is of use for one pair of it, once. Memory of blocks that are let go at once stays in the processor's cache.
 const BLOCK_CACHE_BYTES: usize = 2 << 20;
-/// Keys whose blocks are held at once where several are asked for: if each stands in one of its own, 2 MiB.
-const KEYS_AT_ONCE: usize = 128;
+/// Keys of one question to RocksDB, which reads as many at a time: of more, it would only hold more values that are copied.
+const KEYS_AT_ONCE: usize = 32;
 /// Of what is on its way to a file, for each file: it stays in the processor's cache until the kernel takes it, which the
 /// 1 MiB that is usual does not.
 const FILE_BUFFER_BYTES: u64 = 256 << 10;
@@ -394,7 +394,7 @@ impl Data for Reader<'_> {
         found.map(decode).transpose()
     }
 
-    /// Of keys in order RocksDB reads 32 at a time, and a block of several of these once, whether the cache keeps it or not.
+    /// A block of several keys that stand in order is read once for [`KEYS_AT_ONCE`] of them, whether the cache keeps it or not.
     fn get_many(&self, keys: &[Bytes]) -> Result<Vec<Option<KeyValue>>, Broken> {
         let (db, family) = (&self.state.db, self.state.family(KEYS));
         let (options, is_sorted) = (self.options(), keys.is_sorted());
