@@ -78,3 +78,28 @@ pub(crate) struct NodeArgs {
     #[arg(long, env = "KONTIKI_POD_ROUTES")]
     pub(crate) pod_routes: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        node: NodeArgs,
+    }
+
+    #[test]
+    fn thresholds_are_as_they_are_shown_and_none_where_nothing_is_given() {
+        let read = |text: &str| {
+            let line = Line::try_parse_from(["agent", "--eviction-hard", text]);
+            line.map(|line| line.node.eviction_hard)
+        };
+        let usual = EvictionHard::default();
+        assert_eq!(read(&usual.to_string()).unwrap(), usual);
+        assert_eq!(read("").unwrap(), EvictionHard::OFF);
+        assert!(read("memory.free<1").is_err());
+    }
+}
