@@ -169,3 +169,114 @@ impl Woken {
         assert!(is_at_rest, "it does not come to rest: {after:#?}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_runtime::plan::Op;
+    use agent_runtime::resource_ref::NODES;
+    use serde_json::{Value, json};
+    use std::time::Duration;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
+
+    fn key() -> Key {
+        Key::new("", "n")
+    }
+
+    fn wire(_: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
+        queue.add(key());
+    }
+
+    /// A node, and a controller that looks at it once unless it wants more.
+    fn woken(reconcile: fn(&Key, &World) -> Plan) -> Woken {
+        let controller = Controller {
+            name: "test",
+            help: "",
+            workers: 1,
+            body: Body::Keyed { wire, reconcile },
+        };
+        let mut woken = Woken::new(&controller, ControllerOptions::default());
+        let node = json!({"kind": "Node", "metadata": {"name": "n", "uid": "u"}});
+        woken.cluster.put(node);
+        woken
+    }
+
+    fn writes(key: &Key, world: &World, metadata: &Value) -> Plan {
+        let node = world.caches.nodes.by_key(key).expect("the node");
+        let patch = json!({ "metadata": metadata });
+        Plan::of(vec![Op::merge(&NODES, &node.metadata, patch)])
+    }
+
+    fn always_writes(key: &Key, world: &World) -> Plan {
+        writes(key, world, &json!({"labels": {"x": "y"}}))
+    }
+
+    fn is_always_refused(key: &Key, world: &World) -> Plan {
+        writes(key, world, &json!({"uid": "another"}))
+    }
+
+    fn always_looks_again(_: &Key, _: &World) -> Plan {
+        let mut plan = Plan::none();
+        plan.again(Duration::from_secs(1));
+        plan
+    }
+
+    /// Marks the node once when it has seen it for long enough.
+    fn waits_and_marks(key: &Key, world: &World) -> Plan {
+        let age = world.ages(key, &["the node".to_owned()])[0];
+        let node = world.caches.nodes.by_key(key).expect("the node");
+        if age < PATIENCE {
+            let mut plan = Plan::none();
+            plan.again(PATIENCE.saturating_sub(age));
+            plan
+        } else if node.metadata.labels.is_empty() {
+            always_writes(key, world)
+        } else {
+            Plan::none()
+        }
+    }
+
+    #[test]
+    fn who_wants_to_look_again_does_and_who_takes_over_remembers_nothing() {
+        let mut woken = woken(waits_and_marks);
+        woken.settle();
+        woken.cluster.seconds += 3;
+        woken.settle();
+        woken.take_over();
+        woken.come_to_rest();
+        assert_eq!(woken.cluster.seconds, 3 + PATIENCE.as_secs());
+        let node = woken.cluster.get("Node", "n").expect("the node");
+        assert_eq!(node["metadata"]["labels"]["x"], "y");
+        woken.stays([key()]);
+    }
+
+    #[test]
+    #[should_panic(expected = "seed 7: it does not come to rest")]
+    fn rounds_that_are_always_busy_are_no_rest() {
+        rest(&mut 0_u32, 3, "seed 7", |rounds| {
+            *rounds += 1;
+            true
+        });
+    }
+
+    #[test]
+    #[should_panic(expected = "it does not come to rest")]
+    fn who_is_refused_for_ever_does_not_come_to_rest() {
+        woken(is_always_refused).settle();
+    }
+
+    #[test]
+    #[should_panic(expected = "a look later: it does not come to rest")]
+    fn who_looks_for_ever_does_not_come_to_rest() {
+        woken(always_looks_again).come_to_rest();
+    }
+
+    #[test]
+    #[should_panic(expected = "it does not come to rest: ")]
+    fn who_writes_at_each_look_does_not_stay() {
+        let mut woken = woken(always_writes);
+        woken.come_to_rest();
+        woken.stays([key()]);
+    }
+}
