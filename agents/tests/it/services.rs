@@ -168,6 +168,8 @@ async fn endpoints_made_by_hand_are_mirrored() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pod_is_in_slices_while_its_node_exists() {
+    /// Orphaned pods are removed 40 seconds after their node at the earliest, and go from slices in any case then.
+    const BEFORE_REMOVAL: Duration = Duration::from_secs(30);
     let cluster = Cluster::start().await;
     let client = &cluster.client;
     let pod = json!({"apiVersion": "v1", "kind": "Pod",
@@ -183,11 +185,12 @@ async fn a_pod_is_in_slices_while_its_node_exists() {
     });
     listed.await;
     let sliced = async |what: &str, expected: usize| {
-        let arrived = cluster.until(what, &cluster.slices, |slices| {
+        let is_so = |slices: &Cache<EndpointSlice>| {
             let of = slices_of(slices, "early");
             let count = of.iter().map(|slice| slice.endpoints.len()).sum::<usize>();
             (!of.is_empty() && count == expected).then_some(())
-        });
+        };
+        let arrived = cluster.until_within(BEFORE_REMOVAL, what, &cluster.slices, is_so);
         arrived.await;
     };
     sliced("a slice without the pod", 0).await;
