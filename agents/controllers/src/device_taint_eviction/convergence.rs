@@ -326,7 +326,7 @@ impl Model {
         match what {
             0 | 1 if is_there => self.change_pod(name, how),
             0..=2 if !is_there => self.put_pod(who, how),
-            // Who goes is gone.
+            // Who goes is gone, and who is pending runs.
             2 => _ = self.woken.cluster.run(name),
             3..=5 => self.put_claim(who, how),
             6 => self.woken.cluster.remove("ResourceClaim", CLAIMS[who]),
