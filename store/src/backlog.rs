@@ -124,6 +124,8 @@ pub(crate) fn footprint(writes: &[Write]) -> u64 {
 struct Looks {
     /// At the last look, if there was no flush since.
     seen: u64,
+    /// Between the last two looks.
+    came: u64,
     flushed: Option<Instant>,
 }
 
@@ -132,6 +134,7 @@ impl Looks {
     fn pace(&mut self, unflushed: u64, now: Instant) -> Option<&'static Pace> {
         let before = std::mem::replace(&mut self.seen, unflushed);
         let came = unflushed.saturating_sub(before);
+        self.came = came;
         let since = self.flushed.map(|last| now.duration_since(last));
         let is_due = |pace: &&Pace| {
             let is_early = since.is_some_and(|since| since < pace.every);
@@ -143,6 +146,11 @@ impl Looks {
             self.start_anew();
         }
         due
+    }
+
+    /// Whether little has come between the last two looks.
+    fn is_slow(&self) -> bool {
+        self.came <= SLOW.came
     }
 
     /// After a flush all that is not flushed has come since. What was seen before it would hide as much.
@@ -175,7 +183,11 @@ impl Core {
                 Ok(false) => return,
                 Err(_) => {
                     let now = *unflushed.borrow();
-                    match looks.pace(now, Instant::now()) {
+                    let pace = looks.pace(now, Instant::now());
+                    if looks.is_slow() {
+                        self.replica.rest();
+                    }
+                    match pace {
                         Some(pace) => pace.least,
                         None => continue,
                     }
@@ -265,6 +277,21 @@ mod tests {
         assert!(!is_flushed(24, 2 + SLOW.came));
         assert!(!is_flushed(27, 3 + 2 * SLOW.came));
         assert!(is_flushed(30, 3 + 3 * SLOW.came));
+    }
+
+    #[test]
+    fn it_is_slow_where_little_came_between_two_looks() {
+        let start = Instant::now();
+        let mut looks = Looks::default();
+        let mut is_slow = |seconds, unflushed| {
+            looks.pace(unflushed, start + Duration::from_secs(seconds));
+            looks.is_slow()
+        };
+        assert!(!is_slow(0, SLOW.came + 1));
+        assert!(is_slow(3, 2 * SLOW.came + 1));
+        assert!(!is_slow(6, 4 * SLOW.came));
+        assert!(is_slow(9, 4 * SLOW.came));
+        assert!(is_slow(12, 0));
     }
 
     #[test]

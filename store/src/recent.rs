@@ -6,8 +6,17 @@
 //! What is written again and again has a shelf of its own: thousands of leases are renewed every ten seconds, in which time
 //! ten times as many pods and events may come.
 //!
-//! Where so much is written that it is pushed out before it is written again, holding it is for nothing, and it is copied
-//! for that. So a shelf from which much goes unread takes only a sample, until some of that is read.
+//! Where much is written at once, much lies between two writes of a key: thousands of pods have their nodes, and wait for
+//! these to start them. What is pushed out of the first shelf before it is read is packed against a value like it, and waits
+//! on a third, on which ten times as many have room.
+//!
+//! What is not written again, or not in time, is held for nothing, and copied and packed for that. So of a kind of writes of
+//! which much goes unread only a sample is taken, until some of that is read: a pod that runs is not written again for long,
+//! one that has just got its node is ([`Kinds`]).
+//!
+//! All of this is for times in which much is written; else little is held ([`Recent::rest`]).
+
+mod kinds;
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, VecDeque};
@@ -15,79 +24,98 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 use kv::{Broken, Data, Event, EventId, KeyRange, KeyValue, Visit, Write, key_hash};
 
-/// So many bytes are held on each shelf: two thousand pods, and the leases of six thousand nodes.
-const BYTES: [usize; 2] = [6 << 20, 8 << 20];
+use self::kinds::{Kinds, PackedBy};
+
+/// Places of the shelves.
+const FIRST: usize = 0;
+const OFTEN: usize = 1;
+const PACKED: usize = 2;
+/// So many bytes are held on each shelf: two thousand pods, the leases of six thousand nodes, and seventy thousand pods of a
+/// few templates.
+const BYTES: [usize; 3] = [8 << 20, 8 << 20, 40 << 20];
 /// Of so many last writes each.
-const WRITES: usize = 32 << 10;
+const WRITES: [usize; 3] = [32 << 10, 32 << 10, 128 << 10];
+/// On the first where little is written.
+const REST_BYTES: usize = 2 << 20;
+/// So many at most are let go of in one go, which takes some milliseconds: nothing is applied meanwhile.
+const REST_AT_ONCE: usize = 16 << 10;
 /// A key with more versions is one that is written again and again: a pod has fewer in all its life, mostly.
 const VERSIONS: i64 = 8;
 /// A larger pair is read from the state: it would push out too many others.
 const PAIR_BYTES: usize = 64 << 10;
-/// A value that is read spares a look into files, which costs as much as to hold so many.
-const READ_WORTH: u32 = 8;
-/// So many in a row may go unread.
-const WORTH_MAX: u32 = 4096;
-/// One of so many is held of what is not worth it.
-const SAMPLE: u64 = 8;
 /// What a key takes besides itself and its value.
-const OVERHEAD: usize = 192;
+const OVERHEAD: usize = 208;
 
 /// See the module head.
-#[derive(Default)]
 pub(crate) struct Recent {
     /// By the hash of the key, which is found much sooner than one of many long keys that begin alike. Of two keys with
     /// the same hash only one is held.
     held: BTreeMap<u64, Held>,
-    /// See [`shelf_of`].
-    shelves: [Shelf; 2],
+    shelves: [Shelf; 3],
+    /// See [`BYTES`].
+    limits: [usize; 3],
+    kinds: Kinds,
     turn: u64,
 }
 
 /// Some of what is held.
+#[derive(Default)]
 struct Shelf {
-    /// Writes in order, with the hashes of their keys. What was written again or deleted since stands here as well.
+    /// Writes in order, with the hashes of their keys. What was written again, deleted or moved since stands here as well.
     turns: VecDeque<(u64, u64)>,
     bytes: usize,
-    /// Rises with what is read and falls with what goes unread; 0 where it is not worth to hold all.
-    worth: Cell<u32>,
-    /// What might have been held, and is not held already.
-    offered: u64,
-}
-
-impl Default for Shelf {
-    fn default() -> Shelf {
-        Shelf {
-            turns: VecDeque::new(),
-            bytes: 0,
-            worth: Cell::new(WORTH_MAX),
-            offered: 0,
-        }
-    }
-}
-
-impl Shelf {
-    fn takes_another(&mut self) -> bool {
-        self.offered += 1;
-        self.worth.get() > 0 || self.offered.is_multiple_of(SAMPLE)
-    }
-
-    fn was_read(&self) {
-        let worth = self.worth.get() + READ_WORTH;
-        self.worth.set(worth.min(WORTH_MAX));
-    }
-
-    fn went_unread(&self) {
-        self.worth.set(self.worth.get().saturating_sub(1));
-    }
 }
 
 struct Held {
     turn: u64,
-    kv: KeyValue,
+    /// See [`kind_of`].
+    kind: u8,
     was_read: Cell<bool>,
+    /// The value is packed where `packed_by` says how.
+    kv: KeyValue,
+    packed_by: Option<PackedBy>,
+}
+
+impl Held {
+    fn shelf(&self) -> usize {
+        match self.packed_by {
+            Some(_) => PACKED,
+            None if self.kv.version > VERSIONS => OFTEN,
+            None => FIRST,
+        }
+    }
+
+    /// The pair as it was written. None where its value cannot be unpacked, which is read from the state like any other.
+    fn pair(&self) -> Option<KeyValue> {
+        let value = match &self.packed_by {
+            Some(by) => by.unpack(&self.kv.value)?,
+            None => self.kv.value.clone(),
+        };
+        Some(KeyValue {
+            key: self.kv.key.clone(),
+            value,
+            ..self.kv
+        })
+    }
+}
+
+impl Default for Recent {
+    fn default() -> Recent {
+        Recent::with_limits(BYTES)
+    }
 }
 
 impl Recent {
+    fn with_limits(limits: [usize; 3]) -> Recent {
+        Recent {
+            held: BTreeMap::new(),
+            shelves: Default::default(),
+            limits,
+            kinds: Kinds::default(),
+            turn: 0,
+        }
+    }
+
     /// Takes over what a batch has changed in the state.
     pub(crate) fn absorb(&mut self, writes: &[Write]) {
         for write in writes {
@@ -106,59 +134,131 @@ impl Recent {
     }
 
     fn put(&mut self, hash: u64, kv: &KeyValue) {
-        if kv.key.len() + kv.value.len() > PAIR_BYTES {
+        let kind = kind_of(kv);
+        let known = self.held.get(&hash).filter(|held| held.kv.key == kv.key);
+        // Only keys of many versions are written twice as one kind. Once held they stay, so that each is read the next time.
+        let stays = known.is_some_and(|held| held.kind == kind);
+        let is_large = kv.key.len() + kv.value.len() > PAIR_BYTES;
+        if is_large || !(stays || self.kinds.take_another(kind)) {
+            // What is held of this key is not true any more.
             return self.remove(hash);
         }
-        let place = shelf_of(kv);
         // Copied: as they arrived, both are parts of their request, and would keep all of it in memory.
-        let known = self.held.get(&hash).map(|held| &held.kv.key);
-        let key = match known.filter(|known| **known == kv.key) {
-            Some(known) => known.clone(),
-            // Nothing of this key is held that would not be true any more.
-            None if !self.shelves[place].takes_another() => return,
+        let key = match known {
+            Some(known) => known.kv.key.clone(),
             None => Bytes::copy_from_slice(&kv.key),
         };
-        let kv = KeyValue {
-            key,
-            value: Bytes::copy_from_slice(&kv.value),
-            ..*kv
-        };
         self.turn += 1;
-        let turn = self.turn;
-        let shelf = &mut self.shelves[place];
-        shelf.turns.push_back((turn, hash));
-        shelf.bytes += footprint(&kv);
         let held = Held {
-            turn,
-            kv,
+            turn: self.turn,
+            kind,
             was_read: Cell::new(false),
+            kv: KeyValue {
+                key,
+                value: Bytes::copy_from_slice(&kv.value),
+                ..*kv
+            },
+            packed_by: None,
         };
+        let place = held.shelf();
+        self.shelves[place].turns.push_back((self.turn, hash));
+        self.shelves[place].bytes += footprint(&held.kv);
         if let Some(before) = self.held.insert(hash, held) {
-            self.shelves[shelf_of(&before.kv)].bytes -= footprint(&before.kv);
+            self.forget(before);
         }
         self.trim(place);
     }
 
     /// Lets go of what was written longest ago of a shelf.
     fn trim(&mut self, place: usize) {
-        while self.shelves[place].bytes > BYTES[place] || self.shelves[place].turns.len() > WRITES {
+        while self.is_full(place) {
             let Some((turn, hash)) = self.shelves[place].turns.pop_front() else {
                 break;
             };
-            if let Some(held) = self.held.get(&hash)
-                && held.turn == turn
-            {
-                if !held.was_read.get() {
-                    self.shelves[place].went_unread();
-                }
-                self.remove(hash);
+            match self.held.get(&hash) {
+                Some(held) if held.turn == turn => self.push_out(hash),
+                // It was written again, deleted or moved.
+                Some(_) | None => {}
             }
         }
     }
 
+    fn is_full(&self, place: usize) -> bool {
+        let shelf = &self.shelves[place];
+        let likes = match place {
+            PACKED => self.kinds.bytes(),
+            _ => 0,
+        };
+        shelf.bytes + likes > self.limits[place] || shelf.turns.len() > WRITES[place]
+    }
+
+    fn push_out(&mut self, hash: u64) {
+        let Some(held) = self.held.get(&hash) else {
+            return;
+        };
+        let place = held.shelf();
+        // On the way to the third shelf it counts as unread already: else a kind that is never read would fill that first.
+        if place != PACKED && !held.was_read.get() {
+            self.kinds.went_unread(held.kind);
+            if place == FIRST {
+                return self.pack(hash);
+            }
+        }
+        self.remove(hash);
+    }
+
+    /// Moves what stands on the first shelf, where that is worth it, to the third.
+    fn pack(&mut self, hash: u64) {
+        let Some(held) = self.held.get_mut(&hash) else {
+            return;
+        };
+        let Some((packed_by, value)) = self.kinds.pack(held.kind, &held.kv.value) else {
+            return self.remove(hash);
+        };
+        self.turn += 1;
+        held.turn = self.turn;
+        self.shelves[FIRST].bytes -= footprint(&held.kv);
+        (held.kv.value, held.packed_by) = (value, Some(packed_by));
+        self.shelves[PACKED].bytes += footprint(&held.kv);
+        self.shelves[PACKED].turns.push_back((self.turn, hash));
+        self.trim(PACKED);
+    }
+
+    /// To be called now and then while little is written: lets go of what is of use only in times of much, a part each time.
+    pub(crate) fn rest(&mut self) {
+        let mut left = REST_AT_ONCE;
+        for (place, bytes) in [(PACKED, 0), (FIRST, REST_BYTES)] {
+            while left > 0 && self.shelves[place].bytes > bytes {
+                let Some((turn, hash)) = self.shelves[place].turns.pop_front() else {
+                    break;
+                };
+                left -= 1;
+                if self.held.get(&hash).is_some_and(|held| held.turn == turn) {
+                    self.remove(hash);
+                }
+            }
+            let shelf = &mut self.shelves[place];
+            if shelf.bytes == 0 {
+                // Of what is not there any more.
+                shelf.turns = VecDeque::new();
+            } else if shelf.turns.capacity() > 4 * shelf.turns.len() {
+                shelf.turns.shrink_to_fit();
+            }
+        }
+        self.kinds.rest();
+    }
+
     fn remove(&mut self, hash: u64) {
         if let Some(held) = self.held.remove(&hash) {
-            self.shelves[shelf_of(&held.kv)].bytes -= footprint(&held.kv);
+            self.forget(held);
+        }
+    }
+
+    /// Counts off what has been held.
+    fn forget(&mut self, held: Held) {
+        self.shelves[held.shelf()].bytes -= footprint(&held.kv);
+        if let Some(by) = held.packed_by {
+            self.kinds.unpacked(by);
         }
     }
 
@@ -167,15 +267,28 @@ impl Recent {
         if held.kv.key != *key {
             return None;
         }
+        let pair = held.pair()?;
         if !held.was_read.replace(true) {
-            self.shelves[shelf_of(&held.kv)].was_read();
+            self.kinds.was_read(held.kind);
         }
-        Some(held.kv.clone())
+        Some(pair)
     }
 }
 
-fn shelf_of(kv: &KeyValue) -> usize {
-    usize::from(kv.version > VERSIONS)
+/// Directories of a key that say what it is of: `/registry/pods/`.
+const KIND_DIRS: usize = 3;
+/// Of a longer beginning the rest is not looked at.
+const KIND_BYTES: usize = 64;
+
+/// Writes of one kind are of keys with the same beginning and of the same version, by the hash of both: mostly what creates
+/// pods, what gives them their nodes, and so on. Keys of many versions are of one kind whichever version they have.
+fn kind_of(kv: &KeyValue) -> u8 {
+    let bytes = kv.key.iter().take(KIND_BYTES).enumerate();
+    let slashes = bytes.filter(|(_, byte)| **byte == b'/').take(KIND_DIRS);
+    let end = slashes.last().map_or(0, |(at, _)| at + 1);
+    let version = kv.version.clamp(0, VERSIONS + 1) as u64;
+    let hash = key_hash(&kv.key[..end]).wrapping_add(version.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    (hash >> 56) as u8
 }
 
 fn footprint(kv: &KeyValue) -> usize {
@@ -211,204 +324,4 @@ impl<D: Data + ?Sized> Data for Fronted<'_, D> {
 }
 
 #[cfg(test)]
-mod tests {
-    use kv::{Catalog, Joined};
-
-    use super::*;
-
-    fn kv(key: &str, mod_revision: i64, value_bytes: usize) -> KeyValue {
-        KeyValue {
-            key: Bytes::copy_from_slice(key.as_bytes()),
-            create_revision: 2,
-            mod_revision,
-            version: 3,
-            value: vec![7; value_bytes].into(),
-            lease: 4,
-        }
-    }
-
-    fn put(key: &str, mod_revision: i64, value_bytes: usize) -> Write {
-        Write::Put(kv(key, mod_revision, value_bytes))
-    }
-
-    fn bytes(recent: &Recent) -> [usize; 2] {
-        [recent.shelves[0].bytes, recent.shelves[1].bytes]
-    }
-
-    #[test]
-    fn what_is_held_is_what_was_written_last() {
-        let mut recent = Recent::default();
-        recent.absorb(&[put("a", 5, 10), put("b", 5, 10), put("a", 6, 20)]);
-        assert_eq!(recent.get(b"a"), Some(kv("a", 6, 20)));
-        assert_eq!(recent.get(b"b"), Some(kv("b", 5, 10)));
-        recent.absorb(&[Write::Delete("a".into()), put("b", 7, PAIR_BYTES)]);
-        assert_eq!(recent.get(b"a"), None);
-        assert_eq!(recent.get(b"b"), None, "too large");
-        assert_eq!(bytes(&recent), [0, 0]);
-        let long = "k".repeat(PAIR_BYTES);
-        recent.absorb(&[put(&long, 8, 1), put(&long, 9, 1)]);
-        assert_eq!(recent.get(long.as_bytes()), None);
-        assert!(recent.held.is_empty());
-    }
-
-    #[test]
-    fn of_keys_with_one_hash_the_last_is_held() {
-        let mut recent = Recent::default();
-        let hash = key_hash(b"b");
-        recent.put(hash, &kv("a", 5, 10));
-        // Nobody is given the value of another key.
-        assert_eq!(recent.get(b"b"), None);
-        recent.put(hash, &kv("b", 6, 20));
-        assert_eq!(recent.get(b"b"), Some(kv("b", 6, 20)));
-        recent.put(hash, &kv("a", 7, 10));
-        assert_eq!(recent.get(b"b"), None);
-        assert_eq!(bytes(&recent), [footprint(&kv("a", 7, 10)), 0]);
-    }
-
-    #[test]
-    fn only_so_much_is_held() {
-        let mut recent = Recent::default();
-        let large = PAIR_BYTES / 2;
-        for revision in 0..300 {
-            recent.absorb(&[put(&revision.to_string(), revision, large)]);
-            assert!(bytes(&recent)[0] <= BYTES[0]);
-        }
-        assert_eq!(recent.get(b"299"), Some(kv("299", 299, large)));
-        assert_eq!(recent.get(b"0"), None);
-        // One key that is written all the time pushes out others, and stays itself.
-        for revision in 300..300 + 2 * WRITES as i64 {
-            recent.absorb(&[put("one", revision, 1)]);
-            assert!(recent.shelves[0].turns.len() <= WRITES);
-        }
-        assert_eq!(recent.held.len(), 1);
-        assert_eq!(bytes(&recent), [footprint(&kv("one", 0, 1)), 0]);
-        assert!(recent.get(b"one").is_some());
-    }
-
-    #[test]
-    fn what_is_written_again_and_again_is_not_pushed_out_by_what_comes_once() {
-        let mut recent = Recent::default();
-        let renewed = |key, mod_revision| KeyValue {
-            version: VERSIONS + 1,
-            ..kv(key, mod_revision, 100)
-        };
-        recent.absorb(&[put("lease", 1, 100)]);
-        recent.absorb(&[Write::Put(renewed("lease", 2))]);
-        assert_eq!(bytes(&recent), [0, footprint(&renewed("lease", 2))]);
-        for revision in 3..1000 {
-            recent.absorb(&[put(&revision.to_string(), revision, PAIR_BYTES / 2)]);
-        }
-        assert_eq!(recent.get(b"lease"), Some(renewed("lease", 2)));
-        // Made anew, it is a key like others.
-        recent.absorb(&[Write::Delete("lease".into()), put("lease", 1001, 100)]);
-        assert_eq!(recent.get(b"lease"), Some(kv("lease", 1001, 100)));
-        assert_eq!(bytes(&recent)[1], 0);
-    }
-
-    #[test]
-    fn a_shelf_that_is_not_read_takes_a_sample() {
-        let mut recent = Recent::default();
-        let large = PAIR_BYTES / 2;
-        // How many of so many new keys are held, or were.
-        let held_of = |recent: &mut Recent, revisions: std::ops::Range<i64>| {
-            let before = recent.turn;
-            for revision in revisions {
-                recent.absorb(&[put(&revision.to_string(), revision, large)]);
-            }
-            recent.turn - before
-        };
-        assert_eq!(held_of(&mut recent, 0..4000), 4000);
-        held_of(&mut recent, 4000..5000);
-        assert_eq!(recent.shelves[0].worth.get(), 0);
-        assert_eq!(held_of(&mut recent, 5000..5080), 10);
-        // What is held and written again is never the value of before.
-        let key = recent.held.values().next().map(|held| held.kv.key.clone());
-        let key = String::from_utf8(key.unwrap().to_vec()).unwrap();
-        recent.absorb(&[put(&key, 6000, 10)]);
-        assert_eq!(recent.get(key.as_bytes()), Some(kv(&key, 6000, 10)));
-        // One was read: others may be.
-        assert_eq!(held_of(&mut recent, 7000..7005), 5);
-        assert!(recent.get(b"7000").is_some());
-        assert!(recent.get(b"7001").is_some());
-        assert!(recent.get(b"7001").is_some());
-        let worth = recent.shelves[0].worth.get();
-        assert!(worth > READ_WORTH && worth <= 3 * READ_WORTH, "{worth}");
-    }
-
-    proptest::proptest! {
-        /// In whatever order keys come and go that share a hash, and move from one shelf to the other.
-        #[test]
-        fn what_is_held_is_true_and_counted_on_its_shelf(
-            ops in proptest::collection::vec(
-                (0..4_u8, 0..3_usize, proptest::option::of(1..2 * VERSIONS)),
-                1..80,
-            ),
-        ) {
-            let mut recent = Recent::default();
-            let mut state: BTreeMap<Bytes, KeyValue> = BTreeMap::new();
-            for (mod_revision, (key, size, version)) in (1..).zip(ops) {
-                let hash = u64::from(key % 2);
-                let name = key.to_string();
-                match version {
-                    None => {
-                        recent.remove(hash);
-                        state.remove(name.as_bytes());
-                    }
-                    Some(version) => {
-                        // The last is too large to be held.
-                        let kv = KeyValue {
-                            version,
-                            ..kv(&name, mod_revision, [10, 1000, PAIR_BYTES][size])
-                        };
-                        recent.put(hash, &kv);
-                        state.insert(kv.key.clone(), kv);
-                    }
-                }
-                let mut counted = [0, 0];
-                for held in recent.held.values() {
-                    proptest::prop_assert_eq!(state.get(&held.kv.key), Some(&held.kv));
-                    counted[shelf_of(&held.kv)] += footprint(&held.kv);
-                }
-                proptest::prop_assert_eq!(bytes(&recent), counted);
-            }
-        }
-    }
-
-    /// Says that nothing can be read.
-    struct Unreadable;
-
-    impl Data for Unreadable {
-        fn get(&self, _: &[u8]) -> Result<Option<KeyValue>, Broken> {
-            Err(Broken("read".into()))
-        }
-
-        fn scan(&self, _: &KeyRange, _: Visit<'_>) -> Result<(), Broken> {
-            Err(Broken("scanned".into()))
-        }
-
-        fn event(&self, _: EventId) -> Result<Event, Broken> {
-            Err(Broken("an event was read".into()))
-        }
-    }
-
-    #[test]
-    fn what_is_held_is_not_read() {
-        let mut recent = Recent::default();
-        recent.absorb(&[put("a", 5, 10)]);
-        let fronted = Fronted {
-            recent: &recent,
-            data: &Unreadable,
-        };
-        let mut catalog = Catalog::new();
-        for key in ["a", "b"] {
-            catalog.load_key(&kv(key, 5, 10));
-        }
-        let joined = Joined {
-            catalog: &catalog,
-            data: &fronted,
-        };
-        assert_eq!(joined.get(b"a"), Ok(Some(kv("a", 5, 10))));
-        assert!(joined.get(b"b").is_err());
-        assert_eq!(joined.get(b"c"), Ok(None));
-    }
-}
+mod tests;

@@ -235,6 +235,11 @@ impl Replica {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// To be called now and then while little is written: see [`Recent::rest`].
+    pub(crate) fn rest(&self) {
+        self.recent().rest();
+    }
+
     fn trail(&self) -> MutexGuard<'_, Trail> {
         self.trail.lock().unwrap_or_else(PoisonError::into_inner)
     }
