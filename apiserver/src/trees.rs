@@ -2,6 +2,7 @@
 //! Most objects change several times within a second after they were made, and then for long no more, so what is kept is
 //! little, and not for long, and nothing of what others change next.
 
+mod spent;
 mod worth;
 
 use std::collections::{HashMap, VecDeque};
@@ -13,6 +14,7 @@ use schema::renew::renew;
 use serde_json::Value;
 use tokio::time::Instant;
 
+use spent::Spent;
 pub(crate) use worth::Source;
 use worth::Worths;
 
@@ -30,9 +32,13 @@ const BYTES_OF_TEXT: usize = 16;
 /// Who has not changed an object by then comes too late.
 const AGE_MAX: Duration = Duration::from_secs(10);
 
-/// By storage key, each at one revision.
 #[derive(Default)]
-pub(crate) struct Trees(Mutex<Kept>);
+pub(crate) struct Trees {
+    /// By storage key, each at one revision.
+    kept: Mutex<Kept>,
+    /// Of no object in particular.
+    spent: Spent,
+}
 
 #[derive(Default)]
 struct Kept {
@@ -78,7 +84,7 @@ struct Mark {
 
 impl Trees {
     fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The object under `key`, where it is kept as of this revision.
@@ -99,6 +105,16 @@ impl Trees {
         renew(copy.value_mut(), object.value());
         debug_assert_eq!(copy, *object, "{key} is renewed");
         copy
+    }
+
+    /// The same of a part of an object, which nobody keeps: a tree of another one's part becomes it.
+    pub(crate) fn copy_part(&self, part: &Object) -> Object {
+        self.spent.copy(part)
+    }
+
+    /// Takes a part of an object that nobody needs any more, for the next [`Trees::copy_part`].
+    pub(crate) fn spend_part(&self, part: Object) {
+        self.spent.put(part);
     }
 
     /// Takes the past of an object of this version, unless somebody still holds it.
@@ -151,6 +167,7 @@ impl Trees {
 
     /// Lets go of what is too old.
     pub(crate) fn age(&self, now: Instant) {
+        self.spent.clear();
         let mut kept = self.lock();
         let dropped = kept.shrink(now);
         if kept.by_key.is_empty() {

@@ -316,7 +316,10 @@ pub(crate) async fn patch(
     let (namespace, name) = update::place(context, resource);
     let key = resources::storage_key(resource, namespace, name);
     let mut make = |old: &Object, _: &Versions<'_>| -> ApiResult<Object> {
-        let copy = || trees.copy(&key, old).into_value();
+        let copy = || match needed {
+            Some(_) => trees.copy_part(old).into_value(),
+            None => trees.copy(&key, old).into_value(),
+        };
         let patched = patch.apply(expected, old.value(), copy)?;
         let patched = (patched, old.value());
         let mut object = decode::patched(context, expected, patched, validation, &patch)?;

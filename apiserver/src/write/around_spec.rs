@@ -46,16 +46,21 @@ impl ApiServer {
             spec,
         } = current;
         let step = decide.decide_around_spec(&old, &mut entries).await;
-        let (object, was, extra) = match step {
-            Ok(Step::Write(object, extra)) => (object, old.remove(&["spec"]), extra),
+        let (object, spec, extra) = match step {
+            Ok(Step::Write(object, extra)) => {
+                let spec = spec_after(old.get(&["spec"]), object.get(&["spec"]), spec);
+                self.trees.spend_part(old);
+                (object, spec, extra)
+            }
             Ok(Step::Change(change, extra)) => {
                 let was = old.get(&["spec"]).cloned();
                 change(&mut old);
-                (old, was, extra)
+                let spec = spec_after(was.as_ref(), old.get(&["spec"]), spec);
+                (old, spec, extra)
             }
             _ => return Ok(Tried::Left),
         };
-        let Some(spec) = spec_after(was, object.get(&["spec"]), spec) else {
+        let Some(spec) = spec else {
             return Ok(Tried::Left);
         };
         let written = written_around(object, &spec, entries.as_deref())?;
@@ -82,17 +87,18 @@ impl ApiServer {
 
 /// The text of a `spec` of which this part has become another: the same, or with the node that it got. None where it has become
 /// anything else.
-fn spec_after(was: Option<Value>, now: Option<&Value>, text: Bytes) -> Option<Bytes> {
+fn spec_after(was: Option<&Value>, now: Option<&Value>, text: Bytes) -> Option<Bytes> {
     const NODE: &str = "nodeName";
-    if was.as_ref() == now {
+    if was == now {
         return Some(text);
     }
-    let (Value::Object(mut was), Value::Object(now)) = (was?, now?) else {
+    let (Value::Object(was), Value::Object(now)) = (was?, now?) else {
         return None;
     };
     let node = now.get(NODE)?;
-    let replaced = was.insert(NODE.to_owned(), node.clone());
-    if replaced.is_some() || was != *now {
+    // What had a node before is not the same without it.
+    let others = now.iter().filter(|(name, _)| *name != NODE);
+    if !others.eq(was) {
         return None;
     }
     codec::with_member(&text, NODE, node).map(Bytes::from)
@@ -106,7 +112,7 @@ mod tests {
     #[test]
     fn the_text_of_a_spec_gets_the_node_and_nothing_else() {
         let text = || Bytes::from_static(br#"{"containers":[],"schedulerName":"s"}"#);
-        let after = |was: Value, now: Value| spec_after(Some(was), Some(&now), text());
+        let after = |was: Value, now: Value| spec_after(Some(&was), Some(&now), text());
         let part = json!({"schedulerName": "s"});
         assert_eq!(after(part.clone(), part.clone()), Some(text()));
         let bound = json!({"schedulerName": "s", "nodeName": "n\"1"});
@@ -128,6 +134,6 @@ mod tests {
         ] {
             assert_eq!(after(was.clone(), now.clone()), None, "{was} {now}");
         }
-        assert_eq!(spec_after(Some(part), None, text()), None);
+        assert_eq!(spec_after(Some(&part), None, text()), None);
     }
 }
