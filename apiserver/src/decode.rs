@@ -103,11 +103,9 @@ pub(crate) fn patched(
 ) -> ApiResult<Object> {
     let shown = || patch.to_string();
     let ty = expected.schema();
-    let part = |name: &str| patched.get(name).cloned();
-    let head = (part("apiVersion"), part("kind"));
     let left_alone = match expected.custom {
         Some(_) => Map::new(),
-        None => take_equal(&mut patched, old, |name| patch.leaves_alone(name)),
+        None => take_left_alone(&mut patched, old, patch),
     };
     let entries = match expected.custom {
         None if patch.leaves_entries_alone() => take_entries(&mut patched),
@@ -142,7 +140,17 @@ pub(crate) fn patched(
         fields.extend(left_alone);
     }
     put_entries(&mut decoded.value, entries);
-    typed(expected, decoded.value, || json_head(&head))
+    typed(expected, decoded.value, headless)
+}
+
+/// Takes the fields out of a patched object that the patch has left as they were.
+fn take_left_alone(patched: &mut Value, old: &Value, patch: &Patch) -> Map<String, Value> {
+    let has_left_metadata = patch.has_left_metadata(patched, old);
+    let mut taken = take_equal(patched, old, |name| patch.leaves_alone(name));
+    if has_left_metadata && let Value::Object(fields) = patched {
+        taken.extend(fields.remove_entry("metadata"));
+    }
+    taken
 }
 
 /// Takes the fields out of a patched object that are as they were before, but for those that say what it is. Those that are
@@ -189,10 +197,9 @@ fn missing_kind(shown: impl std::fmt::Display) -> String {
     format!("Object 'Kind' is missing in '{shown}'")
 }
 
-/// Version and kind of a value, as a body for error texts.
-fn json_head((api_version, kind): &(Option<Value>, Option<Value>)) -> Bytes {
-    let head = serde_json::json!({ "apiVersion": api_version, "kind": kind });
-    Bytes::from(head.to_string())
+/// The version and kind of what is no object and has neither, as a body for error texts.
+fn headless() -> Bytes {
+    Bytes::from_static(br#"{"apiVersion":null,"kind":null}"#)
 }
 
 fn warn(context: &Context, decoded: &Decoded) {
@@ -468,9 +475,14 @@ mod tests {
             "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}});
         let mut old = old;
         old["metadata"]["managedFields"] = json!([{"manager": "a", "time": null}]);
-        let (mut left_alone, mut kept) = (0, 0);
+        let (mut left_alone, mut kept, mut whole) = (0, 0, 0);
         for patch in [
             json!({}),
+            json!({"metadata": {}}),
+            json!({"metadata": {"name": "a", "labels": null}, "status": {"phase": "Failed"}}),
+            json!({"metadata": {"name": "b"}}),
+            json!({"metadata": {"$retainKeys": ["name"], "name": "a"}}),
+            json!({"metadata": "a"}),
             json!({"metadata": {"labels": {"a": "b"}}}),
             json!({"metadata": {"uid": "u"}, "status": {"phase": "Failed"}}),
             json!({"metadata": {"managedFields": []}}),
@@ -496,7 +508,13 @@ mod tests {
                 let form = format!("application/{form}+json").parse().unwrap();
                 headers.insert(http::header::CONTENT_TYPE, form);
                 let mut patch = Patch::read(&headers, &body.to_string().into()).unwrap();
-                let mut long = patch.apply(pod, &old, || old.clone()).unwrap();
+                let Ok(mut long) = patch.apply(pod, &old, || old.clone()) else {
+                    continue;
+                };
+                if patch.has_left_metadata(&long, &old) {
+                    assert_eq!(long["metadata"], old["metadata"], "{patch}");
+                    whole += 1;
+                }
                 if patch.leaves_entries_alone() {
                     let entries = |pod: &Value| pod.pointer("/metadata/managedFields").cloned();
                     assert_eq!(entries(&long), entries(&old), "{patch}");
@@ -510,6 +528,59 @@ mod tests {
                 left_alone += names.filter(|name| patch.leaves_alone(name)).count();
             }
         }
-        assert!(left_alone > 10 && kept > 10);
+        assert!(left_alone > 10 && kept > 10 && whole > 10);
+    }
+
+    /// What of a patched object is not checked again comes out of the checks as it is, where it was checked before.
+    #[test]
+    fn what_was_left_alone_needs_no_check() {
+        let pods = resources::find("", "v1", "pods").unwrap();
+        let checked = |value: Value| {
+            let schema = Expected::of(pods).schema();
+            let decoded = schema::decode::value(schema, value, FieldValidation::Warn).unwrap();
+            (decoded.value, decoded.problems)
+        };
+        let metadata = json!({"name": "a", "uid": "u", "generation": 0, "labels": {"a": "b", "c": null}, "annotations": {},
+            "creationTimestamp": "2026-01-01T00:00:00+01:00", "deletionGracePeriodSeconds": 0, "finalizers": [null], "odd": 1,
+            "ownerReferences": [{"kind": "Job", "name": "j", "uid": "", "controller": false, "odd": {}}],
+            "managedFields": [{"manager": "m", "time": "2026-01-01T00:00:00.5Z", "fieldsV1": {"f:spec": {}}}]});
+        let (mut same, mut changed) = (0, 0);
+        for metadata in [
+            metadata,
+            json!({}),
+            json!({"name": "a"}),
+            json!({"uid": "u"}),
+        ] {
+            let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"nodeName": "n"}});
+            let (mut old, _) = checked(pod);
+            if old.get("metadata").is_none() {
+                old["metadata"] = json!({"name": "b"});
+            }
+            for body in [
+                json!({"status": {"phase": "Running", "odd": 1}}),
+                json!({"metadata": {"uid": "u"}, "status": {"startTime": "2026-01-01T00:00:00+01:00"}}),
+                json!({"metadata": {"labels": {"a": ""}, "odd": 2}}),
+                json!({"metadata": {"annotations": {"a": null}}}),
+                json!({"metadata": {"deletionTimestamp": null}, "spec": null}),
+            ] {
+                let mut headers = http::HeaderMap::new();
+                let form = "application/merge-patch+json".parse().unwrap();
+                headers.insert(http::header::CONTENT_TYPE, form);
+                let mut patch = Patch::read(&headers, &body.to_string().into()).unwrap();
+                let patched = patch
+                    .apply(Expected::of(pods), &old, || old.clone())
+                    .unwrap();
+                let mut rest = patched.clone();
+                let taken = take_left_alone(&mut rest, &old, &patch);
+                match taken.contains_key("metadata") {
+                    true => same += 1,
+                    false => changed += 1,
+                }
+                let (mut short, problems) = checked(rest);
+                short.as_object_mut().unwrap().extend(taken);
+                assert_eq!((short, problems), checked(patched), "{body}");
+            }
+        }
+        assert!(same > 5 && changed > 5, "{same} {changed}");
     }
 }

@@ -40,8 +40,8 @@ pub(crate) struct Patch {
     body: Bytes,
     /// What it names at its root.
     names: Vec<String>,
-    /// Whether it says something of the managed fields, or of its metadata as a whole.
-    names_entries: bool,
+    /// What it names of the metadata; none where that may be anything of them.
+    names_in_metadata: Option<Vec<String>>,
     /// What is wrong with the text of the patch itself, whatever comes of it: fields that occur twice.
     problems: Vec<String>,
     /// Why it is no list of operations, which is told where fields are validated; the patch itself says it in other words.
@@ -69,7 +69,7 @@ impl Patch {
             };
             Ok(Patch {
                 names: fields.keys().cloned().collect(),
-                names_entries: names_entries(fields),
+                names_in_metadata: names_in_metadata(fields),
                 form: form(Some(decoded.value)),
                 body: body.clone(),
                 problems: decoded.problems,
@@ -83,7 +83,7 @@ impl Patch {
                     form: Form::Json,
                     body: body.clone(),
                     names: Vec::new(),
-                    names_entries: true,
+                    names_in_metadata: None,
                     problems,
                     misfit,
                 })
@@ -108,7 +108,24 @@ impl Patch {
     /// Whether it leaves the managed fields as they are.
     pub(crate) fn leaves_entries_alone(&self) -> bool {
         let is_directed = self.names.iter().any(|name| name.starts_with('$'));
-        !self.names_entries && !is_directed
+        let named = self.names_in_metadata.as_ref();
+        !is_directed && named.is_some_and(|named| named.iter().all(|name| name != "managedFields"))
+    }
+
+    /// Whether it has left all the metadata as they are, by what it `patched` of the `old` object: what it names of them is as it
+    /// was, as a uid that has to be that of the object.
+    pub(crate) fn has_left_metadata(&self, patched: &Value, old: &Value) -> bool {
+        fn metadata(object: &Value) -> Option<&Map<String, Value>> {
+            object.get("metadata")?.as_object()
+        }
+        if !self.leaves_entries_alone() {
+            return false;
+        }
+        let (Some(is), Some(was)) = (metadata(patched), metadata(old)) else {
+            return false;
+        };
+        let mut named = self.names_in_metadata.iter().flatten();
+        is.len() == was.len() && named.all(|name| is.get(name) == was.get(name))
     }
 
     /// What `fieldValidation` tells of the patch itself, before what it tells of the patched object.
@@ -151,13 +168,15 @@ impl Patch {
     }
 }
 
-/// Whether a patch with these fields says something of the managed fields, or of the metadata as a whole.
-fn names_entries(fields: &Map<String, Value>) -> bool {
-    let names = |name: &String| name == "managedFields" || name.starts_with('$');
+/// What a patch with these fields names of the metadata; none where it has a directive for them, or something else in their place.
+fn names_in_metadata(fields: &Map<String, Value>) -> Option<Vec<String>> {
     match fields.get("metadata") {
-        None => false,
-        Some(Value::Object(metadata)) => metadata.keys().any(names),
-        Some(_) => true,
+        None => Some(Vec::new()),
+        Some(Value::Object(metadata)) => {
+            let is_directed = metadata.keys().any(|name| name.starts_with('$'));
+            (!is_directed).then(|| metadata.keys().cloned().collect())
+        }
+        Some(_) => None,
     }
 }
 
