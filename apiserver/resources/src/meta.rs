@@ -191,8 +191,9 @@ pub(crate) fn carry_over(new: &mut Object, old: &Object) {
         metadata.insert("uid".to_owned(), before("uid").clone());
     }
     for field in ["creationTimestamp", "deletionTimestamp"] {
-        if !before(field).is_null() {
-            metadata.insert(field.to_owned(), before(field).clone());
+        let before = before(field);
+        if !before.is_null() && metadata.at(field) != before {
+            metadata.insert(field.to_owned(), before.clone());
         }
     }
     if !metadata.has("deletionGracePeriodSeconds")

@@ -633,15 +633,14 @@ pub(crate) fn copy_field(new: &mut Object, old: &Object, name: &str) {
 
 /// The fields of two objects that an update of the status may not change; none where they are all the same, as nearly always.
 fn changed_but_status(new: &Object, old: &Object) -> Vec<String> {
-    fn fields(object: &Object) -> Vec<(&String, &Value)> {
+    fn fields(object: &Object) -> impl Iterator<Item = (&String, &Value)> {
         let fields = object.value().as_object().into_iter().flatten();
         let is_kept = |name: &str| !matches!(name, "apiVersion" | "kind" | "metadata" | "status");
-        fields.filter(|(name, _)| is_kept(name)).collect()
+        fields.filter(move |(name, _)| is_kept(name))
     }
-    let (new, old) = (fields(new), fields(old));
-    if new == old {
+    if fields(new).eq(fields(old)) {
         return Vec::new();
     }
-    let names = new.iter().chain(&old);
-    names.map(|(name, _)| (*name).clone()).collect()
+    let names = fields(new).chain(fields(old));
+    names.map(|(name, _)| name.clone()).collect()
 }

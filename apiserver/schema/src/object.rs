@@ -260,8 +260,13 @@ impl Object {
     }
 
     pub fn set_generation(&mut self, generation: i64) {
-        self.metadata_mut()
-            .insert("generation".to_owned(), generation.into());
+        let metadata = self.metadata_mut();
+        match metadata.get_mut("generation") {
+            Some(present) => *present = generation.into(),
+            None => {
+                metadata.insert("generation".to_owned(), generation.into());
+            }
+        }
     }
 
     pub fn set_label(&mut self, key: &str, value: &str) {

@@ -1,5 +1,7 @@
 //! UPDATE, and what PATCH shares with it: from an existing object to its successor.
 
+mod server_fields;
+
 use axum::response::Response;
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -26,6 +28,7 @@ use crate::subresources::scale;
 use crate::verbs::create;
 use crate::verbs::defaulted::defaulted;
 use crate::write::{Decide, Outcome, Step};
+use server_fields::carry_server_fields;
 
 pub(crate) async fn update(
     context: &Context,
@@ -465,44 +468,5 @@ fn check_version(resource: &Resource, new: &Object, old: &Object, is_patch: bool
                 Err(ApiError::invalid(group, kind, old.name(), &[error]))
             }
         },
-    }
-}
-
-/// What only the server writes.
-const SERVER_FIELDS: [&str; 5] = [
-    "uid",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "selfLink",
-];
-
-/// Whether validation refuses another value than the one before: another identity, and a deletion that nobody asked for.
-fn is_refused(field: &str, is_there: bool) -> bool {
-    match field {
-        "uid" | "deletionGracePeriodSeconds" => true,
-        "deletionTimestamp" => !is_there,
-        _ => false,
-    }
-}
-
-/// What only the server writes stays as it was.
-fn carry_server_fields(new: &mut Object, old: &Object) {
-    for field in SERVER_FIELDS {
-        let path = ["metadata", field];
-        let before = old.get(&path);
-        let wanted = new.get(&path);
-        let says_other = wanted.is_some_and(|value| !value.is_null() && *value != "");
-        if wanted == before || (says_other && is_refused(field, before.is_some())) {
-            continue;
-        }
-        match before.cloned() {
-            Some(before) => {
-                new.metadata_mut().insert(field.to_owned(), before);
-            }
-            None => {
-                new.metadata_mut().remove(field);
-            }
-        }
     }
 }

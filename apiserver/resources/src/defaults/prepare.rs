@@ -86,23 +86,24 @@ pub(crate) fn pod_subresource(subresource: &str, new: &mut Object, old: &Object)
                 Value::Null => {
                     new.metadata_mut().remove("ownerReferences");
                 }
+                owners if new.at("metadata").at("ownerReferences") == owners => {}
                 owners => {
                     let owners = owners.clone();
                     new.metadata_mut()
                         .insert("ownerReferences".to_owned(), owners);
                 }
             }
-            let class = old.at("status").at("qosClass").clone();
+            let class = old.at("status").at("qosClass");
             with_map(new, &["status"], |status| {
                 if class.is_null() {
                     status.remove("qosClass");
-                } else {
-                    status.insert("qosClass".to_owned(), class);
+                } else if status.at("qosClass") != class {
+                    status.insert("qosClass".to_owned(), class.clone());
                 }
-                let ip = status.at("podIP").clone();
-                if ip.as_str().is_some_and(|ip| !ip.is_empty()) && status.list("podIPs").is_empty()
-                {
-                    status.insert("podIPs".to_owned(), json!([{"ip": ip}]));
+                let ip = status.text("podIP");
+                if !ip.is_empty() && status.list("podIPs").is_empty() {
+                    let ips = json!([{"ip": ip}]);
+                    status.insert("podIPs".to_owned(), ips);
                 }
             });
         }
