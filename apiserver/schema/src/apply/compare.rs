@@ -123,7 +123,7 @@ pub(super) fn are_alike_but_managers(old: &Value, new: &Value) -> bool {
         && same(old.get("metadata"), new.get("metadata"), "managedFields")
 }
 
-/// What stands in a place is looked up where it matters.
+/// Of values that differ. What stands in a place is looked up where it matters.
 fn walk<'a>(
     atom: impl FnOnce() -> Atom<'a>,
     old: Option<&Value>,
@@ -133,8 +133,6 @@ fn walk<'a>(
 ) -> Diff {
     let mut diff = match (old, new) {
         (None, None) => return Diff::default(),
-        // Most of an object stays as it is, and to see that is cheaper than to name its parts.
-        (Some(before), Some(after)) if before == after => return Diff::default(),
         (Some(one), None) | (None, Some(one)) => {
             shaped(atom().shape(one, depth), old, new, skipped, depth)
         }
@@ -193,11 +191,15 @@ fn map(
     }
     let mut diff = Diff::default();
     let mut member = |key: &str| {
+        let was = before.and_then(|map| map.get(key).or_else(|| atom.implied(key)));
+        let is = after.and_then(|map| map.get(key).or_else(|| atom.implied(key)));
+        // Most of an object stays as it is, and to see that is cheaper than to name its parts, or those that are skipped.
+        if was == is {
+            return;
+        }
         let Some(inner) = inner(skipped, key) else {
             return;
         };
-        let was = before.and_then(|map| map.get(key).or_else(|| atom.implied(key)));
-        let is = after.and_then(|map| map.get(key).or_else(|| atom.implied(key)));
         let below = walk(|| atom.member(key).0, was, is, &inner, depth + 1);
         if !below.is_empty() {
             diff.put(element::field(key), below);
@@ -285,6 +287,7 @@ impl<'v> Alike<'v> {
 /// Items that bear the same key are compared together.
 fn items_of_one_key(item: Atom<'_>, was: &Alike<'_>, is: &Alike<'_>, depth: usize) -> Diff {
     match (was.are_many(), is.are_many()) {
+        (false, false) if was.first == is.first => Diff::default(),
         (false, false) => walk(|| item, was.first, is.first, &[], depth),
         (true, true) => {
             let mut diff = Diff::default();
