@@ -9,6 +9,8 @@ use serde_json::{Error, Map, Number, Value};
 
 /// Maps of so many members are built one by one: that is as fast, and takes no list of them.
 const FEW: usize = 3;
+/// Few texts have more in all the maps around one place.
+pub(crate) const MEMBERS_EXPECTED: usize = 32;
 
 /// What `serde_json::from_slice` answers, errors included.
 pub fn json(bytes: &[u8]) -> Result<Value, Error> {
@@ -16,7 +18,7 @@ pub fn json(bytes: &[u8]) -> Result<Value, Error> {
     let Ok(text) = std::str::from_utf8(bytes) else {
         return serde_json::from_slice(bytes);
     };
-    let mut members = Vec::new();
+    let mut members = Vec::with_capacity(MEMBERS_EXPECTED);
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Tree(&mut members).deserialize(&mut reader)?;
     reader.end()?;

@@ -11,7 +11,7 @@ use serde_json::{Map, Number, Value};
 
 use super::{Expect, Problems, Step, Trail};
 use crate::letters::printable_len;
-use crate::read::map_of;
+use crate::read::{MEMBERS_EXPECTED, map_of};
 
 /// Deeper nesting is refused: far beyond any real object, far below what a stack holds.
 pub const DEPTH_MAX: usize = 512;
@@ -33,8 +33,15 @@ pub(super) fn parse(
     expect: Expect<'_>,
     problems: &mut Problems,
 ) -> Result<Value, String> {
-    let text = String::from_utf8_lossy(bytes);
-    parse_as(Dialect::Json, &text, expect, problems)
+    parse_as(Dialect::Json, &text_of(bytes), expect, problems)
+}
+
+/// A body as text. Nearly all are, which is seen faster than the end of what is not.
+fn text_of(bytes: &[u8]) -> Cow<'_, str> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => String::from_utf8_lossy(bytes),
+    }
 }
 
 /// The value of a text that is JSON as programs write it, which YAML reads the same way. None where that is not certain: YAML
@@ -49,7 +56,7 @@ pub(super) fn parse_common(
     if bytes.first() != Some(&b'{') || bytes.len() > COMMON_BYTES_MAX {
         return None;
     }
-    let text = String::from_utf8_lossy(bytes);
+    let text = text_of(bytes);
     let text = text.trim_end_matches('\n');
     // What YAML takes for the end of a line, or for nothing that can be printed.
     let odd = |c: char| {
@@ -85,7 +92,7 @@ fn parse_as(
         at: 0,
         depth: 0,
         nodes: 0,
-        members: Vec::new(),
+        members: Vec::with_capacity(MEMBERS_EXPECTED),
         problems,
     };
     parser.skip_space();
@@ -460,8 +467,16 @@ mod tests {
         ] {
             assert_eq!(read(text), Ok(value), "{text}");
         }
-        let invalid = parse(b"\"a\xff\"", Expect::Any, &mut Problems::default());
-        assert_eq!(invalid, Ok(json!("a\u{fffd}")));
+        let cases: [(&[u8], &str); 4] = [
+            (b"\"a\xff\"", "a\u{fffd}"),
+            (b"\"\xc3\"", "\u{fffd}"),
+            (b"\"\xe2\x82 \xf0\x9f\"", "\u{fffd} \u{fffd}"),
+            ("\"aü€🙂\"".as_bytes(), "aü€🙂"),
+        ];
+        for (bytes, text) in cases {
+            let read = parse(bytes, Expect::Any, &mut Problems::default());
+            assert_eq!(read, Ok(json!(text)));
+        }
     }
 
     #[test]
