@@ -313,15 +313,57 @@ fn identity<'a>(item: &'a Value, key: Option<&str>) -> Option<Id<'a>> {
     }
 }
 
-/// The first position of each item, by identity. Lists can be long, so they are never searched, nor copied.
-type Positions = HashMap<Id<'static>, usize>;
+/// So many items are looked at one by one: that takes less than to hash what tells them apart.
+const FEW: usize = 8;
+
+/// The first position of each item, by identity. Lists can be long, so only short ones are searched, and none is copied.
+enum Positions {
+    Few(Vec<(Id<'static>, usize)>),
+    Many(HashMap<Id<'static>, usize>),
+}
+
+impl Positions {
+    /// Of no items yet, with room for so many.
+    fn of(expected: usize) -> Positions {
+        match expected <= FEW {
+            true => Positions::Few(Vec::with_capacity(expected)),
+            false => Positions::Many(HashMap::with_capacity(expected)),
+        }
+    }
+
+    fn get(&self, id: &Id<'_>) -> Option<usize> {
+        match self {
+            Positions::Few(items) => {
+                let found = items.iter().find(|(known, _)| *known == *id);
+                found.map(|(_, at)| *at)
+            }
+            Positions::Many(items) => items.get(id).copied(),
+        }
+    }
+
+    /// Nothing where there is one of that identity.
+    fn put(&mut self, id: Id<'static>, at: usize) {
+        match self {
+            Positions::Few(items) if items.iter().any(|(known, _)| *known == id) => {}
+            Positions::Few(items) if items.len() < FEW => items.push((id, at)),
+            Positions::Few(items) => {
+                let mut all: HashMap<Id<'static>, usize> = items.drain(..).collect();
+                all.insert(id, at);
+                *self = Positions::Many(all);
+            }
+            Positions::Many(items) => {
+                items.entry(id).or_insert(at);
+            }
+        }
+    }
+}
 
 fn positions<'a>(list: impl IntoIterator<Item = &'a Value>, key: Option<&str>) -> Positions {
     let list = list.into_iter();
-    let mut found = HashMap::with_capacity(list.size_hint().0);
+    let mut found = Positions::of(list.size_hint().0);
     for (i, item) in list.enumerate() {
         if let Some(id) = identity(item, key) {
-            found.entry(id.into_owned()).or_insert(i);
+            found.put(id.into_owned(), i);
         }
     }
     found
@@ -388,8 +430,9 @@ fn server_order(original: &[Value], patch: &[Value], key: Option<&str>) -> Posit
     let known = positions(original, key);
     let is_deletion = |item: &&Value| item.get(PATCH).is_some();
     let deleted = positions(patch.iter().filter(is_deletion), key);
-    let is_in =
-        |set: &Positions, item: &Value| identity(item, key).is_some_and(|id| set.contains_key(&id));
+    let is_in = |set: &Positions, item: &Value| {
+        identity(item, key).is_some_and(|id| set.get(&id).is_some())
+    };
     let kept = original.iter().filter(|item| !is_in(&deleted, item));
     let added = patch
         .iter()
@@ -468,10 +511,10 @@ fn merge_list(
     let server_order = positions(&original, Some(key));
     let order = positions(&patch, Some(key));
     let mut merged = original;
-    let mut added = Positions::new();
+    let mut added = Positions::of(0);
     for item in patch {
         let id = identity(&item, Some(key)).ok_or_else(|| no_merge_key(&item, key))?;
-        let known = server_order.get(&id).or_else(|| added.get(&id)).copied();
+        let known = server_order.get(&id).or_else(|| added.get(&id));
         let new_id = known.is_none().then(|| id.into_owned());
         match (known, item) {
             (Some(at), Value::Object(new)) => {
@@ -479,7 +522,9 @@ fn merge_list(
                 merged[at] = Value::Object(merge_map(old.unwrap_or_default(), new, meta.schema)?);
             }
             (_, item) => {
-                added.extend(new_id.map(|id| (id, merged.len())));
+                if let Some(id) = new_id {
+                    added.put(id, merged.len());
+                }
                 merged.push(item);
             }
         }
@@ -580,7 +625,7 @@ fn in_order(
     let mut others = Vec::new();
     for item in merged {
         let id = identity(&item, key);
-        let at = |places: &Positions| -> Option<usize> { places.get(id.as_ref()?).copied() };
+        let at = |places: &Positions| -> Option<usize> { places.get(id.as_ref()?) };
         let (at_patch, at_server) = (at(order), at(server_order));
         match at_patch {
             Some(at) => named.push((at, at_server, item)),

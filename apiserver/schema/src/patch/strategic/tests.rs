@@ -32,6 +32,28 @@ fn an_identity_is_that_of_the_json() {
     }
 }
 
+/// In short lists and in long ones.
+#[test]
+fn the_position_of_an_item_is_its_first() {
+    for items in 0..4 * FEW {
+        for different in 1..=items + 1 {
+            let name = |at: usize| format!("n{}", at * 7 % different);
+            let list: Vec<Value> = (0..items).map(|at| json!({"name": name(at)})).collect();
+            let unsized_list = list.iter().filter(|item| item.is_object());
+            for found in [
+                positions(&list, Some("name")),
+                positions(unsized_list, Some("name")),
+            ] {
+                for at in 0..=different {
+                    let name = json!(format!("n{at}"));
+                    let first = list.iter().position(|item| item["name"] == name);
+                    assert_eq!(found.get(&Id::of(&name)), first, "{name} of {list:?}");
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn items_that_a_patch_names_twice_become_one() {
     let pod = |containers: Value| json!({"apiVersion": "v1", "kind": "Pod", "spec": {"containers": containers}});
