@@ -1,5 +1,6 @@
 //! The fields of an object that is new: what [`compare`](super::compare::compare) finds added to nothing, in one walk along the
-//! one object that makes the written form at once. Creates are frequent, and most of an object is new in them.
+//! one object that makes the written form at once. Creates are frequent, and most of an object is new in them, as most of a
+//! status is in the first write of that.
 
 use serde_json::map::Entry;
 use serde_json::{Map, Value};
@@ -50,8 +51,8 @@ fn place(
     });
     let below = match shape {
         Shape::Leaf => None,
-        Shape::Map(atom) => map(atom, old, new, skipped, depth),
-        Shape::List(of, identity) => list(of, identity, old, new, depth),
+        Shape::Map(atom) => map(atom, old, new, (skipped, depth), old.is_none()),
+        Shape::List(of, identity) => list(of, identity, new, depth, old.is_none()),
     };
     // What stands as a whole is a path, and so is what has parts and was not there.
     match below {
@@ -60,13 +61,23 @@ fn place(
     }
 }
 
-/// What is written below an object, with its own place where it was not there; none where it stands as a whole.
+/// What is in the set below a place that was not there before, and is in it itself.
+pub(super) fn gained(atom: Atom<'_>, new: &Value, skipped: &[&[&str]], depth: usize) -> Set {
+    let below = match atom.shape(new, depth) {
+        Shape::Leaf => None,
+        Shape::Map(atom) => map(atom, None, new, (skipped, depth), false),
+        Shape::List(of, identity) => list(of, identity, new, depth, false),
+    };
+    Set::of(below.unwrap_or_default())
+}
+
+/// What is written below an object, with its own place where it `says_self`; none where it stands as a whole.
 fn map(
     atom: Atom<'_>,
     old: Option<&Value>,
     new: &Value,
-    skipped: &[&[&str]],
-    depth: usize,
+    (skipped, depth): (&[&[&str]], usize),
+    says_self: bool,
 ) -> Option<Map<String, Value>> {
     let (before, after) = (old.and_then(Value::as_object), new.as_object());
     let has_implied = || atom.all_implied().next().is_some();
@@ -75,7 +86,7 @@ fn map(
         return None;
     }
     let mut places = Vec::with_capacity(1 + after.map_or(0, Map::len));
-    places.extend(old.is_none().then(|| (SELF.to_owned(), nothing())));
+    places.extend(says_self.then(|| (SELF.to_owned(), nothing())));
     let mut member = |key: &str, was: Option<&Value>, is: &Value| {
         let Some(skipped) = inner(skipped, key) else {
             return;
@@ -98,17 +109,17 @@ fn map(
     Some(places.into_iter().collect())
 }
 
-/// What is written below a list, with its own place where it was not there; none where it stands as a whole.
+/// What is written below a list, with its own place where it `says_self`; none where it stands as a whole.
 fn list(
     of: Items<'_>,
     identity: Identity,
-    old: Option<&Value>,
     new: &Value,
     depth: usize,
+    says_self: bool,
 ) -> Option<Map<String, Value>> {
     let items = new.as_array().filter(|items| !items.is_empty())?;
     let mut places = Map::new();
-    if old.is_none() {
+    if says_self {
         places.insert(SELF.to_owned(), nothing());
     }
     for item in items {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::added::gained;
 use super::atom::{self, Atom, Identity, Items, Shape};
 use super::element;
 use super::set::{Node, Set};
@@ -78,6 +79,18 @@ impl Diff {
         self.added.below.put(element, below.added);
     }
 
+    /// A value that was not there, with this below it.
+    fn gained(below: Set) -> Diff {
+        let added = Node {
+            member: true,
+            below,
+        };
+        Diff {
+            added,
+            ..Diff::default()
+        }
+    }
+
     /// A value that stands as a whole.
     fn leaf(old: Option<&Value>, new: Option<&Value>) -> Diff {
         let mut diff = Diff::default();
@@ -133,9 +146,8 @@ fn walk<'a>(
 ) -> Diff {
     let mut diff = match (old, new) {
         (None, None) => return Diff::default(),
-        (Some(one), None) | (None, Some(one)) => {
-            shaped(atom().shape(one, depth), old, new, skipped, depth)
-        }
+        (None, Some(new)) => return Diff::gained(gained(atom(), new, skipped, depth)),
+        (Some(one), None) => shaped(atom().shape(one, depth), old, new, skipped, depth),
         (Some(before), Some(after)) => {
             let atom = atom();
             let (from, to) = (atom.shape(before, depth), atom.shape(after, depth));
@@ -155,7 +167,6 @@ fn walk<'a>(
         }
     };
     // What has parts is also a path itself.
-    diff.added.member |= old.is_none();
     diff.removed.member |= new.is_none();
     diff
 }

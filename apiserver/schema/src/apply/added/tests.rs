@@ -31,9 +31,20 @@ static CUSTOM: LazyLock<Structural> = LazyLock::new(|| {
     Structural::compile(&json!({"type": "object", "properties": {"spec": spec}})).unwrap()
 });
 
+/// What goes when an object becomes nothing, which the comparison finds member by member.
 fn by_comparison(schema: Schema<'_>, new: &Value, skipped: &[&[&str]]) -> Set {
     let nothing = json!({"apiVersion": new["apiVersion"], "kind": new["kind"], "metadata": {}});
-    compare(schema, &nothing, new, skipped).taken()
+    let gone = compare(schema, new, &nothing, skipped);
+    let mut all = gone.removed;
+    all.add(gone.modified);
+    all
+}
+
+/// What a change adds goes when it is taken back, and the other way round.
+fn is_found_both_ways(schema: Schema<'_>, one: &Value, other: &Value, skipped: &[&[&str]]) -> bool {
+    let there = compare(schema, one, other, skipped);
+    let back = compare(schema, other, one, skipped);
+    (there.added, there.removed, there.modified) == (back.removed, back.added, back.modified)
 }
 
 /// With and without what a door resets.
@@ -61,6 +72,19 @@ fn objects_of_every_type_are_entered_as_compared() {
 }
 
 #[test]
+fn changes_of_every_type_are_found_both_ways() {
+    for ty in types::all().iter().filter(|ty| ty.is_top_level()) {
+        for seed in 0..40 {
+            let [one, other] = [seed, seed + 40].map(|seed| Maker(seed).object(ty, 0));
+            for skipped in skips() {
+                let is_found = is_found_both_ways(ty.into(), &one, &other, &skipped);
+                assert!(is_found, "{} seed {seed}", ty.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_implied_is_entered_with_its_owner() {
     let ty = type_of("", "v1", "Pod").unwrap();
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "labels": {"a": "b"}},
@@ -81,6 +105,15 @@ proptest! {
         for schema in [type_of("apps", "v1", "Deployment").unwrap().into(), (&*CUSTOM).into(), Schema::Any] {
             for skipped in skips() {
                 prop_assert_eq!(added(schema, &new, &skipped), by_comparison(schema, &new, &skipped));
+            }
+        }
+    }
+
+    #[test]
+    fn odd_changes_are_found_both_ways(one in prop_oneof![odd(), custom()], other in prop_oneof![odd(), custom()]) {
+        for schema in [type_of("apps", "v1", "Deployment").unwrap().into(), (&*CUSTOM).into(), Schema::Any] {
+            for skipped in skips() {
+                prop_assert!(is_found_both_ways(schema, &one, &other, &skipped));
             }
         }
     }
