@@ -16,7 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Number, Value};
 
-use crate::quantity::Quantity;
+use crate::quantity::{self, Quantity};
 use crate::structural::Schema;
 use crate::time::{self, Layout};
 use crate::types::{Container, Element, Field, FieldType, Form, Type, type_by_id, type_named};
@@ -519,6 +519,7 @@ impl Walk<'_> {
             (Form::MicroTime, value @ Value::String(_)) => time_text(value, Layout::Micros),
             // They read texts.
             (Form::Time | Form::MicroTime, value) => Err(place.mismatch(value, "string")),
+            (Form::Quantity, Value::String(text)) if quantity::is_short(text) => Ok(()),
             (Form::Quantity, value) => {
                 let quantity =
                     Quantity::from_json(value).map_err(|e| DecodeError::Type(e.to_string()))?;
@@ -621,6 +622,10 @@ fn base64_text(text: &mut String) -> Checked {
 /// A time in its canonical text; Go's zero time reads as null.
 fn time_text(value: &mut Value, layout: Layout) -> Checked {
     let text = value.as_str().unwrap_or_default();
+    // Nearly all are written like that.
+    if time::settled(text, layout).is_some_and(|point| point != (time::GO_ZERO, 0)) {
+        return Ok(());
+    }
     *value = match time::read(text, layout).map_err(DecodeError::Type)? {
         (time::GO_ZERO, 0) => Value::Null,
         (seconds, nanos) => time::text_of(seconds, nanos, layout).into(),

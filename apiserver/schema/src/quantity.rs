@@ -162,6 +162,24 @@ impl Quantity {
     }
 }
 
+/// Whether a text is the canonical one of its quantity, as one of up to three digits is. Of others this says nothing.
+pub(crate) fn is_short(text: &str) -> bool {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, suffix) = text.split_at(digits);
+    let is_known = || {
+        matches!(
+            suffix,
+            "n" | "u" | "m" | "" | "k" | "M" | "G" | "T" | "P" | "Ki" | "Mi" | "Gi" | "Ti" | "Pi"
+        )
+    };
+    match number.as_bytes() {
+        [b'0'] => suffix.is_empty(),
+        // No power of a thousand, or of 1024, is left in it.
+        [b'1'..=b'9', rest @ ..] => rest.len() < 3 && is_known(),
+        _ => false,
+    }
+}
+
 /// `[eEinumkKMGTP]*[-+]?[0-9]*`
 fn suffix_is_well_formed(suffix: &str) -> bool {
     let letters = suffix.trim_start_matches(|c| "eEinumkKMGTP".contains(c));
@@ -446,7 +464,37 @@ mod tests {
         assert!(Quantity::from_json(&Value::Null).is_err());
     }
 
+    #[test]
+    fn short_texts_are_canonical() {
+        let suffixes = [
+            "", "n", "u", "m", "k", "M", "G", "T", "P", "E", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei",
+            "e3", "K", "x", ".5", "i",
+        ];
+        let mut short = 0;
+        for number in 0..1100 {
+            for suffix in suffixes {
+                for padding in ["", "0", "+", "-"] {
+                    let text = format!("{padding}{number}{suffix}");
+                    let canonical = Quantity::parse(&text).map(|quantity| quantity.to_string());
+                    if is_short(&text) {
+                        assert_eq!(canonical, Ok(text));
+                        short += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(short, 1 + 999 * 14);
+        assert!(!is_short(""));
+    }
+
     proptest! {
+        #[test]
+        fn what_is_short_is_canonical(text in "[0-9]{0,4}[eEinumkKMGTP]{0,2}|\\PC{0,6}") {
+            if is_short(&text) {
+                prop_assert_eq!(Quantity::parse(&text).unwrap().to_string(), text);
+            }
+        }
+
         #[test]
         fn never_panics_and_canonical_is_a_fixed_point(text in "[-+]?[0-9.]{0,30}[eEinumkKMGTP]{0,2}[-+]?[0-9]{0,4}") {
             if let Ok(q) = Quantity::parse(&text) {

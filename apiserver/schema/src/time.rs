@@ -8,7 +8,7 @@ use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
 pub use duration::{duration_text, parse_duration};
-pub(crate) use layout::{Layout, read};
+pub(crate) use layout::{Layout, read, settled};
 
 /// The zero of Go's times in seconds since 1970: the year 1.
 pub(crate) const GO_ZERO: i64 = -62_135_596_800;
@@ -159,6 +159,21 @@ mod tests {
                 // What is rare is left to the library.
                 None => prop_assert!(read.is_none() || second == 60, "{}", text),
                 found => prop_assert_eq!(found, read, "{}", text),
+            }
+        }
+
+        #[test]
+        fn what_is_settled_is_written_again(
+            (year, month, day) in (0..=9999, 0..=13, 0..=32),
+            (hour, minute, second) in (0..=24, 0..=60, 0..=60),
+            fraction in "(\\.[0-9]{0,7})?",
+        ) {
+            let text = format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z");
+            for layout in [Layout::Seconds, Layout::Micros] {
+                if let Some((seconds, nanos)) = settled(&text, layout) {
+                    prop_assert_eq!(Ok((seconds, nanos)), read(&text, layout));
+                    prop_assert_eq!(&text_of(seconds, nanos, layout), &text);
+                }
             }
         }
 

@@ -24,6 +24,23 @@ impl Layout {
     fn takes_canonical(self, text: &str) -> bool {
         self == Layout::Seconds || text.len() == "2006-01-02T15:04:05.000000Z".len()
     }
+
+    /// Whether a text that [`canonical`] reads is written in this layout, and so is what [`super::text_of`] says of its time.
+    fn writes_canonical(self, text: &str) -> bool {
+        let length = match self {
+            Layout::Seconds => "2006-01-02T15:04:05Z".len(),
+            Layout::Micros => "2006-01-02T15:04:05.000000Z".len(),
+        };
+        text.len() == length
+    }
+}
+
+/// What [`read`] answers for a text that is written as times of this layout are; none for any other text, which may be one, too.
+pub(crate) fn settled(text: &str, layout: Layout) -> Option<(i64, u32)> {
+    match layout.writes_canonical(text) {
+        true => canonical(text),
+        false => None,
+    }
 }
 
 /// Seconds since 1970 and nanoseconds, or why there are none in Go's words. A time that has no text of this form in UTC, since
