@@ -256,6 +256,9 @@ fn typed(expected: Expected<'_>, value: Value, body: impl FnOnce() -> Bytes) -> 
         )
     })?;
     let api_version = expected.api_version();
+    if object.kind() == expected.kind && object.api_version() == api_version {
+        return Ok(object);
+    }
     // What the path says already may be left out, each for itself.
     if object.kind().is_empty() {
         object.set_kind(expected.kind);

@@ -389,6 +389,8 @@ impl Object {
             return;
         }
         match metadata.get_mut(key) {
+            // The text before it was mostly as long.
+            Some(Value::String(present)) => value.clone_into(present),
             Some(present) => *present = value.into(),
             None => {
                 metadata.insert(key.to_owned(), value.into());
@@ -513,6 +515,25 @@ mod tests {
             json!({"metadata": {"name": "b"}, "status": {"phase": "Running"}})
         );
         assert!(Object::new(json!([])).is_err());
+    }
+
+    #[test]
+    fn a_text_of_the_metadata_takes_the_place_of_whatever_was_there() {
+        for before in [
+            json!("1"),
+            json!("a longer text"),
+            json!(7),
+            json!(null),
+            json!({}),
+        ] {
+            let mut o = Object::new(json!({"metadata": {"resourceVersion": before}})).unwrap();
+            o.set_resource_version("12");
+            o.set_name("b");
+            let metadata = json!({"name": "b", "resourceVersion": "12"});
+            assert_eq!(o.clone().into_value(), json!({"metadata": metadata}));
+            o.set_resource_version("");
+            assert_eq!(o.into_value(), json!({"metadata": {"name": "b"}}));
+        }
     }
 
     #[test]
