@@ -14,6 +14,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use serde_json::map::Entry;
 use serde_json::{Map, Value};
 
 use super::PatchError;
@@ -205,33 +206,51 @@ fn merge_field(
         original.remove(&key);
         return Ok(());
     }
-    let merged = match (original.remove(&key), value) {
-        (Some(Value::Object(old)), Value::Object(new)) => {
-            let meta = schema.meta(&key)?;
+    let mut slot = match original.entry(key) {
+        Entry::Occupied(slot) => slot,
+        Entry::Vacant(slot) => {
+            if let Some(new) = alone(value) {
+                slot.insert(new);
+            }
+            return Ok(());
+        }
+    };
+    let merged = match (slot.get_mut().take(), value) {
+        (Value::Object(old), Value::Object(new)) => {
+            let meta = schema.meta(slot.key())?;
             Value::Object(if meta.replace {
                 new
             } else {
                 merge_map(old, new, meta.schema)?
             })
         }
-        (Some(Value::Array(old)), Value::Array(new)) => {
-            let meta = schema.meta(&key)?;
+        (Value::Array(old), Value::Array(new)) => {
+            let meta = schema.meta(slot.key())?;
             // What stands in the place of another list does so as it is, directives included, which are unknown fields.
             match meta.merge {
                 true => Value::Array(merge_list(old, new, meta)?),
                 false => Value::Array(new),
             }
         }
-        (_, mut new) => {
-            if new.get(PATCH).is_some() {
+        (_, new) => match alone(new) {
+            Some(new) => new,
+            None => {
+                slot.remove();
                 return Ok(());
             }
-            without_directives(&mut new);
-            new
-        }
+        },
     };
-    original.insert(key, merged);
+    slot.insert(merged);
     Ok(())
+}
+
+/// A value that has no counterpart, or only one of another sort; none where it is not taken.
+fn alone(mut value: Value) -> Option<Value> {
+    if value.get(PATCH).is_some() {
+        return None;
+    }
+    without_directives(&mut value);
+    Some(value)
 }
 
 /// A value that has no counterpart is taken as it is, without its nulls and directives; a map that

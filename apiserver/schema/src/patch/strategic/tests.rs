@@ -89,6 +89,24 @@ fn an_ordered_list_that_the_patch_does_not_change_stays() {
     }
 }
 
+/// In the place of nothing, and of a value of another sort.
+#[test]
+fn what_has_no_counterpart_is_taken_without_directives() {
+    let pod = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "spec": spec});
+    let containers = json!([{"name": "a"}]);
+    let original = pod(json!({"nodeName": "n", "containers": containers, "hostname": null}));
+    let gone = json!({"$patch": "delete"});
+    let patch = json!({"spec": {"nodeName": gone, "containers": gone, "hostname": gone, "subdomain": gone}});
+    assert_eq!(patched(&original, &patch), Ok(pod(json!({}))));
+    let new =
+        json!({"a": null, "b": {"c": 1, "$retainKeys": ["c"]}, "d": [{"$patch": "delete"}, 2]});
+    let kept = json!({"b": {"c": 1}, "d": [2]});
+    let patch = json!({"spec": {"nodeName": new, "hostname": new, "subdomain": new}});
+    let spec =
+        json!({"nodeName": kept, "containers": containers, "hostname": kept, "subdomain": kept});
+    assert_eq!(patched(&original, &patch), Ok(pod(spec)));
+}
+
 #[test]
 fn refusals_are_those_of_kubernetes() {
     let pod = |spec: Value| json!({"apiVersion": "v1", "kind": "Pod", "spec": spec});
