@@ -3,6 +3,7 @@
 
 use crate::manager::{Body, Controller, TaskContext};
 use crate::patches;
+use agent_runtime::Key;
 use agent_runtime::client::DeleteParams;
 use agent_runtime::execute::execute;
 use agent_runtime::kinds::{Node, Pod};
@@ -45,7 +46,7 @@ fn run(context: TaskContext) -> BoxFuture<'static, ()> {
 }
 
 async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Instant>, now: Moment) {
-    let pods = context.caches.pods.list();
+    let mut pods = context.caches.pods.list_unsorted();
     let nodes = context.caches.nodes.list();
     let mut gone = BTreeSet::new();
     let named = context.caches.pods.nodes();
@@ -57,6 +58,9 @@ async fn round(context: &TaskContext, missing: &mut BTreeMap<String, Instant>, n
             gone.insert(node);
         }
     }
+    // Nearly all of a hundred thousand run where they should, and are looked at once.
+    pods.retain(|pod| is_at_its_end(pod) || gone.contains(pod.spec.node_name.as_str()));
+    pods.sort_by_cached_key(|pod| Key::of(&pod.metadata));
     let plan = decide(&pods, &nodes, &gone, TERMINATED_MAX, now.wall);
     let outcome = execute(&context.client, &context.recorder, plan).await;
     if let Some(error) = outcome.error {
@@ -69,7 +73,12 @@ fn names(nodes: &[Arc<Node>]) -> BTreeSet<String> {
     names.collect()
 }
 
-/// What a round removes: `gone` are the nodes that are certainly not there, `threshold` ended pods may stay.
+fn is_at_its_end(pod: &Pod) -> bool {
+    pod.is_finished() || pod.metadata.is_deleting()
+}
+
+/// What a round removes: `gone` are the nodes that are certainly not there, `threshold` ended pods may stay. Of pods that are not
+/// at their end it looks only at those of nodes that are gone.
 fn decide(
     pods: &[Arc<Pod>],
     nodes: &[Arc<Node>],
@@ -77,9 +86,8 @@ fn decide(
     threshold: usize,
     now: Micros,
 ) -> Plan {
-    // Nearly all of a hundred thousand run, and are looked at once.
-    let is_at_its_end = |pod: &&Arc<Pod>| pod.is_finished() || pod.metadata.is_deleting();
-    let ending: Vec<Arc<Pod>> = pods.iter().filter(is_at_its_end).cloned().collect();
+    let ending = pods.iter().filter(|pod| is_at_its_end(pod));
+    let ending: Vec<Arc<Pod>> = ending.cloned().collect();
     let mut ops = surplus(&ending, threshold);
     ops.extend(never_scheduled(&ending));
     ops.extend(out_of_service(&ending, nodes, now));

@@ -3,6 +3,7 @@
 //! One task (the reflector) writes, everybody reads. Subscribers are called synchronously after each change, in order,
 //! outside the lock on the objects, so they may read caches; they must be quick: they only enqueue keys.
 
+mod all;
 mod key;
 mod lookup;
 mod objects;
@@ -12,6 +13,7 @@ pub use key::Key;
 
 use crate::kinds::{Kind, ObjectMeta};
 use crate::resource_ref::ResourceRef;
+use all::All;
 use futures::future::BoxFuture;
 use host::HashMap;
 use host::watch;
@@ -84,7 +86,7 @@ impl<T: Kind> Cache<T> {
         Self {
             resource,
             objects: RwLock::new(Objects {
-                all: BTreeSet::new(),
+                all: All::new(),
                 by_owner: HashMap::default(),
                 by_node: HashMap::default(),
                 by_mention: HashMap::default(),
@@ -167,8 +169,7 @@ impl<T: Kind> Cache<T> {
     fn put(&self, subscribers: &[Subscriber<T>], object: Arc<T>) {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
-            let old = objects.all.replace(Held(object.clone()));
-            let old = old.map(|Held(old)| old);
+            let old = objects.all.replace(object.clone());
             // Nearly every change leaves an object where it was, and is put over it there.
             if let Some(old) = &old {
                 objects.unindex(old, Some(&*object));
@@ -207,7 +208,7 @@ impl<T: Kind> Cache<T> {
     fn drop_named(&self, subscribers: &[Subscriber<T>], name: &dyn Named) {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
-            let old = objects.all.take(name).map(|Held(old)| old);
+            let old = objects.all.take(name);
             if let Some(old) = &old {
                 objects.unindex(old, None);
             }
@@ -238,12 +239,8 @@ impl<T: Kind> Cache<T> {
 
     fn replace(&self, objects: BTreeSet<Held<T>>) {
         let subscribers = lock(&self.subscribers);
-        let mut gone: Vec<Held<T>> = Vec::new();
-        for held in &self.read().all {
-            if !objects.contains(held) {
-                gone.push(Held(held.0.clone()));
-            }
-        }
+        let known = self.list().into_iter().map(Held);
+        let gone: Vec<Held<T>> = known.filter(|held| !objects.contains(held)).collect();
         for held in &gone {
             self.drop_named(&subscribers, held);
         }

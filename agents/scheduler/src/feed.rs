@@ -30,6 +30,8 @@ pub(crate) trait Compiled: Send + Sync + 'static {
     const RESOURCE: ResourceRef;
     /// What is passed over when an object is read: compiling does not look there.
     const UNREAD: Unread = MANAGED_FIELDS;
+    /// Whether there may be very many: see [`Kind::IS_MANY`].
+    const IS_MANY: bool = false;
     /// Compiles one object.
     fn compile(object: &Value) -> Self;
     /// The same of one that nobody else has. Of what is left of it only the metadata are as they were.
@@ -75,6 +77,7 @@ impl<'de, T: Compiled> Deserialize<'de> for Seen<T> {
 
 impl<T: Compiled> Kind for Seen<T> {
     const IS_INDEXED: bool = false;
+    const IS_MANY: bool = T::IS_MANY;
 
     fn resource() -> ResourceRef {
         T::RESOURCE
@@ -147,6 +150,7 @@ compiled! {
 impl Compiled for Pod {
     const RESOURCE: ResourceRef = PODS;
     const UNREAD: Unread = crate::object::POD_UNREAD;
+    const IS_MANY: bool = true;
 
     fn compile(object: &Value) -> Self {
         Pod::compile(object)

@@ -1,5 +1,6 @@
 //! How the objects of a cache are found.
 
+use super::all::in_order;
 use super::objects::{Held, Named, Objects, of_namespace};
 use super::{Cache, Key};
 use crate::kinds::{Kind, LabelSelector, Labels, Mention, ObjectMeta};
@@ -19,12 +20,17 @@ impl<T: Kind> Cache<T> {
     }
 
     fn named(&self, name: &dyn Named) -> Option<Arc<T>> {
-        self.read().all.get(name).map(|held| held.0.clone())
+        self.read().all.get(name).cloned()
     }
 
     /// Everything, ordered by namespace and name.
     pub fn list(&self) -> Vec<Arc<T>> {
-        self.read().all.iter().map(|held| held.0.clone()).collect()
+        in_order(self.list_unsorted())
+    }
+
+    /// Everything in no certain order, for whoever looks at all of very many and keeps few.
+    pub fn list_unsorted(&self) -> Vec<Arc<T>> {
+        self.read().all.list()
     }
 
     /// Number of objects.
@@ -39,8 +45,8 @@ impl<T: Kind> Cache<T> {
 
     /// The objects of a namespace, ordered by name.
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<T>> {
-        let objects = self.read();
-        of_namespace(&objects.all, namespace).cloned().collect()
+        let found = self.read().all.in_namespace(namespace);
+        in_order(found)
     }
 
     /// The objects of a namespace that a selector matches, by name.
@@ -73,7 +79,10 @@ impl<T: Kind> Cache<T> {
     /// Whether a namespace has any.
     pub fn has_any_in(&self, namespace: &str) -> bool {
         let objects = self.read();
-        of_namespace(&objects.all, namespace).next().is_some()
+        match T::IS_INDEXED {
+            true => objects.classes.contains_key(namespace),
+            false => objects.all.has_any_in(namespace),
+        }
     }
 
     /// The objects that name `uid` as an owner, controlling or not.

@@ -1,11 +1,13 @@
 //! The objects of a cache and their indexes.
 
 use super::Key;
+use super::all::All;
 use crate::kinds::{Kind, Labels, Mention};
 use host::HashMap;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -58,6 +60,12 @@ impl Ord for dyn Named + '_ {
     }
 }
 
+impl Hash for dyn Named + '_ {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.place().hash(hasher);
+    }
+}
+
 impl<'a, T: Kind> Borrow<dyn Named + 'a> for Held<T> {
     fn borrow(&self) -> &(dyn Named + 'a) {
         self
@@ -84,6 +92,13 @@ impl<T: Kind> Ord for Held<T> {
     }
 }
 
+impl<T: Kind> Hash for Held<T> {
+    /// Like the name that it is looked up by.
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        self.place().hash(hasher);
+    }
+}
+
 /// Those of a namespace, by name.
 pub(super) fn of_namespace<'a, T: Kind>(
     all: &'a BTreeSet<Held<T>>,
@@ -100,7 +115,7 @@ pub(super) fn of_namespace<'a, T: Kind>(
 type Index<V, T> = HashMap<V, BTreeSet<Held<T>>>;
 
 pub(super) struct Objects<T> {
-    pub(super) all: BTreeSet<Held<T>>,
+    pub(super) all: All<T>,
     pub(super) by_owner: Index<String, T>,
     pub(super) by_node: Index<String, T>,
     pub(super) by_mention: Index<Mention, T>,

@@ -1,5 +1,5 @@
 use super::*;
-use crate::kinds::{Labels, Mention, Pod, ReplicaSet};
+use crate::kinds::{Labels, Mention, PartialObject, Pod, ReplicaSet};
 use crate::reflector::Sink;
 use crate::resource_ref::{PODS, REPLICA_SETS};
 use proptest::prelude::*;
@@ -252,7 +252,7 @@ fn a_selector_finds_what_has_its_labels_now_in_the_order_of_names() {
     for name in ["a", "b", "d", "e"] {
         cache.remove(&Key::new("a", name));
     }
-    assert!(cache.read().all.is_empty() && cache.read().classes.is_empty());
+    assert!(cache.is_empty() && cache.read().classes.is_empty());
 }
 
 #[test]
@@ -281,6 +281,59 @@ fn broken_objects_are_left_out_and_broken_lines_refused() {
     let line = json!({"type": "MODIFIED", "object": odd}).to_string();
     assert!(cache.line(line.as_bytes(), false).is_ok());
     assert!(cache.is_empty());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(200) })]
+    #[test]
+    fn what_is_found_by_hash_is_listed_as_what_is_held_in_order(
+        steps in prop::collection::vec((0..3_usize, 0..6_u8, 0..8_u8), 1..60),
+    ) {
+        let hashed = Cache::<Pod>::new(PODS);
+        let sorted = Cache::<PartialObject>::new(PODS);
+        let keys_of = |found: Vec<ObjectMeta>| -> Vec<String> {
+            let versions = found.iter().map(|meta| format!("{}@{}", Key::of(meta), meta.resource_version));
+            versions.collect()
+        };
+        let of_pods = |found: Vec<Arc<Pod>>| keys_of(found.iter().map(|pod| pod.metadata.clone()).collect());
+        let of_others = |found: Vec<Arc<PartialObject>>| keys_of(found.iter().map(|one| one.metadata.clone()).collect());
+        for (version, (namespace, name, step)) in steps.into_iter().enumerate() {
+            let (namespace, name) = (["a", "ab", "b"][namespace], format!("p-{name}"));
+            let object = json!({"metadata": {"name": name, "namespace": namespace, "uid": name, "resourceVersion": version.to_string()}});
+            match step {
+                0 | 1 => {
+                    hashed.remove(&Key::new(namespace, &name));
+                    sorted.remove(&Key::new(namespace, &name));
+                }
+                2 => {
+                    // A relist leaves this one and nothing else.
+                    let page = json!({"metadata": {"resourceVersion": "1"}, "items": [object]}).to_string();
+                    for sink in [&hashed as &dyn Sink, &sorted] {
+                        sink.begin();
+                        sink.page(page.as_bytes()).unwrap();
+                        sink.commit("1");
+                    }
+                }
+                _ => {
+                    hashed.apply(serde_json::from_value(object.clone()).unwrap());
+                    sorted.apply(serde_json::from_value(object).unwrap());
+                }
+            }
+            prop_assert_eq!(of_pods(hashed.list()), of_others(sorted.list()));
+            let mut unsorted = of_pods(hashed.list_unsorted());
+            unsorted.sort();
+            let mut expected = of_others(sorted.list());
+            expected.sort();
+            prop_assert_eq!(unsorted, expected);
+            prop_assert_eq!(hashed.len(), sorted.len());
+            for namespace in ["a", "ab", "b", ""] {
+                prop_assert_eq!(of_pods(hashed.in_namespace(namespace)), of_others(sorted.in_namespace(namespace)));
+                prop_assert_eq!(hashed.has_any_in(namespace), sorted.has_any_in(namespace));
+                let found = hashed.get(namespace, &name).map(|pod| pod.metadata.version());
+                prop_assert_eq!(found, sorted.get(namespace, &name).map(|one| one.metadata.version()));
+            }
+        }
+    }
 }
 
 /// A pod by what is rolled for its owners, its node, its labels and its claim.

@@ -46,6 +46,9 @@ pub trait Kind: DeserializeOwned + Send + Sync + 'static {
     /// Whether somebody looks objects up by their owners, their node or what they mention, or those without a controller. What
     /// is not indexed is not found so.
     const IS_INDEXED: bool = true;
+    /// Whether there may be so many that a cache should find one by the hash of its name, and put them in order only when it is
+    /// asked for a list of them.
+    const IS_MANY: bool = false;
     /// What to list and watch.
     fn resource() -> ResourceRef;
     /// Metadata. What is not indexed may have none.

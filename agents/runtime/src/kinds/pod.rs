@@ -90,6 +90,8 @@ fields! {
 }
 
 impl Kind for Pod {
+    const IS_MANY: bool = true;
+
     fn resource() -> ResourceRef {
         PODS
     }
