@@ -101,6 +101,17 @@ impl Node {
     }
 }
 
+/// Whether a change of an object may be of concern here, where its state before was observed. Most are not, and so the object need
+/// not be looked for among all there are.
+pub(super) fn may_concern(old: Option<&ObjectMeta>, new: &ObjectMeta) -> bool {
+    old.is_none_or(|old| {
+        old.uid != new.uid
+            || old.owner_references != new.owner_references
+            || old.is_deleting() != new.is_deleting()
+            || old.finalizers != new.finalizers
+    })
+}
+
 #[derive(Default)]
 pub(super) struct Graph {
     /// Each in a block of its own: up to half of the table are empty places.
@@ -566,6 +577,39 @@ mod tests {
         assert_eq!(graph.blocking_dependents("rs"), [("p".to_owned(), false)]);
         assert_eq!(texts(graph.remove("p")), ["examine rs"]);
         assert!(graph.blocking_dependents("rs").is_empty());
+    }
+
+    #[test]
+    fn what_may_not_concern_changes_nothing() {
+        let mut labelled = meta("p", "rs", &[]);
+        labelled.labels.insert("a".into(), "b".into());
+        labelled.resource_version = "7".into();
+        let states = [
+            meta("p", "", &[]),
+            meta("p", "rs", &[]),
+            labelled,
+            meta("p", "rs", &["other"]),
+            meta("p", "rs", &[FOREGROUND]),
+            meta("p", "rs", &[FOREGROUND, ORPHAN]),
+            meta("q", "rs", &[]),
+        ];
+        for old in &states {
+            for new in &states {
+                let mut graph = Graph::default();
+                graph.observe(&REPLICA_SETS, &meta("rs", "", &[]));
+                graph.observe(&PODS, old);
+                let before = format!("{:?}", graph.get(&new.uid));
+                let work = graph.observe(&PODS, new);
+                let is_as_before = before == format!("{:?}", graph.get(&new.uid));
+                let changes_nothing = work.is_empty() && is_as_before;
+                assert!(
+                    changes_nothing || may_concern(Some(old), new),
+                    "{old:?} {new:?}"
+                );
+                assert!(may_concern(None, new));
+            }
+        }
+        assert!(!may_concern(Some(&states[1]), &states[2]));
     }
 
     #[test]

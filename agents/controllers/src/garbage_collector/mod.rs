@@ -19,7 +19,7 @@ use agent_runtime::worker::{self, Next};
 use agent_runtime::{ApiError, EventType, Queue, ResourceRef};
 use decision::{Decision, OwnerState, decide};
 use futures::future::BoxFuture;
-use graph::{Graph, Node, Work};
+use graph::{Graph, Node, Work, may_concern};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -158,6 +158,7 @@ impl Collector {
                     return;
                 };
                 let work = match (old, new) {
+                    (old, Some(meta)) if !may_concern(old, meta) => Vec::new(),
                     (_, Some(meta)) => collector.graph().observe(&resource_of, meta),
                     (Some(meta), None) => collector.graph().remove(&meta.uid),
                     (None, None) => Vec::new(),
