@@ -8,14 +8,13 @@ mod key;
 mod lookup;
 mod objects;
 mod sink;
+mod slots;
 
 pub use key::Key;
 
 use crate::kinds::{Kind, ObjectMeta};
 use crate::resource_ref::ResourceRef;
-use all::All;
 use futures::future::BoxFuture;
-use host::HashMap;
 use host::watch;
 use objects::{Held, Named, Objects};
 use std::collections::BTreeSet;
@@ -85,14 +84,7 @@ impl<T: Kind> Cache<T> {
     pub fn new(resource: ResourceRef) -> Self {
         Self {
             resource,
-            objects: RwLock::new(Objects {
-                all: All::new(),
-                by_owner: HashMap::default(),
-                by_node: HashMap::default(),
-                by_mention: HashMap::default(),
-                uncontrolled: HashMap::default(),
-                classes: HashMap::default(),
-            }),
+            objects: RwLock::new(Objects::new()),
             subscribers: Mutex::new(Vec::new()),
             staged: Mutex::new(BTreeSet::new()),
             version: watch::Sender::new(Version::default()),
@@ -169,13 +161,7 @@ impl<T: Kind> Cache<T> {
     fn put(&self, subscribers: &[Subscriber<T>], object: Arc<T>) {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
-            let old = objects.all.replace(object.clone());
-            // Nearly every change leaves an object where it was, and is put over it there.
-            if let Some(old) = &old {
-                objects.unindex(old, Some(&*object));
-            }
-            objects.index(&object);
-            old
+            objects.put(object.clone())
         };
         match old {
             // A new incarnation under an old name is a deletion and an addition to everybody who reckons with uids.
@@ -208,11 +194,7 @@ impl<T: Kind> Cache<T> {
     fn drop_named(&self, subscribers: &[Subscriber<T>], name: &dyn Named) {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
-            let old = objects.all.take(name);
-            if let Some(old) = &old {
-                objects.unindex(old, None);
-            }
-            old
+            objects.take(name)
         };
         if old.is_some() {
             tell(subscribers, &Change { old, new: None });
@@ -224,7 +206,7 @@ impl<T: Kind> Cache<T> {
         if staging {
             let mut staged = lock(&self.staged);
             match object {
-                Some(object) => drop(staged.replace(Held(object))),
+                Some(object) => drop(staged.replace(Held::of(object))),
                 None => drop(staged.take(name)),
             }
             return;
@@ -239,12 +221,12 @@ impl<T: Kind> Cache<T> {
 
     fn replace(&self, objects: BTreeSet<Held<T>>) {
         let subscribers = lock(&self.subscribers);
-        let known = self.list().into_iter().map(Held);
+        let known = self.list().into_iter().map(Held::of);
         let gone: Vec<Held<T>> = known.filter(|held| !objects.contains(held)).collect();
         for held in &gone {
             self.drop_named(&subscribers, held);
         }
-        for Held(object) in objects {
+        for Held { object, .. } in objects {
             let id = object.identity();
             let same = self
                 .get(id.namespace, id.name)

@@ -31,37 +31,34 @@ impl<T: Kind> All<T> {
         }
     }
 
-    pub(super) fn get(&self, name: &dyn Named) -> Option<&Arc<T>> {
-        let held = match self {
+    pub(super) fn get(&self, name: &dyn Named) -> Option<&Held<T>> {
+        match self {
             Self::Sorted(all) => all.get(name),
             Self::Hashed(all) => all.get(name),
-        };
-        held.map(|Held(object)| object)
+        }
     }
 
     /// Puts an object, and answers the one that had its name.
-    pub(super) fn replace(&mut self, object: Arc<T>) -> Option<Arc<T>> {
-        let old = match self {
-            Self::Sorted(all) => all.replace(Held(object)),
-            Self::Hashed(all) => all.replace(Held(object)),
-        };
-        old.map(|Held(old)| old)
+    pub(super) fn replace(&mut self, held: Held<T>) -> Option<Held<T>> {
+        match self {
+            Self::Sorted(all) => all.replace(held),
+            Self::Hashed(all) => all.replace(held),
+        }
     }
 
     /// Takes the object of a name out.
-    pub(super) fn take(&mut self, name: &dyn Named) -> Option<Arc<T>> {
-        let old = match self {
+    pub(super) fn take(&mut self, name: &dyn Named) -> Option<Held<T>> {
+        match self {
             Self::Sorted(all) => all.take(name),
             Self::Hashed(all) => all.take(name),
-        };
-        old.map(|Held(old)| old)
+        }
     }
 
     /// Everything, in no order where it is hashed.
     pub(super) fn list(&self) -> Vec<Arc<T>> {
         match self {
-            Self::Sorted(all) => all.iter().map(|held| held.0.clone()).collect(),
-            Self::Hashed(all) => all.iter().map(|held| held.0.clone()).collect(),
+            Self::Sorted(all) => all.iter().map(|held| held.object.clone()).collect(),
+            Self::Hashed(all) => all.iter().map(|held| held.object.clone()).collect(),
         }
     }
 
@@ -70,7 +67,7 @@ impl<T: Kind> All<T> {
         match self {
             Self::Sorted(all) => of_namespace(all, namespace).cloned().collect(),
             Self::Hashed(all) => {
-                let objects = all.iter().map(|held| &held.0);
+                let objects = all.iter().map(|held| &held.object);
                 let is_here = |object: &&Arc<T>| object.identity().namespace == namespace;
                 objects.filter(is_here).cloned().collect()
             }
@@ -83,7 +80,7 @@ impl<T: Kind> All<T> {
             Self::Sorted(all) => of_namespace(all, namespace).next().is_some(),
             Self::Hashed(all) => {
                 let mut objects = all.iter();
-                objects.any(|held| held.0.identity().namespace == namespace)
+                objects.any(|held| held.object.identity().namespace == namespace)
             }
         }
     }

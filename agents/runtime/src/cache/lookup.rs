@@ -1,11 +1,11 @@
 //! How the objects of a cache are found.
 
 use super::all::in_order;
-use super::objects::{Held, Named, Objects, of_namespace};
+use super::objects::{Named, Objects};
+use super::slots::Members;
 use super::{Cache, Key};
 use crate::kinds::{Kind, LabelSelector, Labels, Mention, ObjectMeta};
 use crate::selector::contains_all;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 impl<T: Kind> Cache<T> {
@@ -20,7 +20,8 @@ impl<T: Kind> Cache<T> {
     }
 
     fn named(&self, name: &dyn Named) -> Option<Arc<T>> {
-        self.read().all.get(name).cloned()
+        let objects = self.read();
+        objects.all.get(name).map(|held| held.object.clone())
     }
 
     /// Everything, ordered by namespace and name.
@@ -70,10 +71,12 @@ impl<T: Kind> Cache<T> {
             return Vec::new();
         };
         let wanted = classes.iter().filter(|(labels, _)| wanted(labels));
-        let mut found: Vec<&Held<T>> = wanted.flat_map(|(_, members)| members).collect();
+        let slots = &objects.slots;
+        let found = wanted.flat_map(|(_, members)| members.objects(slots));
+        let mut found: Vec<Arc<T>> = found.cloned().collect();
         // Each class is in order already, which a sort finds out quickly.
-        found.sort();
-        found.into_iter().map(|held| held.0.clone()).collect()
+        found.sort_by(|one, other| one.meta().name.cmp(&other.meta().name));
+        found
     }
 
     /// Whether a namespace has any.
@@ -93,7 +96,7 @@ impl<T: Kind> Cache<T> {
     /// The number of objects, of all namespaces, that name `uid` as an owner.
     pub fn count_owned_by(&self, uid: &str) -> usize {
         let objects = self.read();
-        objects.by_owner.get(uid).map_or(0, BTreeSet::len)
+        objects.by_owner.get(uid).map_or(0, Members::len)
     }
 
     /// Those that name `uid` as an owner in one namespace, by name.
@@ -102,7 +105,8 @@ impl<T: Kind> Cache<T> {
         let Some(found) = objects.by_owner.get(uid) else {
             return Vec::new();
         };
-        of_namespace(found, namespace).cloned().collect()
+        let found = found.in_namespace(&objects.slots, namespace);
+        found.cloned().collect()
     }
 
     /// The objects on a node.
@@ -149,25 +153,31 @@ impl<T: Kind> Cache<T> {
         wanted: impl Fn(&ObjectMeta) -> bool,
     ) -> Vec<Arc<T>> {
         let objects = self.read();
-        let found = objects.uncontrolled.get(namespace).into_iter().flatten();
+        let Some(found) = objects.uncontrolled.get(namespace) else {
+            return Vec::new();
+        };
+        let found = found.objects(&objects.slots);
         found
-            .filter(|held| wanted(held.0.meta()))
-            .map(|held| held.0.clone())
+            .filter(|object| wanted(object.meta()))
+            .cloned()
             .collect()
     }
 
     /// Whether there is one of them that is wanted.
     pub fn has_uncontrolled(&self, namespace: &str, wanted: impl Fn(&ObjectMeta) -> bool) -> bool {
         let objects = self.read();
-        let mut found = objects.uncontrolled.get(namespace).into_iter().flatten();
-        found.any(|held| wanted(held.0.meta()))
+        let Some(found) = objects.uncontrolled.get(namespace) else {
+            return false;
+        };
+        let mut found = found.objects(&objects.slots);
+        found.any(|object| wanted(object.meta()))
     }
 
-    fn indexed(&self, of: impl Fn(&Objects<T>) -> Option<&BTreeSet<Held<T>>>) -> Vec<Arc<T>> {
+    fn indexed(&self, of: impl Fn(&Objects<T>) -> Option<&Members>) -> Vec<Arc<T>> {
         let objects = self.read();
         let Some(found) = of(&objects) else {
             return Vec::new();
         };
-        found.iter().map(|held| held.0.clone()).collect()
+        found.objects(&objects.slots).cloned().collect()
     }
 }

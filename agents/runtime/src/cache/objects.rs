@@ -2,7 +2,8 @@
 
 use super::Key;
 use super::all::All;
-use crate::kinds::{Kind, Labels, Mention};
+use super::slots::{Members, Slots};
+use crate::kinds::{Kind, Labels, Mention, ObjectMeta, OwnerReference};
 use host::HashMap;
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -11,9 +12,19 @@ use std::hash::{Hash, Hasher};
 use std::ops::Bound;
 use std::sync::Arc;
 
-/// An object in a set of them, by namespace and name. The set asks the object itself, so that a place in one of the indexes
-/// takes no more than a pointer; a hundred thousand pods stand in five of them.
-pub(super) struct Held<T>(pub(super) Arc<T>);
+/// An object in a set of them, by namespace and name: the set asks the object itself.
+pub(super) struct Held<T> {
+    pub(super) object: Arc<T>,
+    /// Its number, where it is indexed.
+    pub(super) slot: u32,
+}
+
+impl<T> Held<T> {
+    /// An object without a number.
+    pub(super) fn of(object: Arc<T>) -> Self {
+        Self { object, slot: 0 }
+    }
+}
 
 /// Something with a place among [`Held`] objects: one of them, or whatever names it.
 pub(super) trait Named {
@@ -23,7 +34,7 @@ pub(super) trait Named {
 
 impl<T: Kind> Named for Held<T> {
     fn place(&self) -> (&str, &str) {
-        let id = self.0.identity();
+        let id = self.object.identity();
         (id.namespace, id.name)
     }
 }
@@ -107,108 +118,141 @@ pub(super) fn of_namespace<'a, T: Kind>(
     let first = (namespace, "");
     let from: Bound<&dyn Named> = Bound::Included(&first);
     all.range::<dyn Named + '_, _>((from, Bound::Unbounded))
-        .map(|held| &held.0)
+        .map(|held| &held.object)
         .take_while(move |object| object.identity().namespace == namespace)
 }
 
-/// Objects by a value that several have. They are in it, not only their keys: who asks for thousands would otherwise look up each.
-type Index<V, T> = HashMap<V, BTreeSet<Held<T>>>;
+/// Objects by a value that several have.
+type Index<V> = HashMap<V, Members>;
 
 pub(super) struct Objects<T> {
     pub(super) all: All<T>,
-    pub(super) by_owner: Index<String, T>,
-    pub(super) by_node: Index<String, T>,
-    pub(super) by_mention: Index<Mention, T>,
+    pub(super) slots: Slots<T>,
+    pub(super) by_owner: Index<String>,
+    pub(super) by_node: Index<String>,
+    pub(super) by_mention: Index<Mention>,
     /// By namespace, those that nobody controls.
-    pub(super) uncontrolled: Index<String, T>,
+    pub(super) uncontrolled: Index<String>,
     /// By namespace and by their labels as a whole: all that were made of one template are together, and a selector is asked
     /// once for them.
-    pub(super) classes: HashMap<String, BTreeMap<Labels, BTreeSet<Held<T>>>>,
+    pub(super) classes: HashMap<String, BTreeMap<Labels, Members>>,
 }
 
 impl<T: Kind> Objects<T> {
-    pub(super) fn index(&mut self, object: &Arc<T>) {
+    /// None yet.
+    pub(super) fn new() -> Self {
+        Self {
+            all: All::new(),
+            slots: Slots::new(),
+            by_owner: HashMap::default(),
+            by_node: HashMap::default(),
+            by_mention: HashMap::default(),
+            uncontrolled: HashMap::default(),
+            classes: HashMap::default(),
+        }
+    }
+
+    /// Puts an object, and answers the one that had its name.
+    pub(super) fn put(&mut self, object: Arc<T>) -> Option<Arc<T>> {
+        let mut held = Held::of(object.clone());
         if !T::IS_INDEXED {
+            return self.all.replace(held).map(|old| old.object);
+        }
+        let known = self.all.get(&held).map(|known| known.slot);
+        held.slot = match known {
+            Some(slot) => {
+                self.slots.set(slot, object.clone());
+                slot
+            }
+            None => self.slots.add(object.clone()),
+        };
+        let slot = held.slot;
+        let old = self.all.replace(held).map(|old| old.object);
+        self.index(slot, old.as_deref(), Some(&*object));
+        old
+    }
+
+    /// Takes the object of a name out.
+    pub(super) fn take(&mut self, name: &dyn Named) -> Option<Arc<T>> {
+        let Held { object, slot } = self.all.take(name)?;
+        if T::IS_INDEXED {
+            self.index(slot, Some(&*object), None);
+            self.slots.free(slot);
+        }
+        Some(object)
+    }
+
+    /// Puts the number of an object where it is found now, and takes it out of where it was found before and is not any more: a
+    /// pod that is bound stays with its owner and with its like.
+    fn index(&mut self, slot: u32, old: Option<&T>, new: Option<&T>) {
+        let slots = &self.slots;
+        let (before, now) = (owners(old), owners(new));
+        for owner in before.iter().filter(|owner| !names(now, owner)) {
+            leave(&mut self.by_owner, owner.uid.as_str(), slots, slot);
+        }
+        for owner in now.iter().filter(|owner| !names(before, owner)) {
+            join(&mut self.by_owner, &owner.uid, slots, slot);
+        }
+        let (before, now) = (node(old), node(new));
+        if before != now {
+            if let Some(node) = before {
+                leave(&mut self.by_node, node, slots, slot);
+            }
+            if let Some(node) = now {
+                join(&mut self.by_node, node, slots, slot);
+            }
+        }
+        let (before, now) = (free_in(old), free_in(new));
+        if before != now {
+            if let Some(namespace) = before {
+                leave(&mut self.uncontrolled, namespace, slots, slot);
+            }
+            if let Some(namespace) = now {
+                join(&mut self.uncontrolled, namespace, slots, slot);
+            }
+        }
+        let before = old.map(Kind::mentions).unwrap_or_default();
+        let now = new.map(Kind::mentions).unwrap_or_default();
+        for mention in before.iter().filter(|mention| !now.contains(mention)) {
+            leave(&mut self.by_mention, mention, slots, slot);
+        }
+        for mention in now.into_iter().filter(|mention| !before.contains(mention)) {
+            let found = self.by_mention.entry(mention).or_default();
+            found.insert(slots, slot);
+        }
+        let (before, now) = (old.map(Kind::meta), new.map(Kind::meta));
+        let is_alike =
+            matches!((before, now), (Some(before), Some(now)) if before.labels == now.labels);
+        if is_alike {
             return;
         }
-        let meta = object.meta();
-        for owner in &meta.owner_references {
-            add_to(&mut self.by_owner, &owner.uid, object);
+        if let Some(meta) = before {
+            self.leave_class(meta, slot);
         }
-        if !object.node_name().is_empty() {
-            add_to(&mut self.by_node, object.node_name(), object);
+        if let Some(meta) = now {
+            self.join_class(meta, slot);
         }
-        for mention in object.mentions() {
-            let found = self.by_mention.entry(mention).or_default();
-            found.replace(Held(object.clone()));
-        }
-        if meta.controller().is_none() {
-            add_to(&mut self.uncontrolled, &meta.namespace, object);
-        }
-        let held = Held(object.clone());
+    }
+
+    fn join_class(&mut self, meta: &ObjectMeta, slot: u32) {
         match self.classes.get_mut(&meta.namespace) {
             Some(classes) => {
                 let members = classes.entry(meta.labels.clone()).or_default();
-                members.replace(held);
+                members.insert(&self.slots, slot);
             }
             None => {
-                let first = BTreeMap::from([(meta.labels.clone(), BTreeSet::from([held]))]);
+                let first = BTreeMap::from([(meta.labels.clone(), Members::of(slot))]);
                 self.classes.insert(meta.namespace.clone(), first);
             }
         }
     }
 
-    /// Takes an object out of where it is found; of that in whose place another one is put, only where that one is not found. A
-    /// pod that is bound stays with its owner and with its like.
-    pub(super) fn unindex(&mut self, old: &Arc<T>, new: Option<&T>) {
-        if !T::IS_INDEXED {
-            return;
-        }
-        let (held, meta) = (Held(old.clone()), old.meta());
-        let next = new.map(Kind::meta);
-        if next.is_none_or(|next| next.owner_references != meta.owner_references) {
-            let owners = next.map(|next| &*next.owner_references).unwrap_or_default();
-            for owner in &meta.owner_references {
-                if owners.iter().all(|other| other.uid != owner.uid) {
-                    remove_from(&mut self.by_owner, &owner.uid, &held);
-                }
-            }
-            if next.is_none_or(|next| next.controller().is_some()) {
-                remove_from(&mut self.uncontrolled, &meta.namespace, &held);
-            }
-        }
-        if new.is_none_or(|new| new.node_name() != old.node_name()) {
-            remove_from(&mut self.by_node, old.node_name(), &held);
-        }
-        self.forget_mentions(&held, new);
-        if next.is_none_or(|next| next.labels != meta.labels) {
-            self.leave_class(&held);
-        }
-    }
-
-    fn forget_mentions(&mut self, old: &Held<T>, new: Option<&T>) {
-        let mentions = old.0.mentions();
-        if mentions.is_empty() {
-            return;
-        }
-        let next = new.map(Kind::mentions).unwrap_or_default();
-        for mention in mentions.iter().filter(|mention| !next.contains(mention)) {
-            if let Some(found) = self.by_mention.get_mut(mention) {
-                found.remove(old);
-                if found.is_empty() {
-                    self.by_mention.remove(mention);
-                }
-            }
-        }
-    }
-
-    fn leave_class(&mut self, old: &Held<T>) {
-        let meta = old.0.meta();
+    fn leave_class(&mut self, meta: &ObjectMeta, slot: u32) {
         let Some(classes) = self.classes.get_mut(&meta.namespace) else {
             return;
         };
         if let Some(members) = classes.get_mut(&meta.labels) {
-            members.remove(old);
+            members.remove(&self.slots, slot);
             if members.is_empty() {
                 classes.remove(&meta.labels);
             }
@@ -219,19 +263,45 @@ impl<T: Kind> Objects<T> {
     }
 }
 
-fn add_to<T: Kind>(index: &mut Index<String, T>, value: &str, object: &Arc<T>) {
-    let held = Held(object.clone());
+fn owners<T: Kind>(object: Option<&T>) -> &[OwnerReference] {
+    object
+        .map(|object| &*object.meta().owner_references)
+        .unwrap_or_default()
+}
+
+fn names(owners: &[OwnerReference], owner: &OwnerReference) -> bool {
+    owners.iter().any(|other| other.uid == owner.uid)
+}
+
+/// The node that an object belongs to.
+fn node<T: Kind>(object: Option<&T>) -> Option<&str> {
+    object.map(T::node_name).filter(|node| !node.is_empty())
+}
+
+/// The namespace in which nobody controls an object.
+fn free_in<T: Kind>(object: Option<&T>) -> Option<&str> {
+    let meta = object.map(T::meta);
+    let free = meta.filter(|meta| meta.controller().is_none());
+    free.map(|meta| meta.namespace.as_str())
+}
+
+fn join<T: Kind>(index: &mut Index<String>, value: &str, slots: &Slots<T>, slot: u32) {
     match index.get_mut(value) {
-        Some(found) => drop(found.replace(held)),
+        Some(found) => found.insert(slots, slot),
         None => {
-            index.insert(value.to_owned(), BTreeSet::from([held]));
+            index.insert(value.to_owned(), Members::of(slot));
         }
     }
 }
 
-fn remove_from<T: Kind>(index: &mut Index<String, T>, value: &str, held: &Held<T>) {
+fn leave<V, Q, T>(index: &mut Index<V>, value: &Q, slots: &Slots<T>, slot: u32)
+where
+    V: Borrow<Q> + Eq + Hash,
+    Q: Eq + Hash + ?Sized,
+    T: Kind,
+{
     if let Some(found) = index.get_mut(value) {
-        found.remove(held);
+        found.remove(slots, slot);
         if found.is_empty() {
             index.remove(value);
         }

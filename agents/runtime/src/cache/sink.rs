@@ -38,7 +38,7 @@ impl<T: Kind> Sink for Cache<T> {
         for item in page.items {
             match serde_json::from_value::<T>(item) {
                 Ok(object) => {
-                    staged.replace(Held(Arc::new(object)));
+                    staged.replace(Held::of(Arc::new(object)));
                 }
                 Err(error) => {
                     tracing::warn!(resource = %self.resource, %error, "an object of an unexpected form is left out")
@@ -101,8 +101,8 @@ impl<T: Kind> Sink for Cache<T> {
             }
         };
         let revision = object.identity().resource_version.to_owned();
-        let held = Held(Arc::new(object));
-        let object = (kind != "DELETED").then(|| held.0.clone());
+        let held = Held::of(Arc::new(object));
+        let object = (kind != "DELETED").then(|| held.object.clone());
         self.take_line(&held, object, &revision, staging);
         Ok(Parsed {
             revision,

@@ -156,9 +156,8 @@ fn who_may_select_is_found_by_labels() {
 }
 
 #[test]
-fn a_place_in_an_index_is_a_pointer_to_the_object_as_it_is() {
-    // A hundred thousand pods stand in five indexes each.
-    assert_eq!(size_of::<Held<Pod>>(), size_of::<usize>());
+fn a_place_in_an_index_leads_to_the_object_as_it_is() {
+    assert_eq!(size_of::<Held<Pod>>(), 2 * size_of::<usize>());
     let cache = Cache::<Pod>::new(PODS);
     let put = |version: u32| {
         let mut pod = pod("x", "x", "n", version);
@@ -175,6 +174,33 @@ fn a_place_in_an_index_is_a_pointer_to_the_object_as_it_is() {
     let holders = (objects.all.len(), objects.by_node["n"].len());
     assert_eq!((holders, objects.by_owner["owner"].len()), ((1, 1), 1));
     assert!(objects.by_mention.is_empty());
+}
+
+#[test]
+fn a_number_that_is_free_is_given_to_the_next() {
+    let cache = Cache::<Pod>::new(PODS);
+    let put = |name: &str, node: &str| {
+        cache.apply(serde_json::from_value(pod(name, name, node, 1)).unwrap());
+    };
+    let on = |node: &str| -> Vec<String> {
+        let found = cache.on_node(node);
+        found.iter().map(|pod| pod.metadata.name.clone()).collect()
+    };
+    put("b", "n");
+    put("c", "n");
+    cache.remove(&Key::new("a", "b"));
+    put("d", "n");
+    put("a", "m");
+    assert_eq!((on("n"), on("m")), (names(["c", "d"]), names(["a"])));
+    cache.remove(&Key::new("a", "d"));
+    cache.remove(&Key::new("a", "c"));
+    put("e", "m");
+    assert_eq!((on("n"), on("m")), (names([]), names(["a", "e"])));
+    assert_eq!(cache.count_owned_by("owner"), 2);
+}
+
+fn names<const N: usize>(names: [&str; N]) -> Vec<String> {
+    names.map(str::to_owned).to_vec()
 }
 
 #[test]
