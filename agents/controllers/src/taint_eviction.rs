@@ -7,11 +7,12 @@
 use crate::driven_out::{Words, drive_out};
 use crate::manager::{Body, Controller};
 use crate::world::{Caches, World};
-use agent_runtime::kinds::{Pod, Taint};
+use agent_runtime::kinds::{Node, Pod, Taint};
 use agent_runtime::plan::Plan;
 use agent_runtime::timestamp::Micros;
-use agent_runtime::{Key, Queue};
-use std::sync::Arc;
+use agent_runtime::{Change, Key, Queue};
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub(crate) const CONTROLLER: Controller = Controller {
@@ -25,20 +26,24 @@ pub(crate) const CONTROLLER: Controller = Controller {
 const LOOK_AGAIN_MAX: Duration = Duration::from_secs(86_400);
 
 fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
-    let (pods, keys) = (caches.pods.clone(), queue.clone());
+    let tainted_nodes = Arc::<TaintedNodes>::default();
+    let (pods, keys, tainted) = (caches.pods.clone(), queue.clone(), tainted_nodes.clone());
     caches.nodes.subscribe(move |change| {
-        let taints = |side: &Option<Arc<agent_runtime::kinds::Node>>| {
+        let taints = |side: &Option<Arc<Node>>| {
             side.as_ref()
                 .map(|node| no_execute(&node.spec.taints).cloned().collect::<Vec<_>>())
                 .unwrap_or_default()
         };
-        if taints(&change.old) != taints(&change.new) {
+        let taints_now = taints(&change.new);
+        if taints(&change.old) != taints_now {
+            // Before its pods are looked at, so that who comes to it meanwhile finds it here.
+            note(&tainted, change, !taints_now.is_empty());
             pods.on_node(&change.latest().metadata.name)
                 .iter()
                 .for_each(|pod| keys.add(Key::of(&pod.metadata)));
         }
     });
-    let (nodes, keys) = (caches.nodes.clone(), queue.clone());
+    let keys = queue.clone();
     caches.pods.subscribe(move |change| {
         let Some(pod) = &change.new else {
             // What has been seen of it is forgotten.
@@ -49,14 +54,29 @@ fn wire(caches: &Arc<Caches>, queue: &Arc<Queue<Key>>) {
                 || old.spec.node_name != pod.spec.node_name
                 || old.spec.tolerations != pod.spec.tolerations
         });
-        let tainted = || {
-            let node = nodes.get("", &pod.spec.node_name);
-            node.is_some_and(|node| no_execute(&node.spec.taints).next().is_some())
-        };
-        if moved && !pod.spec.node_name.is_empty() && tainted() {
+        if moved && lock(&tainted_nodes).contains(pod.spec.node_name.as_str()) {
             keys.add(Key::of(&pod.metadata));
         }
     });
+}
+
+/// The names of nodes with taints that drive pods out. There is hardly any, where each of a hundred thousand pods that come to
+/// their nodes would be held against one of thousands.
+type TaintedNodes = Mutex<BTreeSet<String>>;
+
+/// Takes down whether a node has such taints now.
+fn note(nodes: &TaintedNodes, change: &Change<Node>, is_tainted: bool) {
+    let name = &change.latest().metadata.name;
+    let mut nodes = lock(nodes);
+    if is_tainted {
+        nodes.insert(name.clone());
+    } else {
+        nodes.remove(name);
+    }
+}
+
+fn lock(nodes: &TaintedNodes) -> MutexGuard<'_, BTreeSet<String>> {
+    nodes.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn no_execute(taints: &[Taint]) -> impl Iterator<Item = &Taint> {
@@ -127,8 +147,7 @@ mod convergence;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::world;
-    use agent_runtime::kinds::Node;
+    use crate::testing::{object, world};
     use agent_runtime::timestamp::seconds;
 
     /// A world in which a pod with these tolerations runs on a node with this taint.
@@ -186,6 +205,34 @@ mod tests {
         }
         world.steady += Duration::from_secs(180);
         assert_eq!(look(&world)[2], "delete pods a/p");
+    }
+
+    #[test]
+    fn whoever_comes_to_a_node_that_drives_out_is_looked_at() {
+        let caches = scene(TAINT, "").caches;
+        let queue = Arc::new(Queue::new());
+        wire(&caches, &queue);
+        assert_eq!(queue.len(), 1, "who is there already");
+        let come = |name: &str, node: &str| {
+            caches.pods.apply(object(&format!(
+                "metadata: {{name: {name}, namespace: a, uid: {name}}}\nspec: {{nodeName: '{node}'}}\n"
+            )));
+            queue.len()
+        };
+        let taint = |node: &str, taints: &str| {
+            caches.nodes.apply(object(&format!(
+                "metadata: {{name: {node}}}\nspec: {{taints: [{taints}]}}\n"
+            )));
+            queue.len()
+        };
+        assert_eq!(come("x", "n"), 2);
+        assert_eq!((come("y", ""), come("y", "m"), taint("m", "")), (2, 2, 2));
+        assert_eq!(taint("m", "{key: k, effect: NoSchedule}"), 2);
+        assert_eq!((taint("m", TAINT), come("z", "m")), (3, 4));
+        // Its pods are in the queue already.
+        assert_eq!((taint("m", ""), come("v", "m")), (4, 4));
+        caches.nodes.remove(&Key::new("", "n"));
+        assert_eq!(come("w", "n"), 4);
     }
 
     #[test]
