@@ -28,33 +28,38 @@ pub struct WatchEvent {
 /// An open watch.
 pub struct WatchStream {
     body: Body,
-    buffer: BytesMut,
-    /// Bytes of `buffer` that hold no line end.
-    scanned: usize,
+    /// Of the last piece that came: its lines are parts of it, and not copied.
+    rest: Bytes,
+    /// The beginning of a line whose end has not come.
+    begun: BytesMut,
 }
 
 impl WatchStream {
     pub(crate) fn new(body: Body) -> Self {
         Self {
             body,
-            buffer: BytesMut::new(),
-            scanned: 0,
+            rest: Bytes::new(),
+            begun: BytesMut::new(),
         }
     }
 
     /// The next line. `None` when the server ended the watch. Safe to drop and call again.
     pub(crate) async fn line(&mut self) -> Result<Option<Bytes>, ApiError> {
         loop {
-            if let Some(end) = self.buffer[self.scanned..].iter().position(|b| *b == b'\n') {
-                let line = self.buffer.split_to(self.scanned + end + 1).freeze();
-                self.scanned = 0;
+            if let Some(end) = line_end(&self.rest) {
+                let mut line = self.rest.split_to(end + 1);
+                if !self.begun.is_empty() {
+                    self.begun.extend_from_slice(&line);
+                    line = self.begun.split().freeze();
+                }
                 if line.len() > 1 {
                     return Ok(Some(line));
                 }
                 continue;
             }
-            self.scanned = self.buffer.len();
-            if self.scanned > LINE_BYTES_MAX {
+            self.begun
+                .extend_from_slice(&std::mem::take(&mut self.rest));
+            if self.begun.len() > LINE_BYTES_MAX {
                 return Err(ApiError::malformed("watch: a line is too long"));
             }
             match self.body.frame().await {
@@ -62,7 +67,7 @@ impl WatchStream {
                 Some(Err(error)) => return Err(ApiError::transport(format!("watch: {error}"))),
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        self.buffer.extend_from_slice(&data);
+                        self.rest = data;
                     }
                 }
             }
@@ -98,6 +103,21 @@ impl WatchStream {
             Line::Error(error) => Err(error),
         }
     }
+}
+
+/// Where the first line of a text ends. Blocks are first asked for whether there is an end at all, which the processor finds for
+/// many bytes at once.
+fn line_end(text: &[u8]) -> Option<usize> {
+    const BLOCK: usize = 64;
+    let blocks = text.chunks_exact(BLOCK);
+    let from = BLOCK * blocks.take_while(|block| !has_line_end(block)).count();
+    let at = text[from..].iter().position(|byte| *byte == b'\n')?;
+    Some(from + at)
+}
+
+fn has_line_end(block: &[u8]) -> bool {
+    let ends = block.iter().map(|byte| u8::from(*byte == b'\n'));
+    ends.fold(0, |any, end| any | end) != 0
 }
 
 /// A decoded line.
@@ -163,7 +183,10 @@ impl<'de, T: DeserializeOwned> Visitor<'de> for EventVisitor<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http_body_util::{BodyExt, Full};
+    use crate::client::BoxError;
+    use futures::stream;
+    use http_body::Frame;
+    use http_body_util::{BodyExt, Full, StreamBody};
 
     #[tokio::test]
     async fn lines_are_split_wherever_frames_end() {
@@ -180,6 +203,43 @@ mod tests {
             seen,
             ["ADDED {\"a\":1}", "MODIFIED {\"a\":2}", "BOOKMARK {}"]
         );
+    }
+
+    #[tokio::test]
+    async fn lines_are_the_same_in_whatever_pieces_they_come() {
+        let line = format!("{}\n", "x".repeat(70));
+        let text = format!("\n{line}\n\nab\n{line}c\nunfinished");
+        let expected = [line.as_str(), "ab\n", line.as_str(), "c\n"];
+        for first in 0..text.len() {
+            for second in [first, first + 1, first + 64, text.len()] {
+                let second = second.min(text.len());
+                let pieces = [&text[..first], &text[first..second], &text[second..]];
+                let frames: Vec<Result<Frame<Bytes>, BoxError>> = pieces
+                    .iter()
+                    .map(|piece| Ok(Frame::data(Bytes::copy_from_slice(piece.as_bytes()))))
+                    .collect();
+                let mut stream =
+                    WatchStream::new(StreamBody::new(stream::iter(frames)).boxed_unsync());
+                let mut lines = Vec::new();
+                while let Some(line) = stream.line().await.unwrap() {
+                    lines.push(String::from_utf8(line.to_vec()).unwrap());
+                }
+                assert_eq!(lines, expected, "{first} {second}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_ends_where_its_end_is() {
+        for length in 0..200 {
+            let mut text = vec![b'x'; length];
+            assert_eq!(line_end(&text), None);
+            text.push(b'\n');
+            text.extend([b'y'; 70]);
+            assert_eq!(line_end(&text), Some(length));
+            text.push(b'\n');
+            assert_eq!(line_end(&text), Some(length));
+        }
     }
 
     #[tokio::test]
