@@ -34,12 +34,27 @@ pub(crate) trait Compiled: Send + Sync + 'static {
     const IS_MANY: bool = false;
     /// Compiles one object.
     fn compile(object: &Value) -> Self;
-    /// The same of one that nobody else has. Of what is left of it only the metadata are as they were.
-    fn compile_own(object: &mut Value) -> Self
+    /// Reads one object and compiles it.
+    ///
+    /// # Errors
+    /// What is read is no JSON object.
+    fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Seen<Self>, D::Error>
     where
         Self: Sized,
     {
-        Self::compile(object)
+        let object = without(Self::UNREAD, decoder)?;
+        let value = Arc::new(Self::compile(&object));
+        let text = |pointer| crate::object::text(&object, pointer);
+        // Only what identifies: annotations may be as large as the object.
+        let meta = || ObjectMeta {
+            name: text("/metadata/name"),
+            namespace: text("/metadata/namespace"),
+            uid: text("/metadata/uid"),
+            resource_version: text("/metadata/resourceVersion").into(),
+            ..ObjectMeta::default()
+        };
+        let meta = value.identity().is_none().then(|| Box::new(meta()));
+        Ok(Seen { meta, value })
     }
     /// Who it is, where that was compiled with the rest. Of others a cache remembers it.
     fn identity(&self) -> Option<Identity<'_>> {
@@ -59,19 +74,7 @@ pub(crate) struct Seen<T> {
 
 impl<'de, T: Compiled> Deserialize<'de> for Seen<T> {
     fn deserialize<D: Deserializer<'de>>(decoder: D) -> Result<Self, D::Error> {
-        let mut object = without(T::UNREAD, decoder)?;
-        let value = Arc::new(T::compile_own(&mut object));
-        let text = |pointer| crate::object::text(&object, pointer);
-        // Only what identifies: annotations may be as large as the object.
-        let meta = || ObjectMeta {
-            name: text("/metadata/name"),
-            namespace: text("/metadata/namespace"),
-            uid: text("/metadata/uid"),
-            resource_version: text("/metadata/resourceVersion").into(),
-            ..ObjectMeta::default()
-        };
-        let meta = value.identity().is_none().then(|| Box::new(meta()));
-        Ok(Seen { meta, value })
+        T::read(decoder)
     }
 }
 
@@ -149,15 +152,15 @@ compiled! {
 
 impl Compiled for Pod {
     const RESOURCE: ResourceRef = PODS;
-    const UNREAD: Unread = crate::object::POD_UNREAD;
     const IS_MANY: bool = true;
 
     fn compile(object: &Value) -> Self {
         Pod::compile(object)
     }
 
-    fn compile_own(object: &mut Value) -> Self {
-        Pod::compile_own(object)
+    fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Seen<Self>, D::Error> {
+        let value = Arc::new(Pod::read(decoder)?);
+        Ok(Seen { meta: None, value })
     }
 
     fn identity(&self) -> Option<Identity<'_>> {

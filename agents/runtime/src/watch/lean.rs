@@ -40,7 +40,7 @@ pub fn without<'de, D: Deserializer<'de>>(unread: Unread, decoder: D) -> Result<
 }
 
 /// Reads any value: an object, and each object of a list, without these fields.
-struct Without(Unread);
+pub struct Without(pub Unread);
 
 impl<'de> DeserializeSeed<'de> for Without {
     type Value = Value;

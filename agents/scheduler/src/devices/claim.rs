@@ -394,12 +394,7 @@ pub enum ClaimSource {
 }
 
 /// The claims that a pod names.
-pub fn pod_claims(pod: &Value) -> Vec<PodClaim> {
-    let null = Value::Null;
-    let (spec, status) = (
-        pod.get("spec").unwrap_or(&null),
-        pod.get("status").unwrap_or(&null),
-    );
+pub fn pod_claims(spec: &Value, status: &Value) -> Vec<PodClaim> {
     let source = |claim: &Value| {
         let named = text(claim, "/resourceClaimName");
         if !named.is_empty() {

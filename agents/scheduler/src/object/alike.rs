@@ -1,10 +1,12 @@
 //! Pods that say what another one said lately have its template, which need not be compiled again: a pod tells of itself several
 //! times until it runs, and a thousand others say the same.
 
+use super::outline::{Parts, parts, tree};
 use super::{Pod, Template, controller_uid, field, text};
 use crate::resources::items;
 use crate::selector::{Labels, labels};
-use serde_json::{Map, Value};
+use serde::Deserializer;
+use serde_json::Value;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,21 +14,23 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 const REMEMBERED: usize = 1024;
 /// Pods that take about so much more are not remembered: what is would stay when they are gone.
 const BYTES_MAX: usize = 64 << 10;
+/// By so much of a spec, besides its length and its owner, it is mostly told from others.
+const MARK_BYTES: usize = 256;
 /// A map takes room for so many fields at least.
 const FIELDS_MIN: usize = 11;
 /// What annotations are called that say something to the scheduler.
 const OURS: &str = "scheduling.kontiki.io/";
 
 /// One watch brings all pods, so that nobody waits here.
-static LATELY: Mutex<Vec<Option<Box<Known>>>> = Mutex::new(Vec::new());
+static LATELY: Mutex<Vec<Option<Arc<Known>>>> = Mutex::new(Vec::new());
 
 /// All that a template is compiled from, of pods of which [`depends_on_more`] is not true.
 struct Source<'a> {
     namespace: &'a str,
     labels: &'a Labels,
     controller_uid: Option<&'a str>,
-    /// Without the node.
-    spec: &'a Value,
+    /// The outline of the spec, without the node.
+    spec: &'a [u8],
 }
 
 /// A template and what it was compiled from.
@@ -34,63 +38,57 @@ struct Known {
     namespace: String,
     labels: Labels,
     controller_uid: Option<String>,
+    outline: Box<[u8]>,
+    /// What the outline is of.
     spec: Value,
     template: Arc<Template>,
 }
 
-/// Compiles an API object to what [`Pod::compile`] makes of it, and takes from it what is remembered.
-pub(super) fn compile(object: &mut Value) -> Pod {
-    let mut node = None;
-    if let Some(spec) = object.get_mut("spec").and_then(Value::as_object_mut) {
-        node = spec.remove("nodeName");
-        drop_void_volumes(spec);
-    }
-    let mut pod = if depends_on_more(object) {
-        Pod::compile(object)
-    } else {
-        compile_alike(object)
-    };
+/// Reads an API object and compiles it to what [`Pod::compile`] makes of it, with what is remembered.
+pub(super) fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Pod, D::Error> {
+    let Parts { object, node, spec } = parts(decoder)?;
+    let mut pod = compile(object, spec);
     if let Some(Value::String(node)) = node {
         pod.node_name = node;
     }
-    pod
+    Ok(pod)
 }
 
-/// Takes out volumes that have no more than a name, or what was passed over as the pod was read. Each pod has another name for that
-/// of its token.
-fn drop_void_volumes(spec: &mut Map<String, Value>) {
-    let volumes = spec.get_mut("volumes").and_then(Value::as_array_mut);
-    if let Some(volumes) = volumes {
-        volumes.retain(|volume| {
-            let fields = volume.as_object();
-            fields.is_none_or(|fields| fields.keys().any(|name| name != "name"))
-        });
-    }
-}
-
-fn compile_alike(object: &mut Value) -> Pod {
-    let namespace = text(object, "/metadata/namespace");
-    let pod_labels = labels(field(object, "/metadata/labels"));
-    let controller_uid = controller_uid(object);
-    let null = Value::Null;
+/// Compiles an API object whose spec is given as an outline.
+fn compile(mut object: Value, outline: Vec<u8>) -> Pod {
+    let namespace = text(&object, "/metadata/namespace");
+    let pod_labels = labels(field(&object, "/metadata/labels"));
+    let controller_uid = controller_uid(&object);
     let source = Source {
         namespace: &namespace,
         labels: &pod_labels,
         controller_uid: controller_uid.as_deref(),
-        spec: object.get("spec").unwrap_or(&null),
+        spec: &outline,
     };
     let place = source.place();
-    if let Some(template) = recall(place, &source) {
-        return Pod::of_template(object, namespace, pod_labels, template);
+    let known = recall(place, &source);
+    if let Some(known) = known.filter(|known| !depends_on_more(&object, &known.spec)) {
+        let template = known.template.clone();
+        return Pod::of_template(&object, &known.spec, namespace, pod_labels, template);
     }
-    let template = Template::compile(object, &namespace, &pod_labels).shared();
-    let is_small = template.is_small() && source.bytes() <= BYTES_MAX;
-    let pod = Pod::of_template(object, namespace, pod_labels, template.clone());
-    if is_small {
+    let spec = tree(&outline).unwrap_or_default();
+    let is_its_own = depends_on_more(&object, &spec);
+    let is_small = source.bytes(&spec) <= BYTES_MAX;
+    if let Some(fields) = object.as_object_mut() {
+        fields.insert("spec".to_owned(), spec);
+    }
+    if is_its_own {
+        return Pod::compile(&object);
+    }
+    let template = Template::compile(&object, &namespace, &pod_labels).shared();
+    let spec = object.get("spec").unwrap_or(&Value::Null);
+    let pod = Pod::of_template(&object, spec, namespace, pod_labels, template.clone());
+    if is_small && template.is_small() {
         let known = Known {
             namespace: pod.namespace.clone(),
             labels: pod.labels.clone(),
             controller_uid,
+            outline: outline.into_boxed_slice(),
             spec: object.get_mut("spec").map(Value::take).unwrap_or_default(),
             template,
         };
@@ -101,12 +99,10 @@ fn compile_alike(object: &mut Value) -> Pod {
 
 /// Whether a template is compiled from more than its [`Source`]: from annotations, or from what containers have been given, where
 /// that is not what they ask for.
-fn depends_on_more(object: &Value) -> bool {
+fn depends_on_more(object: &Value, spec: &Value) -> bool {
     let annotations = field(object, "/metadata/annotations").and_then(Value::as_object);
     let is_told = annotations.is_some_and(|all| all.keys().any(|name| name.starts_with(OURS)));
-    let null = Value::Null;
-    let spec = object.get("spec").unwrap_or(&null);
-    let status = object.get("status").unwrap_or(&null);
+    let status = object.get("status").unwrap_or(&Value::Null);
     let has_others = |containers: &str, statuses: &str| {
         items(status, statuses).any(|told| has_other(spec, containers, told))
     };
@@ -133,26 +129,25 @@ fn has_other(spec: &Value, containers: &str, told: &Value) -> bool {
 impl Source<'_> {
     /// Where it is remembered: mostly not where another one is.
     fn place(&self) -> usize {
-        let containers = self.spec.get("containers");
-        let first = containers.and_then(|all| all.get(0));
-        let image = first.and_then(|first| first.get("image"));
+        let beginning = self.spec.len().min(MARK_BYTES);
         let mut hasher = DefaultHasher::new();
-        (self.controller_uid, image.and_then(Value::as_str)).hash(&mut hasher);
+        let length = self.spec.len();
+        (self.controller_uid, length, &self.spec[..beginning]).hash(&mut hasher);
         hasher.finish() as usize % REMEMBERED
     }
 
-    /// About how much memory it takes when it is remembered.
-    fn bytes(&self) -> usize {
+    /// About how much memory it takes when it is remembered with the tree of its spec.
+    fn bytes(&self, spec: &Value) -> usize {
         let labels = self.labels.iter();
         let labels = labels.map(|(key, value)| key.len() + value.len());
-        labels.sum::<usize>() + bytes(self.spec)
+        labels.sum::<usize>() + self.spec.len() + bytes(spec)
     }
 
     fn is_of(&self, known: &Known) -> bool {
         self.controller_uid == known.controller_uid.as_deref()
             && self.namespace == known.namespace
             && *self.labels == known.labels
-            && *self.spec == known.spec
+            && *self.spec == *known.outline
     }
 }
 
@@ -172,10 +167,10 @@ fn bytes(value: &Value) -> usize {
     size_of::<Value>() + inside
 }
 
-fn recall(place: usize, source: &Source<'_>) -> Option<Arc<Template>> {
+fn recall(place: usize, source: &Source<'_>) -> Option<Arc<Known>> {
     let lately = lately();
     let known = lately.get(place)?.as_ref()?;
-    source.is_of(known).then(|| known.template.clone())
+    source.is_of(known).then(|| known.clone())
 }
 
 fn remember(place: usize, known: Known) {
@@ -183,23 +178,21 @@ fn remember(place: usize, known: Known) {
     if lately.is_empty() {
         lately.resize_with(REMEMBERED, || None);
     }
-    lately[place] = Some(Box::new(known));
+    lately[place] = Some(Arc::new(known));
 }
 
-fn lately() -> MutexGuard<'static, Vec<Option<Box<Known>>>> {
+fn lately() -> MutexGuard<'static, Vec<Option<Arc<Known>>>> {
     LATELY.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::POD_UNREAD;
-    use agent_runtime::watch::without;
     use proptest::prelude::*;
     use serde_json::json;
 
     fn read(object: &Value) -> Pod {
-        compile(&mut without(POD_UNREAD, object.clone()).unwrap())
+        super::read(object.clone()).unwrap()
     }
 
     /// A pod by what is rolled for each of its sides.
@@ -323,11 +316,12 @@ mod tests {
                 json!({"metadata": {"name": "p", "ownerReferences": [owner]}, "spec": spec});
             assert_eq!(read(&object), Pod::compile(&object));
             let labels = Labels::new();
+            let outline = parts(json!({ "spec": spec })).unwrap().spec;
             let source = Source {
                 namespace: "",
                 labels: &labels,
                 controller_uid: Some(uid),
-                spec: &spec,
+                spec: &outline,
             };
             recall(source.place(), &source).is_some()
         };

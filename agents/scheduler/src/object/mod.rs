@@ -6,6 +6,7 @@ mod affinity;
 mod alike;
 mod group;
 mod node;
+mod outline;
 mod pod;
 mod port;
 mod pressure;
@@ -26,6 +27,7 @@ pub use spread::{DefaultSpread, SpreadConstraint};
 pub(crate) use taint::toleration;
 pub use taint::{Taint, Toleration};
 pub use template::Template;
+#[cfg(test)]
 pub(crate) use unread::POD_UNREAD;
 
 use serde_json::Value;

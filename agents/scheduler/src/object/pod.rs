@@ -16,6 +16,7 @@ use crate::selector::{Labels, labels};
 use crate::volume::object::{PodVolume, pod_volumes};
 use agent_runtime::kinds::{Few, Time};
 use agent_runtime::timestamp::{self, Micros};
+use serde::Deserializer;
 use serde_json::Value;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -85,23 +86,27 @@ impl Pod {
         let namespace = text(object, "/metadata/namespace");
         let pod_labels = labels(field(object, "/metadata/labels"));
         let template = Template::compile(object, &namespace, &pod_labels).shared();
-        Pod::of_template(object, namespace, pod_labels, template)
+        let spec = object.get("spec").unwrap_or(&Value::Null);
+        Pod::of_template(object, spec, namespace, pod_labels, template)
     }
 
-    /// Compiles an API object that nobody else has, and leaves no spec of it.
-    pub(crate) fn compile_own(object: &mut Value) -> Pod {
-        alike::compile(object)
+    /// Reads an API object, and compiles it.
+    ///
+    /// # Errors
+    /// What is read is no JSON object.
+    pub(crate) fn read<'de, D: Deserializer<'de>>(decoder: D) -> Result<Pod, D::Error> {
+        alike::read(decoder)
     }
 
-    /// Compiles what is not of its template.
+    /// Compiles what is not of its template. The spec is given besides the object, which may have none.
     pub(super) fn of_template(
         object: &Value,
+        spec: &Value,
         namespace: String,
         labels: Labels,
         template: Arc<Template>,
     ) -> Pod {
-        let null = Value::Null;
-        let spec = object.get("spec").unwrap_or(&null);
+        let status = object.get("status").unwrap_or(&Value::Null);
         Pod {
             template,
             name: text(object, "/metadata/name"),
@@ -127,7 +132,7 @@ impl Pod {
             succeeded: group::succeeded(object),
             deadline: group::deadline(object, spec).into(),
             volumes: pod_volumes(&text(object, "/metadata/name"), spec).into(),
-            resource_claims: pod_claims(object).into(),
+            resource_claims: pod_claims(spec, status).into(),
             scheduled_condition: field(object, "/status/conditions")
                 .and_then(Value::as_array)
                 .into_iter()

@@ -5,13 +5,14 @@ use agent_runtime::watch::Part::{Of, Whole};
 use agent_runtime::watch::Unread;
 
 /// Of an API object: [`Pod::compile`](super::Pod::compile) makes the same of it with them and without.
+#[cfg(test)]
 pub(crate) const POD_UNREAD: Unread = &[
     ("metadata", Of(METADATA)),
     ("spec", Of(SPEC)),
     ("status", Of(STATUS)),
 ];
 
-const METADATA: Unread = &[
+pub(super) const METADATA: Unread = &[
     ("managedFields", Whole),
     ("generateName", Whole),
     ("ownerReferences", Of(OWNER)),
@@ -24,7 +25,7 @@ const OWNER: Unread = &[
     ("blockOwnerDeletion", Whole),
 ];
 
-const SPEC: Unread = &[
+pub(super) const SPEC: Unread = &[
     ("containers", Of(CONTAINER)),
     ("initContainers", Of(CONTAINER)),
     ("ephemeralContainers", Whole),
@@ -57,7 +58,7 @@ const CONTAINER: Unread = &[
     ("imagePullPolicy", Whole),
 ];
 
-const VOLUME: Unread = &[
+pub(super) const VOLUME: Unread = &[
     ("projected", Whole),
     ("configMap", Whole),
     ("secret", Whole),
@@ -66,7 +67,7 @@ const VOLUME: Unread = &[
     ("hostPath", Whole),
 ];
 
-const STATUS: Unread = &[
+pub(super) const STATUS: Unread = &[
     ("conditions", Of(CONDITION)),
     ("containerStatuses", Of(CONTAINER_STATUS)),
     ("initContainerStatuses", Of(CONTAINER_STATUS)),
