@@ -15,6 +15,8 @@ const REACH: usize = 4096;
 /// What is looked for there ends with a name, and has so many bytes.
 const ANCHOR_MIN: usize = 4;
 const ANCHOR_MAX: usize = 64;
+/// So many places are looked at together for where one may begin.
+const PLACES_WIDE: usize = 64;
 /// Where both have something else, so many places of the text are looked for in the other.
 const PLACES_MAX: usize = 24;
 /// Bytes that are looked through, for each of the texts', and at most. Past that they are taken to be unlike.
@@ -108,7 +110,15 @@ impl<'a> Walk<'a> {
     fn members(&mut self, text: &[u8], like: &[u8]) -> Option<(usize, usize)> {
         let is_on = |at: &usize| *at > 0;
         let added = self.find(anchor(like), text).filter(is_on);
-        let removed = self.find(anchor(text), like).filter(is_on);
+        let sought = anchor(text);
+        // What is no nearer than the other one counts for nothing.
+        let within = match added {
+            Some(added) if sought.len() >= ANCHOR_MIN => {
+                &like[..like.len().min(added + sought.len() - 1)]
+            }
+            Some(_) | None => like,
+        };
+        let removed = self.find(sought, within).filter(is_on);
         match (added, removed) {
             (Some(added), Some(removed)) if added > removed => return Some((0, removed)),
             (Some(added), _) => return Some((added, 0)),
@@ -138,10 +148,39 @@ impl<'a> Walk<'a> {
         }
         let within = &within[..within.len().min(REACH)];
         self.sought = self.sought.checked_sub(within.len())?;
-        let head = anchor.first_chunk::<ANCHOR_MIN>();
-        let mut windows = within.windows(anchor.len());
-        windows.position(|window| window.first_chunk::<ANCHOR_MIN>() == head && window == anchor)
+        place_of(anchor, within)
     }
+}
+
+/// Where this stands first. Of most places a look at many at once shows that it does not begin there.
+fn place_of(anchor: &[u8], within: &[u8]) -> Option<usize> {
+    let head = anchor.first_chunk::<ANCHOR_MIN>()?;
+    let places = (within.len() + 1).checked_sub(anchor.len())?;
+    let mut at = 0;
+    while at < places {
+        let end = places.min(at + PLACES_WIDE);
+        let wide = within[at..].first_chunk::<{ PLACES_WIDE + ANCHOR_MIN - 1 }>();
+        if wide.is_none_or(|wide| has_head(wide, *head)) {
+            let found = (at..end).find(|at| within[*at..].starts_with(anchor));
+            if found.is_some() {
+                return found;
+            }
+        }
+        at = end;
+    }
+    None
+}
+
+/// Whether these bytes stand in one of the places. All are compared, without a jump: so a processor compares many in one step.
+fn has_head(wide: &[u8; PLACES_WIDE + ANCHOR_MIN - 1], head: [u8; ANCHOR_MIN]) -> bool {
+    let [a, b, c, d] = head;
+    let mut found = false;
+    for at in 0..PLACES_WIDE {
+        let is_here =
+            (wide[at] == a) & (wide[at + 1] == b) & (wide[at + 2] == c) & (wide[at + 3] == d);
+        found |= is_here;
+    }
+    found
 }
 
 /// How many bytes are the same.
@@ -266,6 +305,30 @@ fn token(rest: &[u8]) -> usize {
         _ => {
             let is_sign = |byte: &u8| b"\",:[]{}".contains(byte);
             rest.iter().take_while(|byte| !is_sign(byte)).count().max(1)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_place_is_found_as_by_looking_at_each(
+            within in "[ab]{0,20}([ab]{3}x){0,60}[abx]{0,40}",
+            anchor in "[abx]{4,9}",
+            (from, len) in (0..300_usize, 4..20_usize),
+        ) {
+            let within = within.as_bytes();
+            let part = within.get(from..from + len).unwrap_or(b"none");
+            for anchor in [anchor.as_bytes(), part] {
+                let mut windows = within.windows(anchor.len());
+                let expected = windows.position(|window| window == anchor);
+                prop_assert_eq!(place_of(anchor, within), expected);
+            }
         }
     }
 }
