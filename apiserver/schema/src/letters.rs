@@ -4,6 +4,7 @@
 const ONES: u64 = 0x0101_0101_0101_0101;
 
 /// How many bytes stand before the first quote or backslash.
+#[inline]
 pub fn plain_len(bytes: &[u8]) -> usize {
     len_before(
         bytes,
@@ -13,6 +14,7 @@ pub fn plain_len(bytes: &[u8]) -> usize {
 }
 
 /// How many bytes stand before the first quote, backslash, or control character, which no string may have.
+#[inline]
 pub fn printable_len(bytes: &[u8]) -> usize {
     len_before(
         bytes,
@@ -22,16 +24,19 @@ pub fn printable_len(bytes: &[u8]) -> usize {
 }
 
 /// The highest bit of each byte that is zero, and maybe of ones behind the first of these.
+#[inline]
 fn zeros(word: u64) -> u64 {
     word.wrapping_sub(ONES) & !word & (ONES << 7)
 }
 
 /// As [`zeros`], of the bytes that are this one.
+#[inline]
 fn equal(word: u64, byte: u8) -> u64 {
     zeros(word ^ (ONES * u64::from(byte)))
 }
 
 /// `found` marks bytes of a word as [`zeros`] does.
+#[inline]
 fn len_before(bytes: &[u8], found: impl Fn(u64) -> u64, is_end: impl Fn(u8) -> bool) -> usize {
     let (words, tail) = bytes.as_chunks::<8>();
     for (index, word) in words.iter().enumerate() {

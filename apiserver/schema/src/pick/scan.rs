@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{NOTHING, Pick, WHOLE};
+use super::{NOTHING, Pick, WHOLE, plain};
 use crate::letters::printable_len;
 
 /// Objects and lists within each other, as many as `serde_json` reads.
@@ -42,6 +42,8 @@ pub(super) struct Scanner<'j> {
     text: &'j str,
     at: usize,
     depth: usize,
+    /// Whether what is passed over now is more than plain.
+    is_careful: bool,
 }
 
 impl<'j> Scanner<'j> {
@@ -50,6 +52,7 @@ impl<'j> Scanner<'j> {
             text,
             at: 0,
             depth: 0,
+            is_careful: false,
         }
     }
 
@@ -103,6 +106,7 @@ impl<'j> Scanner<'j> {
     fn skip(&mut self) -> Result<(), Refused> {
         match self.peek() {
             Some(b'"') => self.skip_string(),
+            Some(b'{' | b'[') if !self.is_careful => self.skip_nested(),
             Some(b'{') => self.each_member(|scanner| {
                 scanner.skip_string()?;
                 scanner.colon()?;
@@ -115,6 +119,20 @@ impl<'j> Scanner<'j> {
             Some(b'n') => self.word("null"),
             _ => Err(Refused),
         }
+    }
+
+    /// Passes over an object or a list: at once where all in it is plain, and else step by step. What is in it is not tried to
+    /// be passed at once again, or deep texts would be gone through many times.
+    fn skip_nested(&mut self) -> Result<(), Refused> {
+        let bytes = self.text.as_bytes();
+        if let Some(end) = plain::end_of_nested(bytes, self.at, DEPTH_MAX - self.depth) {
+            self.at = end;
+            return Ok(());
+        }
+        self.is_careful = true;
+        self.skip()?;
+        self.is_careful = false;
+        Ok(())
     }
 
     /// Passes over an object, whose members `member` has to pass over, from the quote before the name on.
