@@ -5,6 +5,7 @@
 //! order) still work: they are parsed and encoded again.
 
 mod members;
+mod template;
 
 use std::ops::Range;
 
@@ -15,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::packed::{Json, Room};
 pub(crate) use members::with_member;
+pub(crate) use template::{Own, Template};
 
 const METADATA: &[u8] = b"\"metadata\":{";
 /// What follows `metadata` where the object has a `spec`, and nothing whose name is before that in the alphabet.

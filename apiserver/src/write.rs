@@ -32,7 +32,7 @@ use current::Current;
 pub(crate) use ops::Extra;
 use ops::{delete, put};
 use written::Shown;
-pub(crate) use written::{Version, is_exact, written_like};
+pub(crate) use written::{Like, Version, is_exact, written_like};
 
 /// More lost races than this on one object mean that something is wrong with the client, not with luck.
 const ATTEMPTS_MAX: usize = 64;

@@ -19,7 +19,7 @@ use crate::managed::{self, Owner};
 use crate::requester;
 use crate::service_allocation;
 use crate::status::{ApiError, ApiResult};
-use crate::write::{Commit, Outcome, Version, written_like};
+use crate::write::{Commit, Like, Outcome, Version, written_like};
 use twins::Ask;
 pub(crate) use twins::Twins;
 
@@ -51,8 +51,8 @@ pub(crate) async fn create(
     let created = match alike {
         Some(object) => {
             admission::skip_changes(&admission);
-            let room = ask.as_ref().map(|ask| ask.room);
-            store(&admission, object, false, room).await?
+            let like = ask.as_ref().map(|ask| ask.like.clone());
+            store(&admission, object, false, like).await?
         }
         None => {
             let object = decode::object(context, Expected::of(resource), &body, OPTIONS)?;
@@ -163,13 +163,12 @@ pub(crate) async fn create_object(
 }
 
 /// Stores an object that admission has changed and that is prepared, under another name where its own was `generated` and is
-/// taken. One that is `alike` is like another that was found to be valid, and nothing was said of that: it takes as many bytes
-/// of memory.
+/// taken. One that is `alike` is like another that was found to be valid, and nothing was said of that.
 async fn store(
     admission: &Admission<'_>,
     object: Object,
     generated: bool,
-    alike: Option<usize>,
+    alike: Option<Like>,
 ) -> ApiResult<Outcome> {
     let (context, resource, dry_run) = (admission.context, admission.resource, admission.dry_run);
     let prefix = object.generate_name().to_owned();
@@ -227,8 +226,8 @@ async fn store(
         let is_charged = !charge.extra.is_empty();
         let extra = extra.and(charge.extra.clone());
         let key = resources::storage_key(resource, object.namespace(), object.name());
-        let written = match alike {
-            Some(room) => written_like(object, room),
+        let written = match &alike {
+            Some(like) => written_like(object, like),
             None => server.written(resource, Version::Asked, object).await?,
         };
         if dry_run {

@@ -1,11 +1,14 @@
 //! An object as it is stored and as its client is shown it. What could not be read again is refused.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use resources::Resource;
 use schema::Object;
 use serde_json::Value;
 
 use crate::ApiServer;
+use crate::codec::{Own, Template};
 use crate::status::{ApiError, ApiResult};
 use crate::{codec, entry, trees};
 
@@ -122,15 +125,32 @@ pub(super) fn written_around(
     Ok(Written { value, shown })
 }
 
+/// What is known of an object that is like one that was written: from that it differs in who it is and when it was made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Like {
+    /// About how many bytes of memory it takes.
+    pub(crate) room: usize,
+    /// How it is stored but for that, where it is known.
+    pub(crate) template: Option<Arc<Template>>,
+}
+
 /// An object that is stored and shown as it is, and is like one that was written and [`is_exact`]: nothing of it has to be found
-/// out. It takes so many bytes of memory.
-pub(crate) fn written_like(object: Object, room: usize) -> Written {
+/// out.
+pub(crate) fn written_like(object: Object, like: &Like) -> Written {
     debug_assert!(is_exact(&object), "{} is like another", object.name());
-    let value = codec::encode(object.value());
+    let value = match &like.template {
+        Some(template) => template.with(Own {
+            name: object.name(),
+            uid: object.uid(),
+            time: object.creation_timestamp().unwrap_or_default(),
+        }),
+        None => codec::encode(object.value()),
+    };
+    debug_assert_eq!(value, codec::encode(object.value()));
     let shown = Shown {
         object,
         stored: Some(value.clone()),
-        room: Some(room),
+        room: Some(like.room),
     };
     Written { value, shown }
 }

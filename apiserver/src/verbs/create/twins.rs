@@ -3,7 +3,8 @@
 //! of the first is what they make of each, but for what tells one object from another. (The volume of the token, whose name
 //! admission draws, has the same name in all of them: it has to be unique in its pod only.)
 //!
-//! The tree of such a pod becomes that of the next: it is neither read nor copied, and not freed in between.
+//! The tree of such a pod becomes that of the next: it is neither read nor copied, and not freed in between. Its text is that of
+//! the first, with what is its own in the place of that.
 //!
 //! That holds while nothing changes of what admission looks up in changing a pod, and where neither webhooks nor policies
 //! may change it. What judges a pod without changing it, who may do what, and quotas are asked for each.
@@ -20,9 +21,11 @@ use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use super::OPTIONS;
+use crate::codec::Template;
 use crate::context::Context;
 use crate::negotiate::{self, BodyFormat};
 use crate::world::World;
+use crate::write::Like;
 use crate::{chance, decode, managed, trees, write};
 
 /// Templates that are remembered at once.
@@ -65,8 +68,8 @@ pub(super) struct Ask<'a> {
     validation: FieldValidation,
     /// How often something had changed by then of what admission looks up.
     epoch: u64,
-    /// About how many bytes of memory the pod takes, where one like it is known.
-    pub(super) room: usize,
+    /// What is known of the pod, where one like it is.
+    pub(super) like: Like,
 }
 
 impl<'a> Ask<'a> {
@@ -89,7 +92,7 @@ impl<'a> Ask<'a> {
             manager: managed::manager(context, OPTIONS).ok()?,
             validation: decode::field_validation(context, OPTIONS).ok()?,
             epoch: 0,
-            room: 0,
+            like: Like::default(),
         })
     }
 }
@@ -105,8 +108,7 @@ struct Twin {
     /// How all names begin.
     prefix: String,
     first: Arc<Object>,
-    /// So many bytes of memory each takes, about.
-    room: usize,
+    like: Like,
     /// What nobody else holds.
     trees: Vec<Object>,
     used: Instant,
@@ -241,8 +243,8 @@ impl State {
         self.twins.get_mut(place)
     }
 
-    /// A tree for the pod that is asked for, its name, and about how many bytes of memory it takes.
-    fn take(&mut self, ask: &Ask<'_>, now: Instant) -> Option<(Tree, String, usize)> {
+    /// A tree for the pod that is asked for, its name, and what else is known of it.
+    fn take(&mut self, ask: &Ask<'_>, now: Instant) -> Option<(Tree, String, Like)> {
         let twin = self.known(ask)?;
         let name = format!("{}{}", twin.prefix, twin.end(ask)?);
         twin.used = now;
@@ -250,7 +252,7 @@ impl State {
             Some(object) => Tree::Own(object),
             None => Tree::Shared(twin.first.clone()),
         };
-        Some((tree, name, twin.room))
+        Some((tree, name, twin.like.clone()))
     }
 
     /// Takes the tree of a pod of a known template, unless that has enough. What is to be freed for it: where all have too
@@ -310,8 +312,8 @@ impl Twins {
         drop(state);
         // Freeing trees takes a while.
         drop(outdated);
-        let (tree, name, room) = found?;
-        ask.room = room;
+        let (tree, name, like) = found?;
+        ask.like = like;
         let mut pod = tree.into_object();
         dress(&mut pod, &name, &schema::time::now_rfc3339(now));
         Some(pod)
@@ -342,6 +344,7 @@ impl Twins {
         if room > TREE_BYTES_MAX || !write::is_exact(&pod) {
             return;
         }
+        let template = Template::of(pod.value()).map(Arc::new);
         let twin = Twin {
             head: Box::from(&ask.body[..place.start]),
             tail: Box::from(&ask.body[place.end..]),
@@ -350,7 +353,7 @@ impl Twins {
             validation: ask.validation,
             prefix: pod.generate_name().to_owned(),
             first: pod,
-            room,
+            like: Like { room, template },
             trees: Vec::new(),
             used: Instant::now(),
         };

@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::json;
 
 use super::*;
+use crate::codec::{self, Own};
 
 fn body(name: &str, label: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
@@ -16,7 +17,7 @@ fn ask<'a>(body: &'a [u8], namespace: &'a str) -> Ask<'a> {
         manager: "m".to_owned(),
         validation: FieldValidation::Warn,
         epoch: 0,
-        room: 0,
+        like: Like::default(),
     }
 }
 
@@ -27,6 +28,8 @@ fn knowing(text: &str, now: &str) -> Twins {
     let entry = json!({"manager": "m", "fieldsV1": {}, "time": now});
     pod.metadata_mut()
         .insert("managedFields".to_owned(), json!([entry]));
+    pod.set_uid("4c6f6f6b-2061-4769-a974-206f66206f6e");
+    pod.set_creation_timestamp(now);
     pod.set_resource_version("7");
     twins.learn(&ask(text.as_bytes(), "n"), Arc::new(pod), 0);
     twins
@@ -49,7 +52,14 @@ fn a_pod_is_made_of_one_whose_body_differs_in_the_end_of_its_name() {
         assert_eq!(pod.uid().len(), 36);
         assert_eq!(pod.resource_version(), "");
         assert_eq!(pod.label("app"), Some("web"));
-        assert!(ask.room.abs_diff(trees::room(pod.value())) < 1024);
+        assert!(ask.like.room.abs_diff(trees::room(pod.value())) < 1024);
+        let template = ask.like.template.clone().unwrap();
+        let own = Own {
+            name: pod.name(),
+            uid: pod.uid(),
+            time: "1970-01-01T00:01:00Z",
+        };
+        assert_eq!(template.with(own), codec::encode(pod.value()));
         twins.give_back(&ask, Arc::new(pod));
         let trees = twins.lock().twins[0].trees.len();
         assert_eq!(trees, 1, "turn {turn}: one tree goes round");
