@@ -20,7 +20,7 @@ use schema::pick::Pick;
 
 use crate::encryption::{Opened, Unreadable};
 use crate::entry::{self, Entry};
-use crate::facts::Facts;
+use crate::facts::{ByText, Facts};
 use crate::foreseen::Foreseen;
 use crate::interest::{Group, Groups, Interest};
 use crate::negotiate::{Encoding, Form};
@@ -211,6 +211,8 @@ pub(crate) struct Cache {
     pub(crate) shapes: Vec<Handle>,
     /// What of an object its entry is made of.
     needed: Option<Pick>,
+    /// How that is found without a tree of the object, where it can be.
+    by_text: Option<ByText>,
     /// What this server is about to write.
     foreseen: Foreseen,
     /// Storage prefix, with its slash.
@@ -379,8 +381,10 @@ impl Cache {
             tree_bytes: 0,
             seen: Seen::default(),
         };
+        let needed = entry::needed(&shapes);
         Cache {
-            needed: entry::needed(&shapes),
+            by_text: needed.as_ref().and_then(|_| ByText::of(&shapes)),
+            needed,
             foreseen: Foreseen::default(),
             shapes,
             packs_at_once: prefix.ends_with(PACKED_AT_ONCE_OF),
@@ -540,6 +544,7 @@ impl Cache {
         facts: Option<Facts>,
     ) -> Option<Arc<Entry>> {
         let (names_at, needed) = (self.prefix.len(), self.needed.as_ref());
+        let facts = facts.or_else(|| self.by_text.as_ref()?.read(&stored.value));
         let entry = match facts {
             Some(facts) => Entry::foreseen(key, names_at, stored, revision, facts),
             None => Entry::new(key, names_at, stored, revision, &self.shapes, needed),

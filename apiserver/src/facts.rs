@@ -3,6 +3,8 @@
 //! Objects that come one after the other mostly have the same labels, and the same in most fields. That stands in memory once
 //! for all of them; what each has for itself, as its node or its address, is one block.
 
+mod by_text;
+
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,6 +14,7 @@ use resources::Resource;
 use schema::Object;
 
 use crate::entry::{from_storage, is_made_here, is_read_converted};
+pub(crate) use by_text::ByText;
 
 /// So many different blocks are remembered by each thread, to be shared: those of some hundred templates, each of which has pods
 /// in several phases.
@@ -24,15 +27,15 @@ const FIELDS_EXPECTED: usize = 192;
 const VALUES_EXPECTED: usize = 96;
 /// A pod has ten.
 const NAMES_EXPECTED: usize = 12;
-/// Fields with these ends tell objects apart that have all else alike.
+/// Fields whose paths end with these names tell objects apart that have all else alike.
 const OWN: [&str; 7] = [
-    ".nodeName",
-    ".nominatedNodeName",
-    ".podIP",
-    ".podIPs",
-    ".name",
-    ".uid",
-    ".resourceVersion",
+    "nodeName",
+    "nominatedNodeName",
+    "podIP",
+    "podIPs",
+    "name",
+    "uid",
+    "resourceVersion",
 ];
 
 /// See the module head.
@@ -62,16 +65,11 @@ thread_local! {
 
 impl Facts {
     pub(crate) fn of<'r>(object: &Object, shapes: impl Iterator<Item = &'r Resource>) -> Facts {
-        // Grown byte by byte they would move several times.
-        let mut labels = String::with_capacity(LABELS_EXPECTED);
+        let mut gathered = Gathered::new();
         for (key, value) in object.labels() {
-            push(&mut labels, key);
-            push(&mut labels, value);
+            gathered.label(key, value);
         }
-        let mut names: Vec<&Arc<str>> = Vec::with_capacity(NAMES_EXPECTED);
         let mut told: Vec<&str> = Vec::with_capacity(NAMES_EXPECTED);
-        let mut fields = String::with_capacity(FIELDS_EXPECTED);
-        let mut values = String::with_capacity(VALUES_EXPECTED);
         for resource in shapes {
             if resource.field_selectors.is_empty() || !is_made_here(resource, object) {
                 continue;
@@ -82,24 +80,68 @@ impl Facts {
             }
             for name in &resource.field_selectors {
                 let value = resource.offered_field(&shaped, name);
-                if value.is_empty() || told.contains(&&**name) {
-                    continue;
-                }
-                told.push(name);
-                if OWN.iter().any(|end| name.ends_with(end)) {
-                    names.push(name);
-                    push(&mut values, &value);
-                } else {
-                    push(&mut fields, name);
-                    push(&mut fields, &value);
+                if !value.is_empty() && !told.contains(&&**name) {
+                    told.push(name);
+                    gathered.field(name, &value);
                 }
             }
         }
-        Facts {
-            alike: Alike::of(&labels, &fields, &names),
-            values,
+        gathered.facts()
+    }
+}
+
+/// What facts are made of, as it is found.
+struct Gathered<'n> {
+    labels: String,
+    fields: String,
+    /// Of the values.
+    names: Vec<&'n Arc<str>>,
+    values: String,
+}
+
+impl<'n> Gathered<'n> {
+    fn new() -> Gathered<'n> {
+        // Grown byte by byte they would move several times.
+        Gathered {
+            labels: String::with_capacity(LABELS_EXPECTED),
+            fields: String::with_capacity(FIELDS_EXPECTED),
+            names: Vec::with_capacity(NAMES_EXPECTED),
+            values: String::with_capacity(VALUES_EXPECTED),
         }
     }
+
+    /// They are told in the order of their keys.
+    fn label(&mut self, key: &str, value: &str) {
+        push(&mut self.labels, key);
+        push(&mut self.labels, value);
+    }
+
+    /// Each is told once, in the order of the shapes. An empty one is as one that is not there.
+    fn field(&mut self, name: &'n Arc<str>, value: &str) {
+        if value.is_empty() {
+            return;
+        }
+        if is_own(name) {
+            self.names.push(name);
+            push(&mut self.values, value);
+        } else {
+            push(&mut self.fields, name);
+            push(&mut self.fields, value);
+        }
+    }
+
+    fn facts(self) -> Facts {
+        Facts {
+            alike: Alike::of(&self.labels, &self.fields, &self.names),
+            values: self.values,
+        }
+    }
+}
+
+/// Whether it is of the fields that each object has for itself.
+fn is_own(name: &str) -> bool {
+    name.rsplit_once('.')
+        .is_some_and(|(_, last)| OWN.contains(&last))
 }
 
 impl Alike {

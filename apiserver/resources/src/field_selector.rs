@@ -69,6 +69,32 @@ pub(crate) fn reads<'a>(kind: &str, name: &'a str) -> Vec<&'a str> {
     }
 }
 
+/// How [`value`] makes the value of a field of those that stand at its paths.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FieldForm {
+    /// The value as text. What is absent, or is no string, number or truth, is empty.
+    Plain,
+    /// Whether it is true.
+    Flag,
+    /// The first address in `status.podIPs`; the value as text where there is none.
+    FirstIp,
+    /// All addresses in `status.podIPs`, with commas between them.
+    Ips,
+}
+
+/// None where there is more to say of a field of a built-in kind. To be kept in step with [`value`].
+pub(crate) fn form(kind: &str, name: &str) -> Option<FieldForm> {
+    match (kind, name) {
+        ("Pod", "spec.hostNetwork") | ("Node", "spec.unschedulable") => Some(FieldForm::Flag),
+        ("Pod", "status.podIP") => Some(FieldForm::FirstIp),
+        ("Pod", "status.podIPs") => Some(FieldForm::Ips),
+        ("Event", _)
+        | ("ReplicationController", "status.replicas")
+        | ("Job", "status.successful") => None,
+        _ => Some(FieldForm::Plain),
+    }
+}
+
 fn number(object: &Object, path: &[&str]) -> Cow<'static, str> {
     Cow::Owned(object.get_i64(path).unwrap_or(0).to_string())
 }

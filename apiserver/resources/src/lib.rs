@@ -37,6 +37,7 @@ use std::cmp::Ordering;
 use std::sync::LazyLock;
 
 pub use around_spec::needed_to_bind;
+pub use field_selector::FieldForm;
 pub use handle::Handle;
 pub use pod::qos_class;
 pub use priorities::of as priorities;

@@ -15,7 +15,8 @@ use serde_json::Value;
 
 use crate::builtin::SCALE;
 use crate::custom::{self, Custom};
-use crate::{field_selector, gates, meta, scale, table, validate};
+use crate::field_selector::{self, FieldForm};
+use crate::{gates, meta, scale, table, validate};
 
 /// Text of an entry: of the program, or that of a definition that came at run time.
 pub type Text = Cow<'static, str>;
@@ -517,6 +518,15 @@ impl Resource {
     pub fn field_paths(&self) -> impl Iterator<Item = &str> {
         let names = self.field_selectors.iter();
         names.flat_map(|name| field_selector::reads(&self.kind, name))
+    }
+
+    /// How the value of a selectable field follows from those at its paths; none where that takes more to say, and for custom
+    /// kinds.
+    pub fn field_form(&self, name: &str) -> Option<FieldForm> {
+        match self.custom {
+            Some(_) => None,
+            None => field_selector::form(&self.kind, name),
+        }
     }
 
     /// The Scale object of an object; None for kinds without scale.

@@ -3,6 +3,7 @@
 //! Whoever needs two fields of an object of thousands of bytes should not pay for a tree of all of them. What nobody asked
 //! for is still checked as if it were kept, so that a text is refused here if and only if `serde_json::Value` refuses it.
 
+pub mod leaves;
 mod plain;
 mod scan;
 

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::leaves::Node;
 use super::{NOTHING, Pick, WHOLE, plain};
 use crate::letters::printable_len;
 
@@ -65,6 +66,65 @@ impl<'j> Scanner<'j> {
             None => Ok(value),
             Some(_) => Err(Refused),
         }
+    }
+
+    /// Notes where values stand in the one object of the text.
+    pub(super) fn leaves(
+        mut self,
+        root: &Node,
+        found: &mut [Option<&'j str>],
+    ) -> Result<(), Refused> {
+        self.skip_space();
+        if self.peek() != Some(b'{') {
+            return Err(Refused);
+        }
+        self.note(root, found)?;
+        self.skip_space();
+        match self.peek() {
+            None => Ok(()),
+            Some(_) => Err(Refused),
+        }
+    }
+
+    fn note(&mut self, node: &Node, found: &mut [Option<&'j str>]) -> Result<(), Refused> {
+        if let Some(own) = node.own {
+            let start = self.at;
+            self.skip()?;
+            found[own] = Some(&self.text[start..self.at]);
+            return Ok(());
+        }
+        // Of several members of one name the last counts.
+        for below in &node.below {
+            found[*below] = None;
+        }
+        if self.peek() != Some(b'{') {
+            return self.skip();
+        }
+        self.each_member(|scanner| {
+            let name = scanner.string()?;
+            scanner.colon()?;
+            match node.named(&name) {
+                Some(below) => scanner.note(below, found),
+                None => scanner.skip(),
+            }
+        })
+    }
+
+    /// The members of the object with which the text begins, with the texts of their values.
+    pub(super) fn members(mut self) -> Result<Vec<(Cow<'j, str>, &'j str)>, Refused> {
+        if self.peek() != Some(b'{') {
+            return Err(Refused);
+        }
+        let mut members = Vec::new();
+        self.each_member(|scanner| {
+            let name = scanner.string()?;
+            scanner.colon()?;
+            let start = scanner.at;
+            scanner.skip()?;
+            members.push((name, &scanner.text[start..scanner.at]));
+            Ok(())
+        })?;
+        Ok(members)
     }
 
     fn picked(&mut self, pick: &Pick) -> Result<Value, Refused> {
