@@ -30,6 +30,10 @@ const BACKOFF_MAX: Duration = Duration::from_millis(500);
 /// A connection with calls under way and no answer for so many times this long is given up.
 const WATCH: Duration = Duration::from_secs(1);
 const WATCH_LIMIT: u32 = 8;
+/// Turns that all others have before calls are written, at most, and so many calls are worth a write: see
+/// [`crate::hand_over`], at the other end.
+const ROUNDS: usize = 3;
+const BATCH: usize = 64;
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CallError {
@@ -175,9 +179,7 @@ async fn converse(
     };
     let mut ticks = tokio::time::interval(WATCH);
     let mut signs = tokio::time::interval(sign_of_life);
-    // Calls that are buffered, and whether others that were about to call have had a turn since.
-    let mut unsent = false;
-    let mut waited = false;
+    let mut unsent = Unsent::default();
     let error = loop {
         let call = match next.take() {
             Some(call) => call,
@@ -185,16 +187,16 @@ async fn converse(
                 Ok(call) => call,
                 Err(mpsc::error::TryRecvError::Disconnected) => break io::Error::other("stopping"),
                 Err(mpsc::error::TryRecvError::Empty) => {
-                    // Calls that are made at the same time are one write, and one read at the other end.
-                    if unsent && !waited && has_others(&pending) {
-                        waited = true;
+                    // Calls that are made at the same time are one write, one read at the other end, and one batch of the log.
+                    if unsent.may_grow() && has_others(&pending) {
+                        unsent.begin_round();
                         others_first().await;
                         continue;
                     }
                     if let Err(error) = writer.flush().await {
                         break error;
                     }
-                    (unsent, waited) = (false, false);
+                    unsent = Unsent::default();
                     tokio::select! {
                         biased;
                         ended = &mut answers => break ended.unwrap_or_else(io::Error::other),
@@ -223,7 +225,7 @@ async fn converse(
             break io::Error::from(io::ErrorKind::ConnectionReset);
         }
         next_id += 1;
-        unsent = true;
+        unsent.calls += 1;
         if let Err(error) = send(&mut writer, &pending, next_id, call).await {
             break error;
         }
@@ -237,6 +239,28 @@ async fn converse(
         drop(reply.send(Err(CallError::Broken(error.to_string()))));
     }
     error
+}
+
+/// Calls that are buffered for the next write.
+#[derive(Default)]
+struct Unsent {
+    calls: usize,
+    /// Turns that others, who were about to call, have had since the first of them.
+    rounds: usize,
+    /// How many calls there were when the last of these turns began.
+    before: usize,
+}
+
+impl Unsent {
+    /// Whether another round is worth while: the last one brought something, and there are not enough.
+    fn may_grow(&self) -> bool {
+        self.calls > self.before && self.calls < BATCH && self.rounds < ROUNDS
+    }
+
+    fn begin_round(&mut self) {
+        self.rounds += 1;
+        self.before = self.calls;
+    }
 }
 
 /// Whether more than one call has no answer yet.
@@ -440,7 +464,27 @@ mod tests {
         assert_eq!(alone.len(), 1);
         let together = writes_of(8).await;
         assert_eq!(together.iter().sum::<usize>(), 8 * alone[0]);
-        assert!(together.len() <= 5, "{together:?}");
+        assert!(together.len() <= 4, "{together:?}");
+    }
+
+    #[test]
+    fn calls_are_waited_for_while_they_come_and_are_not_enough() {
+        let mut unsent = Unsent::default();
+        assert!(!unsent.may_grow(), "there is none");
+        for _ in 0..ROUNDS {
+            unsent.calls += 1;
+            assert!(unsent.may_grow());
+            unsent.begin_round();
+            assert!(!unsent.may_grow(), "the round has brought none");
+        }
+        unsent.calls += 1;
+        assert!(!unsent.may_grow(), "it was long enough");
+        let many = |calls| Unsent {
+            calls,
+            ..Unsent::default()
+        };
+        assert!(many(BATCH - 1).may_grow());
+        assert!(!many(BATCH).may_grow());
     }
 
     /// The listener closes what is silent (`FrameReader::frame_from_living`).
