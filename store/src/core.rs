@@ -90,30 +90,31 @@ impl Core {
         })
     }
 
-    /// Answers another member.
+    /// Answers another member. What is asked seldom is done on the heap: the task of each write that comes from a member
+    /// would have room for the largest of it, and is moved as it is made.
     pub async fn answer(self: Arc<Self>, from: u64, request: Request) -> Response {
         let stopped = |error: &dyn std::fmt::Display| {
             tracing::debug!(%error, from = %format!("{from:016x}"), "a call cannot be answered");
             Response::Failed(Failure::Stopped)
         };
         match request {
-            Request::Append(rpc) => match self.raft.append_entries(rpc).await {
+            Request::Append(rpc) => match Box::pin(self.raft.append_entries(rpc)).await {
                 Ok(response) => {
                     self.hear();
                     Response::Append(response)
                 }
                 Err(error) => stopped(&error),
             },
-            Request::Vote(rpc) => match self.raft.vote(rpc).await {
+            Request::Vote(rpc) => match Box::pin(self.raft.vote(rpc)).await {
                 Ok(response) => Response::Vote(response),
                 Err(error) => stopped(&error),
             },
-            Request::PreVote(rpc) => match self.raft.pre_vote(rpc).await {
+            Request::PreVote(rpc) => match Box::pin(self.raft.pre_vote(rpc)).await {
                 Ok(response) => Response::Vote(response),
                 Err(error) => stopped(&error),
             },
             Request::TransferLeader(request) => {
-                match self.raft.handle_transfer_leader(request).await {
+                match Box::pin(self.raft.handle_transfer_leader(request)).await {
                     Ok(response) => Response::TransferLeader(response),
                     Err(error) => stopped(&error),
                 }
@@ -136,13 +137,15 @@ impl Core {
                 Ok(left) => Response::LeaseLeft(left),
                 Err(failure) => Response::Failed(failure),
             },
-            Request::Greet => match self.raft.is_initialized().await {
+            Request::Greet => match Box::pin(self.raft.is_initialized()).await {
                 Ok(formed) => Response::Greeting(self.greeting(formed)),
                 Err(error) => stopped(&error),
             },
-            Request::StateDigest(index) => Response::StateDigest(self.digest_here(index).await),
+            Request::StateDigest(index) => {
+                Response::StateDigest(Box::pin(self.digest_here(index)).await)
+            }
             Request::Report => Response::Report(self.report_here().encode_to_vec().into()),
-            Request::Member(change) => match self.change_member_here(change).await {
+            Request::Member(change) => match Box::pin(self.change_member_here(change)).await {
                 Ok(()) => Response::MemberChanged,
                 Err(failure) => Response::Failed(failure),
             },
@@ -488,6 +491,17 @@ mod tests {
         };
         assert!(in_bytes(&newer).is_err());
         assert_eq!(Asked::surely(&newer), None);
+    }
+
+    /// The bytes of the future that answers a call.
+    fn future_bytes<Made>(_: impl Fn(Arc<Core>, u64, Request) -> Made) -> usize {
+        size_of::<Made>()
+    }
+
+    #[test]
+    fn a_call_moves_no_more_than_a_write_needs() {
+        let bytes = future_bytes(Core::answer);
+        assert!(bytes <= 2 << 10, "{bytes} bytes");
     }
 
     #[test]
