@@ -4,13 +4,16 @@
 
 mod activity;
 mod impatient;
+mod together;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -19,6 +22,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use prometheus::{IntCounter, register_int_counter};
+use tokio::io::AsyncWrite;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -32,6 +36,7 @@ use crate::front::Front;
 pub(crate) use activity::MayRest;
 use activity::{Activity, Bounds, Verdict};
 use impatient::Impatient;
+use together::{Sending, together};
 
 /// Bounds of one listener.
 #[derive(Clone, Copy, Debug)]
@@ -211,6 +216,8 @@ static HANDSHAKE_ERRORS: LazyLock<IntCounter> = LazyLock::new(|| {
 });
 
 type TlsStream = tokio_rustls::server::TlsStream<TcpStream>;
+/// Of hyper's connections.
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn handshake(acceptor: &TlsAcceptor, stream: TcpStream) -> std::io::Result<TlsStream> {
     stream.set_nodelay(true)?;
@@ -266,9 +273,13 @@ async fn serve_connection(
             Ok::<_, Infallible>(activity.answer(open, response))
         }
     });
-    let stream = TokioIo::new(Impatient::new(stream, limits.stall_timeout, resting));
+    // HTTP/1.1 gives its stream away where a connection becomes another one.
+    let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+    let stream = Impatient::new(stream, limits.stall_timeout, resting);
+    let (stream, mut sending) = together(stream, is_h2.then(|| activity.clone()));
     let builder = protocol(limits);
-    let mut connection = pin!(builder.serve_connection_with_upgrades(stream, service));
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
     let bounds = Bounds {
         first: limits.header_timeout,
         idle: limits.idle_timeout,
@@ -279,7 +290,7 @@ async fn serve_connection(
     loop {
         tokio::select! {
             biased;
-            outcome = &mut connection => {
+            outcome = poll_fn(|context| driven(connection.as_mut(), &mut sending, context)) => {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, %peer, "connection ended");
                 }
@@ -300,6 +311,21 @@ async fn serve_connection(
                 Verdict::Until(next) => look = next,
             }
         }
+    }
+}
+
+/// Asks a connection to go on, and sends what it says.
+fn driven<S: AsyncWrite + Unpin>(
+    connection: Pin<&mut impl Future<Output = Result<(), BoxError>>>,
+    sending: &mut Sending<S>,
+    context: &mut Context<'_>,
+) -> Poll<Result<(), BoxError>> {
+    if let Poll::Ready(outcome) = connection.poll(context) {
+        return Poll::Ready(outcome);
+    }
+    match sending.poll(context) {
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+        Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
     }
 }
 

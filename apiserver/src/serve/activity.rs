@@ -16,6 +16,8 @@ use tokio::time::Instant;
 
 /// Answers that are known to be smaller leave at once, for all that this file is about.
 const WATCHED_BYTES_MIN: u64 = 256 * 1024;
+/// A connection with so many requests that have no answer yet is busy: their answers may come at the same time.
+pub(super) const BUSY: usize = 4;
 /// Given to the connection at once: it keeps what it was given for as long as its client does not read.
 const PIECE_BYTES: usize = 64 * 1024;
 
@@ -28,6 +30,8 @@ pub(super) struct Activity {
     state: Mutex<State>,
     /// How many answers there are whose client may rest.
     resting: Arc<AtomicUsize>,
+    /// How many requests have no answer yet.
+    unanswered: AtomicUsize,
 }
 
 struct State {
@@ -68,6 +72,7 @@ impl Activity {
                 answers: Vec::new(),
             }),
             resting,
+            unanswered: AtomicUsize::new(0),
         }
     }
 
@@ -80,11 +85,21 @@ impl Activity {
         let mut state = self.lock();
         state.open += 1;
         state.begun = true;
-        Open(self.clone())
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        Open {
+            activity: self.clone(),
+            is_answered: false,
+        }
+    }
+
+    /// See [`BUSY`].
+    pub(super) fn is_busy(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) >= BUSY
     }
 
     /// The answer of a request, as its connection is to have it.
-    pub(super) fn answer(self: &Arc<Self>, open: Open, mut response: Response) -> Response {
+    pub(super) fn answer(self: &Arc<Self>, mut open: Open, mut response: Response) -> Response {
+        open.answered();
         if response.extensions_mut().remove::<MayRest>().is_some()
             || response.status() == StatusCode::SWITCHING_PROTOCOLS
         {
@@ -154,11 +169,23 @@ impl Activity {
 }
 
 /// A request that is not over.
-pub(super) struct Open(Arc<Activity>);
+pub(super) struct Open {
+    activity: Arc<Activity>,
+    is_answered: bool,
+}
+
+impl Open {
+    fn answered(&mut self) {
+        if !std::mem::replace(&mut self.is_answered, true) {
+            self.activity.unanswered.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        self.answered();
+        let mut state = self.activity.lock();
         state.open -= 1;
         state.since = Instant::now();
     }
@@ -326,6 +353,26 @@ mod tests {
         drop(open);
         assert!(matches!(at(&activity, 89), Verdict::Until(_)));
         assert_eq!(at(&activity, 90), Verdict::Idle);
+    }
+
+    #[test]
+    fn a_connection_is_busy_while_many_requests_have_no_answer() {
+        let activity = activity();
+        let mut open = (0..BUSY).map(|_| activity.begin()).collect::<Vec<_>>();
+        assert!(activity.is_busy());
+        // An answer that goes on counts no more.
+        let last = open.pop().unwrap();
+        let endless = Body::from_stream(futures::stream::pending::<std::io::Result<Bytes>>());
+        let _watch = activity.answer(last, Response::new(endless));
+        assert!(!activity.is_busy());
+        open.push(activity.begin());
+        assert!(activity.is_busy());
+        // Nor does a request that is given up.
+        open.pop();
+        assert!(!activity.is_busy());
+        assert_eq!(activity.lock().open, BUSY);
+        drop(open);
+        assert_eq!(activity.unanswered.load(Ordering::Relaxed), 0);
     }
 
     /// An answer of so many bytes, in one frame.

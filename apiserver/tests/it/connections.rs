@@ -124,6 +124,39 @@ async fn heads_that_are_too_long_or_lie_are_refused() {
     healthy(&server, &listening).await;
 }
 
+#[tokio::test]
+async fn answers_to_many_requests_at_once_are_whole() {
+    let (server, listening) = started(ServeLimits::default()).await;
+    let sizes = [10_usize, 3_000, 40_000, 200_000];
+    for (at, size) in sizes.into_iter().enumerate() {
+        let map = config_map(&format!("m{at}"), &"x".repeat(size));
+        server.post(MAPS, map).await.ok();
+    }
+    let stream = listening.connect_h2().await;
+    let (sender, connection) = http2::handshake(TokioExecutor::new(), stream)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let get = |at: usize| {
+        let mut sender = sender.clone();
+        let request = Request::builder().uri(format!("https://127.0.0.1{MAPS}/m{at}"));
+        let request = request.header("authorization", "Bearer jane-token");
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        async move {
+            let response = sender.send_request(request).await.unwrap();
+            let body = response.into_body().collect().await.unwrap().to_bytes();
+            let map: Value = serde_json::from_slice(&body).unwrap();
+            map["data"]["key"].as_str().unwrap_or_default().len()
+        }
+    };
+    let all = (0..60).map(|turn| get(turn % sizes.len()));
+    let found = timeout(DEADLINE, futures::future::join_all(all))
+        .await
+        .unwrap();
+    let expected = sizes.into_iter().cycle().take(60).collect::<Vec<_>>();
+    assert_eq!(found, expected);
+}
+
 /// The value of a metric.
 async fn metric(server: &Server, line: &str) -> f64 {
     let text = server.get("/metrics").await.text;

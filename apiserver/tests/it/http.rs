@@ -46,7 +46,7 @@ impl Listening {
         params.subject_alt_names = vec![SanType::IpAddress(LOCALHOST)];
         let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        let own = rustls::ServerConfig::builder_with_provider(provider.clone())
+        let mut own = rustls::ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()
             .unwrap()
             .with_no_client_auth()
@@ -55,6 +55,7 @@ impl Listening {
                 PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
             )
             .unwrap();
+        own.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let mut roots = rustls::RootCertStore::empty();
         roots.add(certificate.der().clone()).unwrap();
         let client = rustls::ClientConfig::builder_with_provider(provider)
@@ -81,6 +82,14 @@ impl Listening {
 
     pub(crate) async fn connect(&self) -> Tls {
         self.try_connect().await.unwrap()
+    }
+
+    /// A connection that is HTTP/2 by its handshake, as those of most clients are.
+    pub(crate) async fn connect_h2(&self) -> Tls {
+        let stream = TcpStream::connect((LOCALHOST, self.port)).await.unwrap();
+        let connector = self.connector.with_alpn(vec![b"h2".to_vec()]);
+        let stream = connector.connect(ServerName::from(LOCALHOST), stream).await;
+        TokioIo::new(stream.unwrap())
     }
 
     pub(crate) async fn try_connect(&self) -> std::io::Result<Tls> {
