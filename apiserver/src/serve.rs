@@ -321,6 +321,7 @@ fn driven<S: AsyncWrite + Unpin>(
     context: &mut Context<'_>,
 ) -> Poll<Result<(), BoxError>> {
     if let Poll::Ready(outcome) = connection.poll(context) {
+        sending.end(context);
         return Poll::Ready(outcome);
     }
     match sending.poll(context) {

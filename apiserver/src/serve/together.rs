@@ -132,6 +132,15 @@ impl<S: AsyncWrite + Unpin> Sending<S> {
         }
         Poll::Ready(Ok(()))
     }
+
+    /// The connection is over. What it has said before goes as far as it can without waiting.
+    pub(super) fn end(&mut self, context: &mut Context<'_>) {
+        let mut outlet = lock(&self.outlet);
+        if !outlet.gathered.is_empty() && outlet.poll_drain(context).is_ready() {
+            // Whether it arrives is not for anybody to know.
+            let _ = Pin::new(&mut outlet.stream).poll_flush(context);
+        }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Together<S> {
@@ -261,11 +270,17 @@ mod tests {
     async fn what_was_gathered_comes_before_the_end() {
         let (activity, _open) = with(BUSY);
         let (near, mut far) = tokio::io::duplex(1 << 10);
-        let (mut near, mut sending) = together(near, Some(activity));
+        let (mut near, mut sending) = together(near, Some(activity.clone()));
         say(&mut near, b"ab").await;
         near.shutdown().await.unwrap();
         assert_eq!(seen(&mut far), b"ab");
         assert!(asked(&mut sending));
+        // Also where the connection does not care for its end.
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let (mut near, mut sending) = together(near, Some(activity));
+        say(&mut near, b"cd").await;
+        poll_fn(|context| Poll::Ready(sending.end(context))).await;
+        assert_eq!(seen(&mut far), b"cd");
     }
 
     #[tokio::test]
