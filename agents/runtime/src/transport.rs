@@ -4,6 +4,7 @@
 //! requests go on with a server that worked last instead of trying a dead one first again and again.
 
 mod connect;
+mod together;
 
 use crate::client::{Body, BoxError, InProcessService};
 pub(crate) use connect::Connector;
@@ -16,6 +17,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
+use together::UnderWay;
 use tower::ServiceExt;
 
 /// Watches come in pieces of up to this size. Where a frame holds less, which it does by default, each of its frames is a
@@ -37,6 +39,7 @@ pub(crate) struct Remote {
     servers: Vec<Server>,
     current: AtomicUsize,
     pool: RwLock<PooledClient<Connector, Body>>,
+    under_way: UnderWay,
     authorization: Option<HeaderValue>,
 }
 
@@ -145,17 +148,21 @@ impl Remote {
             }
             None => None,
         };
+        let under_way = UnderWay::default();
+        let connector = Connector::new(tls).counting(under_way.clone());
         Ok(Self {
             servers,
             current: AtomicUsize::new(0),
-            pool: RwLock::new(pool(Connector::new(tls))),
+            pool: RwLock::new(pool(connector)),
+            under_way,
             authorization,
         })
     }
 
     /// Requests go over new connections from now on; those under way end on theirs.
     pub(crate) fn replace_tls(&self, tls: Arc<rustls::ClientConfig>) {
-        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = pool(Connector::new(tls));
+        let connector = Connector::new(tls).counting(self.under_way.clone());
+        *self.pool.write().unwrap_or_else(PoisonError::into_inner) = pool(connector);
     }
 
     fn pool(&self) -> PooledClient<Connector, Body> {
@@ -178,7 +185,10 @@ impl Remote {
                 .headers_mut()
                 .insert(http::header::AUTHORIZATION, value.clone());
         }
-        match self.pool().request(request).await {
+        let on_its_way = self.under_way.one_more();
+        let answer = self.pool().request(request).await;
+        drop(on_its_way);
+        match answer {
             Ok(response) => Ok(response.map(|body| {
                 use http_body_util::BodyExt;
                 body.map_err(|e| Box::new(e) as BoxError).boxed_unsync()

@@ -1,5 +1,6 @@
 //! Connections to a server: TCP, and TLS where the server has it.
 
+use super::together::{Together, UnderWay};
 use crate::client::BoxError;
 use http::Uri;
 use hyper_util::client::legacy::connect::{Connected, Connection};
@@ -24,11 +25,25 @@ pub(crate) struct Connector {
     tls: Arc<rustls::ClientConfig>,
     /// Whom the certificate has to name, if that is not the host.
     name: Option<ServerName<'static>>,
+    /// See [`Together`].
+    under_way: Option<UnderWay>,
 }
 
 impl Connector {
     pub(crate) fn new(tls: Arc<rustls::ClientConfig>) -> Self {
-        Self { tls, name: None }
+        Self {
+            tls,
+            name: None,
+            under_way: None,
+        }
+    }
+
+    /// Whose requests these are.
+    pub(crate) fn counting(self, under_way: UnderWay) -> Self {
+        Self {
+            under_way: Some(under_way),
+            ..self
+        }
     }
 
     pub(crate) fn expecting(self, name: ServerName<'static>) -> Self {
@@ -49,9 +64,9 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let (tls, name) = (self.tls.clone(), self.name.clone());
+        let connector = self.clone();
         Box::pin(async move {
-            match tokio::time::timeout(CONNECT_TIMEOUT, connect(uri, tls, name)).await {
+            match tokio::time::timeout(CONNECT_TIMEOUT, connect(uri, connector)).await {
                 Ok(stream) => stream.map(TokioIo::new),
                 Err(_) => Err("connecting timed out".into()),
             }
@@ -59,11 +74,12 @@ impl Service<Uri> for Connector {
     }
 }
 
-async fn connect(
-    uri: Uri,
-    tls: Arc<rustls::ClientConfig>,
-    name: Option<ServerName<'static>>,
-) -> Result<Stream, BoxError> {
+async fn connect(uri: Uri, connector: Connector) -> Result<Stream, BoxError> {
+    let Connector {
+        tls,
+        name,
+        under_way,
+    } = connector;
     let host = uri
         .host()
         .ok_or("the server has no host")?
@@ -82,20 +98,24 @@ async fn connect(
         None => ServerName::try_from(host)?,
     };
     let stream = TlsConnector::from(tls).connect(name, tcp).await?;
+    let is_h2 = is_h2(&stream);
+    let stream = Together::new(stream, under_way.filter(|_| is_h2));
     Ok(Stream::Tls(Box::new(stream)))
+}
+
+fn is_h2(stream: &TlsStream<TcpStream>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(b"h2")
 }
 
 pub(crate) enum Stream {
     Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Tls(Box<Together<TlsStream<TcpStream>>>),
 }
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
         match self {
-            Self::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                Connected::new().negotiated_h2()
-            }
+            Self::Tls(stream) if is_h2(stream.stream()) => Connected::new().negotiated_h2(),
             _ => Connected::new(),
         }
     }
