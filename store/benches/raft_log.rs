@@ -9,7 +9,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use bytes::Bytes;
 use load::{LOADS, Log, payload};
 use openraft::EntryPayload;
 use openraft::entry::RaftEntry;
@@ -31,7 +30,7 @@ impl Log for Disk {
             let entry = Entry::new(log_id(1, index), EntryPayload::Normal(proposal));
             LogOp::Append {
                 index,
-                record: Bytes::from(disk::encode_entry(&entry)),
+                record: disk::entry_record(&entry),
             }
         };
         let ops: Vec<LogOp> = (first..first + count).map(op).collect();

@@ -61,6 +61,83 @@ pub fn encode_entry(entry: &Entry) -> Vec<u8> {
     seal(record, entry.log_id.index)
 }
 
+/// A log record. One that proposes something holds that as it came, apart from what stands around it: it is copied once, to
+/// where it is written from.
+#[derive(Clone)]
+pub struct Record(Form);
+
+#[derive(Clone)]
+enum Form {
+    Whole(Bytes),
+    Proposal {
+        head: [u8; ENTRY_HEAD],
+        proposal: Bytes,
+        crc: [u8; CHECKSUM],
+    },
+}
+
+impl Record {
+    /// What it is put together of.
+    pub fn parts(&self) -> [&[u8]; 3] {
+        match &self.0 {
+            Form::Whole(record) => [&[], &record[..], &[]],
+            Form::Proposal {
+                head,
+                proposal,
+                crc,
+            } => [&head[..], &proposal[..], &crc[..]],
+        }
+    }
+
+    /// In bytes.
+    pub fn length(&self) -> usize {
+        self.parts().iter().map(|part| part.len()).sum()
+    }
+
+    pub fn to_bytes(&self) -> Bytes {
+        match &self.0 {
+            Form::Whole(record) => record.clone(),
+            Form::Proposal { .. } => self.parts().concat().into(),
+        }
+    }
+}
+
+impl From<Bytes> for Record {
+    fn from(record: Bytes) -> Record {
+        Record(Form::Whole(record))
+    }
+}
+
+impl From<Vec<u8>> for Record {
+    fn from(record: Vec<u8>) -> Record {
+        Record(Form::Whole(record.into()))
+    }
+}
+
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&self.to_bytes(), f)
+    }
+}
+
+/// As [`encode_entry`], and what is proposed is not copied.
+pub fn entry_record(entry: &Entry) -> Record {
+    let EntryPayload::Normal(Proposal(proposal)) = &entry.payload else {
+        return encode_entry(entry).into();
+    };
+    let mut head = [0; ENTRY_HEAD];
+    head[0] = FORMAT;
+    head[1..ENTRY_HEAD - 1].copy_from_slice(&entry.log_id.leader_id.term.to_be_bytes());
+    head[ENTRY_HEAD - 1] = PROPOSAL;
+    let crc = crc32c::crc32c_append(crc32c::crc32c(&head), proposal);
+    let crc = crc32c::crc32c_append(crc, &entry.log_id.index.to_be_bytes());
+    Record(Form::Proposal {
+        head,
+        proposal: proposal.clone(),
+        crc: crc.to_be_bytes(),
+    })
+}
+
 /// The record of an entry that proposes something.
 pub fn encode_proposal(id: LogId, proposal: Bytes) -> Vec<u8> {
     encode_entry(&Entry::new(id, EntryPayload::Normal(Proposal(proposal))))
@@ -631,6 +708,26 @@ mod tests {
         assert!(record.has_removed(8, Some(log_id(2, 9))));
         assert!(!record.has_removed(8, Some(log_id(2, 10))));
         assert!(!record.has_removed(8, Some(log_id(3, 1))));
+    }
+
+    #[test]
+    fn a_record_in_parts_is_the_same() {
+        let proposals = [0, 1, 7, 250, 70_000].map(|length| {
+            let bytes = (0..length).map(|at| (at % 253) as u8);
+            EntryPayload::Normal(Proposal(bytes.collect::<Vec<u8>>().into()))
+        });
+        let others = [EntryPayload::Blank, EntryPayload::Membership(membership())];
+        for payload in proposals.into_iter().chain(others) {
+            for (term, index) in [(0, 0), (2, 9), (u64::MAX, u64::MAX)] {
+                let entry = Entry::new(log_id(term, index), payload.clone());
+                let record = entry_record(&entry);
+                let whole = encode_entry(&entry);
+                assert_eq!(record.parts().concat(), whole);
+                assert_eq!(record.to_bytes(), whole);
+                assert_eq!(record.length(), whole.len());
+                assert_eq!(decode_entry(index, record.to_bytes()).unwrap(), entry);
+            }
+        }
     }
 
     #[test]

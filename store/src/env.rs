@@ -14,7 +14,7 @@ use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::disk::Position;
+use crate::disk::{Position, Record};
 use crate::disk_space::Space;
 pub use crate::files::{Files, Lock, NewFile};
 use crate::history::Moment;
@@ -139,7 +139,7 @@ pub enum LogOp {
     /// An encoded entry.
     Append {
         index: u64,
-        record: Bytes,
+        record: Record,
     },
     Vote(Vote),
     /// Entries from this index on are gone.

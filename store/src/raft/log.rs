@@ -14,7 +14,6 @@ use std::ops::{Bound, Range, RangeBounds};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
-use bytes::Bytes;
 use futures::Stream;
 use kv::mutants::{Bug, planted};
 use openraft::entry::RaftEntry;
@@ -447,7 +446,7 @@ impl Writer {
 impl Job {
     fn bytes(&self) -> usize {
         let size = |op: &LogOp| match op {
-            LogOp::Append { record, .. } => record.len() + 32,
+            LogOp::Append { record, .. } => record.length() + 32,
             _ => 32,
         };
         self.ops.iter().map(size).sum()
@@ -602,10 +601,9 @@ impl RaftLogStorage<TypeConfig> for LogStore {
                 if state.last.is_none() {
                     state.first = entry.log_id.index;
                 }
-                let record = Bytes::from(disk::encode_entry(&entry));
                 ops.push(LogOp::Append {
                     index: entry.index(),
-                    record,
+                    record: disk::entry_record(&entry),
                 });
                 state.last = Some(entry.log_id);
                 state.cache.push(entry);

@@ -93,9 +93,10 @@ fn copy(old: &dyn LogDisk, new: &dyn LogDisk) -> io::Result<()> {
     let end = last.map_or(0, |id| id.index + 1);
     while next < end {
         let entries = old.read(next..end.min(next + ENTRIES))?;
-        let ops = entries
-            .into_iter()
-            .map(|(index, record)| LogOp::Append { index, record });
+        let ops = entries.into_iter().map(|(index, record)| LogOp::Append {
+            index,
+            record: record.into(),
+        });
         let ops: Vec<LogOp> = ops.collect();
         if ops.is_empty() {
             return Err(disk::damaged(format!("log entry {next} cannot be read")));

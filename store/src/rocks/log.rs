@@ -192,7 +192,7 @@ impl LogDisk for RocksLog {
         batch.put(SEQUENCE, sequence.to_be_bytes());
         for op in ops {
             match op {
-                LogOp::Append { index, record } => batch.put(entry_key(*index), record),
+                LogOp::Append { index, record } => batch.put(entry_key(*index), record.to_bytes()),
                 LogOp::Vote(vote) => batch.put(VOTE, disk::encode_vote(vote)),
                 LogOp::Truncate { from } => {
                     batch.delete_range(entry_key(*from), entry_key(u64::MAX))

@@ -173,21 +173,26 @@ impl FrameBuffer {
     /// Adds a record; answers where in the frame its payload begins. See [`record_bytes`].
     pub(super) fn push(&mut self, op: &LogOp) -> usize {
         match op {
-            LogOp::Append { index, record } => self.record(APPEND, *index, record),
-            LogOp::Vote(vote) => self.record(VOTE, 0, &disk::encode_vote(vote)),
+            LogOp::Append { index, record } => self.record(APPEND, *index, &record.parts()),
+            LogOp::Vote(vote) => self.record(VOTE, 0, &[disk::encode_vote(vote).as_slice()]),
             LogOp::Truncate { from } => self.record(TRUNCATE, *from, &[]),
-            LogOp::Purge(id) => self.record(PURGE, id.index, &disk::encode_log_id(id)),
+            LogOp::Purge(id) => self.record(PURGE, id.index, &[disk::encode_log_id(id).as_slice()]),
             LogOp::Committed(None) => self.record(COMMIT, 0, &[]),
-            LogOp::Committed(Some(id)) => self.record(COMMIT, id.index, &disk::encode_log_id(id)),
+            LogOp::Committed(Some(id)) => {
+                self.record(COMMIT, id.index, &[disk::encode_log_id(id).as_slice()])
+            }
         }
     }
 
-    fn record(&mut self, kind: u8, index: u64, payload: &[u8]) -> usize {
+    fn record(&mut self, kind: u8, index: u64, payload: &[&[u8]]) -> usize {
+        let length = payload.iter().map(|part| part.len()).sum::<usize>();
         self.0.put_u32(u32::from(kind) << 24);
-        self.0.put_u32(payload.len() as u32);
+        self.0.put_u32(length as u32);
         self.0.put_u64(index);
-        self.0.put_slice(payload);
-        self.0.len() - payload.len()
+        for part in payload {
+            self.0.put_slice(part);
+        }
+        self.0.len() - length
     }
 
     pub(super) fn records(&self) -> &[u8] {
@@ -224,7 +229,7 @@ impl FrameBuffer {
 pub(super) fn record_bytes(op: &LogOp) -> usize {
     RECORD_HEAD
         + match op {
-            LogOp::Append { record, .. } => record.len(),
+            LogOp::Append { record, .. } => record.length(),
             LogOp::Vote(_) | LogOp::Truncate { .. } | LogOp::Purge(_) | LogOp::Committed(_) => 32,
         }
 }
@@ -292,7 +297,7 @@ fn decode_record(kind: u8, index: u64, payload: Bytes) -> io::Result<LogOp> {
     Ok(match kind {
         APPEND => LogOp::Append {
             index,
-            record: payload,
+            record: payload.into(),
         },
         VOTE => LogOp::Vote(disk::decode_vote(payload)?),
         TRUNCATE => LogOp::Truncate { from: index },
@@ -407,7 +412,7 @@ mod tests {
         let ops = [
             LogOp::Append {
                 index: 9,
-                record: Bytes::from_static(b"entry"),
+                record: Bytes::from_static(b"entry").into(),
             },
             LogOp::Vote(Vote::new(3, 2)),
             LogOp::Truncate { from: 9 },

@@ -427,7 +427,7 @@ impl Shelf {
                         Place {
                             segment,
                             offset: offset as u32,
-                            length: record.len() as u32,
+                            length: record.length() as u32,
                         },
                     );
                     debug_assert!(follows, "the order was checked");

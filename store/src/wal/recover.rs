@@ -292,11 +292,11 @@ impl Replay {
         self.standing.apply(op);
         match op {
             LogOp::Append { index, record } => {
-                let id = disk::decode_entry(*index, record.clone())?.log_id;
+                let id = disk::decode_entry(*index, record.to_bytes())?.log_id;
                 let place = Place {
                     segment,
                     offset: u32::try_from(offset).map_err(disk::damaged)?,
-                    length: record.len() as u32,
+                    length: record.length() as u32,
                 };
                 if !self.index.append(*index, place) {
                     return Err(disk::damaged(format!(

@@ -48,7 +48,7 @@ impl Image {
     fn apply(&mut self, op: &LogOp) {
         match op {
             LogOp::Append { index, record } => {
-                self.records.insert(*index, record.clone());
+                self.records.insert(*index, record.to_bytes());
             }
             LogOp::Vote(vote) => self.vote = Some(*vote),
             LogOp::Truncate { from } => drop(self.records.split_off(from)),
@@ -92,6 +92,7 @@ fn voted(vote: &Vote) -> Voted {
 fn logged(op: &LogOp) -> Option<Logged> {
     match op {
         LogOp::Append { index, record } => {
+            let record = record.to_bytes();
             let term = record.get(1..9).and_then(|term| term.try_into().ok());
             let mut hash = DefaultHasher::new();
             record.hash(&mut hash);
@@ -121,7 +122,7 @@ impl StoredLog {
         } = &self.seen;
         let entries = records.iter().map(|(index, record)| LogOp::Append {
             index: *index,
-            record: record.clone(),
+            record: record.clone().into(),
         });
         let purged = purged.map(LogOp::Purge).into_iter();
         let ops = purged.chain(vote.map(LogOp::Vote)).chain(entries);

@@ -97,7 +97,7 @@ impl Model {
         let said = &mut self.0;
         for op in ops {
             match op {
-                LogOp::Append { index, record } => said.entries.push((*index, record.clone())),
+                LogOp::Append { index, record } => said.entries.push((*index, record.to_bytes())),
                 LogOp::Vote(vote) => said.vote = Some(*vote),
                 LogOp::Truncate { from } => said.entries.retain(|(index, _)| index < from),
                 LogOp::Purge(id) => {
