@@ -53,7 +53,14 @@ impl PodNames {
 
     fn find(&self, namespace: &str, name: &str) -> Result<usize, usize> {
         let wanted = (namespace, name);
-        self.0.binary_search_by(|known| parts(known).cmp(&wanted))
+        self.0.binary_search_by(|known| {
+            // Nearly all are in the same namespace, whose end need not be looked for.
+            let known_name = known.strip_prefix(namespace);
+            match known_name.and_then(|rest| rest.strip_prefix('/')) {
+                Some(known_name) => known_name.cmp(name),
+                None => parts(known).cmp(&wanted),
+            }
+        })
     }
 
     fn insert(&mut self, namespace: &str, name: &str) {
@@ -63,7 +70,7 @@ impl PodNames {
         if self.0.len() == self.0.capacity() {
             self.0.reserve_exact(PodNames::STEP.max(self.0.len() / 4));
         }
-        self.0.insert(at, format!("{namespace}/{name}").into());
+        self.0.insert(at, [namespace, "/", name].concat().into());
     }
 
     fn remove(&mut self, namespace: &str, name: &str) {
