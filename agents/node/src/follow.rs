@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use agent_runtime::{ApiError, Client, ListParams, ResourceRef, WatchParams};
+use agent_runtime::watch::Lean;
+use agent_runtime::{ApiError, Client, ListParams, ResourceRef, Told, WatchParams};
 use rand::RngExt;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
@@ -33,23 +35,54 @@ pub(crate) struct Followed {
 
 /// One step. The number counts the lists: what was not seen since the last one began is no more when it ends.
 #[derive(Debug)]
-pub(crate) enum Step {
+pub(crate) enum Step<O = Value> {
     /// An entry of a list.
-    Item(u64, Value),
+    Item(u64, O),
     /// A list has ended.
     Listed(u64),
     /// Made or changed since the list.
-    Changed(u64, Value),
-    Deleted(Value),
+    Changed(u64, O),
+    Deleted(O),
+}
+
+/// An object as its listener wants to have it, read from the text of an event.
+pub(crate) trait Object: DeserializeOwned + Send {
+    /// The same of an entry of a list.
+    fn listed(entry: Value) -> Self;
+
+    /// Its `metadata.resourceVersion`; none where it has none.
+    fn version(&self) -> Option<&str>;
+}
+
+/// All of it.
+impl Object for Value {
+    fn listed(entry: Value) -> Value {
+        entry
+    }
+
+    fn version(&self) -> Option<&str> {
+        self["metadata"]["resourceVersion"].as_str()
+    }
+}
+
+/// For whoever does not read who owns which of its fields, and does not pass that on.
+impl Object for Lean {
+    fn listed(entry: Value) -> Lean {
+        Lean(entry)
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.0.version()
+    }
 }
 
 /// Who is told.
 pub(crate) trait Listener: Send {
-    /// Whether it reads who owns which fields of what has changed, or passes that on. Else it is not told.
-    const READS_MANAGED_FIELDS: bool = true;
+    /// What it is told of, in which form.
+    type Object: Object;
 
     /// Takes a step. False when nobody wants any more.
-    fn take(&mut self, step: Step) -> impl Future<Output = bool> + Send;
+    fn take(&mut self, step: Step<Self::Object>) -> impl Future<Output = bool> + Send;
 }
 
 /// What came of one list or watch.
@@ -126,6 +159,7 @@ impl Followed {
             );
             if let Some(Value::Array(items)) = page.get_mut("items").map(Value::take) {
                 for item in items {
+                    let item = Object::listed(item);
                     if !listener.take(Step::Item(number, item)).await {
                         return Ok(Turn::Over);
                     }
@@ -165,11 +199,7 @@ impl Followed {
             Err(error) => return Err(error),
         };
         loop {
-            let event = match L::READS_MANAGED_FIELDS {
-                true => events.next().await,
-                false => events.next_lean().await,
-            };
-            let event = match event {
+            let event = match events.next_told::<L::Object>().await {
                 Ok(Some(event)) => event,
                 Ok(None) => return Ok(Turn::Next(Some(version))),
                 Err(error) if error.is_gone() => return Ok(Turn::Next(None)),
@@ -181,19 +211,32 @@ impl Followed {
                 }
                 Err(error) => return Err(error),
             };
-            let seen = event.object.pointer("/metadata/resourceVersion");
-            if let Some(seen) = seen.and_then(Value::as_str) {
-                version = seen.to_owned();
-            }
-            let wanted = match event.kind.as_str() {
-                "ADDED" | "MODIFIED" => listener.take(Step::Changed(number, event.object)).await,
-                "DELETED" => listener.take(Step::Deleted(event.object)).await,
-                _ => true,
+            let wanted = match event {
+                Told::Is(object) => {
+                    keep(&mut version, object.version());
+                    listener.take(Step::Changed(number, object)).await
+                }
+                Told::Gone(object) => {
+                    keep(&mut version, object.version());
+                    listener.take(Step::Deleted(object)).await
+                }
+                Told::Bookmark(object) => {
+                    keep(&mut version, object.version());
+                    true
+                }
             };
             if !wanted {
                 return Ok(Turn::Over);
             }
         }
+    }
+}
+
+/// Notes the version of what was seen last.
+fn keep(version: &mut String, seen: Option<&str>) {
+    if let Some(seen) = seen {
+        version.clear();
+        version.push_str(seen);
     }
 }
 
@@ -257,9 +300,11 @@ mod tests {
         assert!(started.elapsed() >= (RETRY_MIN + 2 * RETRY_MIN) / 2);
     }
 
-    struct Told(Arc<Mutex<Vec<String>>>);
+    struct Heard(Arc<Mutex<Vec<String>>>);
 
-    impl Listener for Told {
+    impl Listener for Heard {
+        type Object = Value;
+
         async fn take(&mut self, step: Step) -> bool {
             let name = |object: &Value| object["metadata"]["name"].as_str().unwrap().to_owned();
             let text = match &step {
@@ -297,7 +342,7 @@ mod tests {
             cached: false,
             lists: Arc::new(Semaphore::new(1)),
         };
-        followed.run(Told(told.clone())).await;
+        followed.run(Heard(told.clone())).await;
         assert_eq!(*told.lock().unwrap(), ["1 a", "1 b", "1 all", "+ a", "- b"]);
     }
 }

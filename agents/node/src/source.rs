@@ -56,6 +56,8 @@ struct Collector<F> {
 }
 
 impl<F: FnMut(Change) + Send> Listener for Collector<F> {
+    type Object = Value;
+
     fn take(&mut self, step: Step) -> impl Future<Output = bool> + Send {
         match step {
             Step::Item(number, object) => {

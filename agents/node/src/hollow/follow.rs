@@ -3,18 +3,21 @@
 
 use tokio::sync::mpsc;
 
-use crate::follow::{Listener, Step};
+use crate::follow::{Listener, Object, Step};
+
+/// What becomes of a step for whom the engine sees.
+type Convert<T, O> = Box<dyn Fn(Step<O>) -> Option<T> + Send>;
 
 /// Who takes the steps, in which form.
-pub(super) struct Sink<T, F> {
+pub(super) struct Sink<T, O> {
     pub(super) sender: mpsc::Sender<T>,
-    pub(super) convert: F,
+    pub(super) convert: Convert<T, O>,
 }
 
-impl<T: Send, F: Fn(Step) -> Option<T> + Send> Listener for Sink<T, F> {
-    const READS_MANAGED_FIELDS: bool = false;
+impl<T: Send, O: Object> Listener for Sink<T, O> {
+    type Object = O;
 
-    fn take(&mut self, step: Step) -> impl Future<Output = bool> + Send {
+    fn take(&mut self, step: Step<O>) -> impl Future<Output = bool> + Send {
         let told = (self.convert)(step);
         let sender = &self.sender;
         async move {

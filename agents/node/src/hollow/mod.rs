@@ -24,6 +24,7 @@ mod stages;
 #[cfg(test)]
 mod tests;
 mod text;
+mod told;
 mod wheel;
 mod words;
 mod world;

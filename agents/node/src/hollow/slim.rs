@@ -9,11 +9,11 @@ use serde_json::{Map, Value};
 
 use super::interned::{Interned, group};
 use super::text::Text;
+use super::told::PodTold;
 use super::world::Uid;
 use crate::pod::admission::preempt::Rank;
 use crate::pod::admission::share::Share;
 use crate::pod::admission::{has_ended, was_taken};
-use crate::pod::desired::version;
 use crate::pod::resize::has_other_limits;
 use crate::spec::Pod;
 
@@ -63,13 +63,16 @@ pub(super) struct Slim {
 }
 
 impl Slim {
-    /// None where it is no pod with a UID.
-    pub(super) fn of(mut object: Value) -> Option<Slim> {
-        let version = version(&object);
-        let uid = Uid::from(text(&object, "/metadata/uid"));
-        if uid.is_empty() {
-            return None;
+    /// Of a pod that was told of. None where it is no pod with a UID.
+    pub(super) fn of_told(told: PodTold) -> Option<Slim> {
+        match &told.text {
+            Some(text) => Slim::with(&told.object, text),
+            None => Slim::of(told.object),
         }
+    }
+
+    /// Of a whole object. None where it is no pod with a UID.
+    pub(super) fn of(mut object: Value) -> Option<Slim> {
         if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
             metadata.remove("managedFields");
         }
@@ -82,27 +85,40 @@ impl Slim {
             }
         }
         drop_nulls(&mut object);
-        let owner = text(&object, "/metadata/ownerReferences/0/uid");
-        let kind = Kind {
-            namespace: text(&object, "/metadata/namespace").into(),
-            share: Share::of(&object),
-            rank: Rank::of(&object),
-        };
-        let asked = is_taken.then(|| Share::asked(&object));
         // A tree can always be written: its keys are texts.
         let whole = serde_json::to_string(&object).unwrap_or_default();
+        Slim::with(&object, &whole)
+    }
+
+    /// Of what is looked at of an object, and of its text as it is kept.
+    fn with(object: &Value, whole: &str) -> Option<Slim> {
+        let metadata = &object["metadata"];
+        let text = |field: &str| metadata[field].as_str().unwrap_or_default();
+        let uid = Uid::from(text("uid"));
+        if uid.is_empty() {
+            return None;
+        }
+        let is_taken = was_taken(object);
+        let owner = metadata["ownerReferences"][0]["uid"].as_str();
+        let owner = owner.unwrap_or_default();
+        let kind = Kind {
+            namespace: text("namespace").into(),
+            share: Share::of(object),
+            rank: Rank::of(object),
+        };
+        let asked = is_taken.then(|| Share::asked(object));
         Some(Slim {
-            name: text(&object, "/metadata/name").into(),
+            name: text("name").into(),
             asks: asked
-                .filter(|asked| *asked != kind.share || has_other_limits(&object))
+                .filter(|asked| *asked != kind.share || has_other_limits(object))
                 .map(Box::new),
             kind: KINDS.with_borrow_mut(|kinds| kinds.share(group(owner), kind)),
-            is_over: has_ended(&object),
-            shape: group(COUNTS.map(|field| &object["metadata"][field])) as u32,
+            is_over: has_ended(object),
+            shape: group(COUNTS.map(|field| &metadata[field])) as u32,
             is_taken,
-            version,
+            version: text("resourceVersion").parse().unwrap_or(0),
             uid,
-            text: Text::of(&whole, owner),
+            text: Text::of(whole, owner),
         })
     }
 
@@ -115,14 +131,8 @@ impl Slim {
     }
 }
 
-/// The text that stands there; empty where there is none.
-pub(super) fn text<'a>(object: &'a Value, path: &str) -> &'a str {
-    let found = object.pointer(path).and_then(Value::as_str);
-    found.unwrap_or_default()
-}
-
 /// Kubernetes reads a member that is null as absent.
-fn drop_nulls(value: &mut Value) {
+pub(super) fn drop_nulls(value: &mut Value) {
     match value {
         Value::Object(members) => {
             Map::retain(members, |_, member| !member.is_null());

@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use agent_runtime::resource_ref::{NODES, PODS};
+use agent_runtime::watch::Lean;
 use agent_runtime::{Client, EventRecorder};
 use time::OffsetDateTime;
 use tokio::sync::{Semaphore, mpsc};
@@ -23,12 +24,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::follow::Sink;
 use super::nodes::{Names, Template};
+use super::told::PodTold;
 use super::wheel::Wheel;
 use super::world::{Uid, World};
 use super::writes::Answer;
 use super::{HollowNodes, WATCHES_A_CLIENT, Watches};
 use crate::clock;
-use crate::follow::Followed;
+use crate::follow::{Followed, Step};
 use seen::{Seen, node_seen, pod_seen};
 
 /// What was seen and waits to be taken in; watches wait when there is more.
@@ -186,17 +188,19 @@ impl Engine {
         let mut tasks = JoinSet::new();
         let names = self.names.clone();
         let nodes = followed(&self.clients[0], NODES, "type=hollow", String::new());
-        let sink = Sink {
+        let sink: Sink<Seen, Lean> = Sink {
             sender: sender.clone(),
-            convert: move |step| node_seen(&names, step),
+            convert: Box::new(move |step: Step<Lean>| node_seen(&names, step)),
         };
         tasks.spawn(nodes.run(sink));
         let ours = Arc::new((self.names.clone(), self.config.stages.clone()));
         let mut follow_pods = |followed: Followed, node| {
             let ours = ours.clone();
-            let sink = Sink {
+            let sink: Sink<Seen, PodTold> = Sink {
                 sender: sender.clone(),
-                convert: move |step| pod_seen(&ours.0, &ours.1, node, step),
+                convert: Box::new(move |step: Step<PodTold>| {
+                    pod_seen(&ours.0, &ours.1, node, step)
+                }),
             };
             tasks.spawn(followed.run(sink));
         };

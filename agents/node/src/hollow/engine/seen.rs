@@ -1,13 +1,15 @@
 //! What watches and lists have told is taken in: pods and nodes get their turn, or are forgotten.
 
+use agent_runtime::watch::Lean;
 use serde_json::Value;
 
 use super::{Engine, Key, RETURN};
 use crate::follow::Step;
 use crate::hollow::life::Life;
 use crate::hollow::nodes::{Names, Shown};
-use crate::hollow::slim::{Slim, text};
+use crate::hollow::slim::Slim;
 use crate::hollow::stages::Stages;
+use crate::hollow::told::PodTold;
 use crate::hollow::world::{Entry, Uid};
 
 /// What a watch or a list has told.
@@ -178,13 +180,14 @@ pub(super) fn pod_seen(
     names: &Names,
     stages: &Stages,
     node: Option<u32>,
-    step: Step,
+    step: Step<PodTold>,
 ) -> Option<Seen> {
     match step {
-        Step::Item(number, object) | Step::Changed(number, object) => {
-            let node = names.number(text(&object, "/spec/nodeName"))?;
-            let stage = stages.choose(&object);
-            let pod = Slim::of(object)?;
+        Step::Item(number, told) | Step::Changed(number, told) => {
+            let node_name = told.object["spec"]["nodeName"].as_str();
+            let node = names.number(node_name.unwrap_or_default())?;
+            let stage = stages.choose(&told.object);
+            let pod = Slim::of_told(told)?;
             Some(Seen::Pod {
                 number,
                 node,
@@ -192,26 +195,28 @@ pub(super) fn pod_seen(
                 pod,
             })
         }
-        Step::Deleted(object) => {
-            let uid = object.pointer("/metadata/uid").and_then(Value::as_str)?;
+        Step::Deleted(told) => {
+            let uid = told.object["metadata"]["uid"].as_str()?;
             Some(Seen::PodGone(uid.to_owned()))
         }
         Step::Listed(number) => Some(Seen::PodsListed { number, node }),
     }
 }
 
-pub(super) fn node_seen(names: &Names, step: Step) -> Option<Seen> {
+pub(super) fn node_seen(names: &Names, step: Step<Lean>) -> Option<Seen> {
     let number_of = |object: &Value| {
         let name = object.pointer("/metadata/name").and_then(Value::as_str)?;
         names.number(name)
     };
     match step {
-        Step::Item(number, object) | Step::Changed(number, object) => Some(Seen::Node {
-            number,
-            node: number_of(&object)?,
-            shown: Box::new(Shown::of(&object)),
-        }),
-        Step::Deleted(object) => Some(Seen::NodeGone(number_of(&object)?)),
+        Step::Item(number, Lean(object)) | Step::Changed(number, Lean(object)) => {
+            Some(Seen::Node {
+                number,
+                node: number_of(&object)?,
+                shown: Box::new(Shown::of(&object)),
+            })
+        }
+        Step::Deleted(Lean(object)) => Some(Seen::NodeGone(number_of(&object)?)),
         Step::Listed(number) => Some(Seen::NodesListed(number)),
     }
 }
@@ -226,14 +231,17 @@ mod tests {
     fn of_pods_of_other_nodes_nothing_is_told() {
         let (names, stages) = (Names::new("hollow", 2), Stages::default());
         let pod = |node: &str| json!({"metadata": {"name": "p", "namespace": "d", "uid": "u", "resourceVersion": "7"}, "spec": {"nodeName": node}});
-        let told = |step: Step| pod_seen(&names, &stages, None, step);
+        let told = |step: Step<PodTold>| pod_seen(&names, &stages, None, step);
         for (node, expected) in [
             ("hollow-00001", Some(1)),
             ("hollow-00002", None),
             ("worker", None),
             ("", None),
         ] {
-            for step in [Step::Item(3, pod(node)), Step::Changed(3, pod(node))] {
+            for step in [
+                Step::Item(3, pod(node).into()),
+                Step::Changed(3, pod(node).into()),
+            ] {
                 let found = match told(step) {
                     Some(Seen::Pod { number, node, .. }) => {
                         assert_eq!(number, 3);
@@ -246,7 +254,7 @@ mod tests {
         }
         // That one is gone or a list has ended is told whatever it is of.
         assert!(
-            matches!(told(Step::Deleted(pod("worker"))), Some(Seen::PodGone(uid)) if uid == "u")
+            matches!(told(Step::Deleted(pod("worker").into())), Some(Seen::PodGone(uid)) if uid == "u")
         );
         assert!(matches!(
             told(Step::Listed(4)),
