@@ -38,6 +38,7 @@ use std::sync::{Arc, Mutex};
 use agent_runtime::Client;
 use agent_runtime::resource_ref::NODES;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 pub use addresses::NODES_MAX;
@@ -253,12 +254,21 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
-    // The engine may always have something to do: who comes after it would wait.
+    // A task of its own: every word of a watch and every end of a write wakes it, and each time a sleeping thread would have to be
+    // woken if it ran here.
+    let mut tasks = JoinSet::new();
+    tasks.spawn(engine.run());
     tokio::select! {
         biased;
         () = cancel.cancelled() => {}
         () = serving => {}
-        () = engine.run() => {}
+        ended = tasks.join_next() => {
+            if let Some(Err(error)) = ended
+                && let Ok(panic) = error.try_into_panic()
+            {
+                std::panic::resume_unwind(panic);
+            }
+        }
     }
     Ok(())
 }

@@ -19,6 +19,9 @@ const RETRIES_MAX: u32 = 10;
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 
+/// Most bodies of requests have less.
+const BODY_BYTES: usize = 2048;
+
 /// RFC 7240.
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -263,8 +266,12 @@ pub(crate) async fn read_all(mut body: Body, bytes_max: usize) -> Result<Bytes, 
 
 /// The text of a value, which is what [`Value`] prints, but not letter by letter.
 pub(crate) fn encode(body: &Value) -> Bytes {
-    let text = serde_json::to_vec(body).unwrap_or_else(|_| body.to_string().into_bytes());
-    Bytes::from(text)
+    // Room that grows as it is written is copied each time.
+    let mut text = Vec::with_capacity(BODY_BYTES);
+    match serde_json::to_writer(&mut text, body) {
+        Ok(()) => Bytes::from(text),
+        Err(_) => Bytes::from(body.to_string()),
+    }
 }
 
 #[cfg(test)]

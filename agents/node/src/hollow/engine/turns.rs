@@ -1,5 +1,6 @@
 //! Whose turn it is: what is to be written is decided, and its write is started.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use agent_runtime::EventType;
@@ -13,6 +14,17 @@ use crate::pod::admission::REJECTED;
 
 /// Between two looks whether those have ended in whose place a pod is taken.
 const ROOM_LOOK: Duration = Duration::from_secs(1);
+
+/// For so many the queue of pods keeps its room in any case.
+const ROOM_MIN: usize = 4096;
+
+/// Gives back half of the room of a queue that fills little of it: it may have been that of a hundred thousand at once.
+fn give_back(queue: &mut VecDeque<Uid>) {
+    let room = queue.capacity();
+    if room > ROOM_MIN && queue.len() < room / 4 {
+        queue.shrink_to(room / 2);
+    }
+}
 
 impl Engine {
     /// Starts writes while there are places for them.
@@ -31,6 +43,7 @@ impl Engine {
                     if let Some(uid) = self.pods.pop_front() {
                         self.turn_of_pod(uid);
                     }
+                    give_back(&mut self.pods);
                 }
                 false => match self.urgent.pop_front() {
                     Some(Key::Node(number)) => self.turn_of_node(number),
@@ -282,5 +295,22 @@ impl Engine {
                 writes::renew(&client, &name, &uid, spec).await,
             )
         }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_was_long_once_does_not_keep_its_room() {
+        let mut queue: VecDeque<Uid> = (0..100_000).map(|at| Uid::from(at.to_string())).collect();
+        while queue.pop_front().is_some() {
+            give_back(&mut queue);
+        }
+        assert!(queue.capacity() <= 2 * ROOM_MIN);
+        queue.push_back("u".into());
+        give_back(&mut queue);
+        assert_eq!((queue.len(), &*queue[0]), (1, "u"));
     }
 }
