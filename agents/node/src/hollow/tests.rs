@@ -159,7 +159,10 @@ impl Sim {
                     event = Event::Look;
                     continue;
                 }
-                Some(Write::Status(patch)) => self.patch(number, &patch),
+                Some(Write::Status(patch)) => {
+                    let patch: Value = serde_json::from_slice(&patch).unwrap();
+                    self.patch(number, &patch)
+                }
                 Some(Write::Delete) => {
                     self.pods[number].object = None;
                     None

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use agent_runtime::resource_ref::{LEASES, NODES, PODS};
 use agent_runtime::{ApiError, Client, DeleteParams, PatchType};
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::nodes::Shown;
@@ -50,12 +51,12 @@ pub(super) async fn status(
     namespace: &str,
     name: &str,
     uid: &str,
-    patch: &Value,
+    patch: Bytes,
 ) -> Answer {
     let kind = PatchType::Strategic;
     let status = Some("status");
     match client
-        .patch_stored(&PODS, (namespace, name), status, kind, patch)
+        .patch_written(&PODS, (namespace, name), status, kind, patch)
         .await
     {
         Ok(stored) if stored.uid() == uid => Answer::Taken(stored.revision()),

@@ -2,7 +2,10 @@
 //!
 //! Pure. Reasons and messages are a kubelet's.
 
-use serde_json::{Value, json};
+use std::borrow::Cow;
+
+use serde::Serialize;
+use serde_json::Value;
 
 use super::admission::preempt;
 use super::resize;
@@ -10,13 +13,41 @@ use super::status::{Inputs, exit_code};
 use crate::clock;
 use crate::spec::Pod;
 
-pub(super) fn conditions(
-    inputs: &Inputs<'_>,
+/// A condition as the node tells it. Its fields stand in the order of their names, as those of a tree do.
+#[derive(Debug, Clone, PartialEq, Hash, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Condition<'a> {
+    last_probe_time: (),
+    last_transition_time: Cow<'a, str>,
+    // Absent rather than empty; the patch has to say so, or an earlier text would stay.
+    message: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    observed_generation: Option<i64>,
+    reason: Option<&'a str>,
+    status: &'static str,
+    #[serde(rename = "type")]
+    kind: &'a str,
+}
+
+impl Condition<'_> {
+    pub(super) fn kind(&self) -> &str {
+        self.kind
+    }
+
+    /// As a tree.
+    pub(super) fn value(&self) -> Value {
+        // What has such fields is always a tree.
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+pub(super) fn conditions<'a>(
+    inputs: &Inputs<'a>,
     phase: &str,
     init: &[Value],
     apps: &[Value],
     has_ip: bool,
-) -> Value {
+) -> Vec<Condition<'a>> {
     let pod = inputs.pod;
     let ended = matches!(phase, "Succeeded" | "Failed");
     let incomplete = incomplete(pod, init, apps);
@@ -115,18 +146,19 @@ fn is(status: &Value, field: &str) -> bool {
 }
 
 /// That the pod has not been given what it asks for, and that its containers do not have yet what it was given.
-fn resizes(inputs: &Inputs<'_>) -> Vec<Value> {
-    let told = |kind: &str, reason: &str, message: Option<&str>, generation: i64| {
+fn resizes<'a>(inputs: &Inputs<'a>) -> Vec<Condition<'a>> {
+    let resize: &'a resize::Resize = inputs.resize;
+    let told = |kind: &'a str, reason: &'a str, message: Option<&'a str>, generation: i64| {
         let mut told = condition(inputs, kind, Ok(reason));
-        told["message"] = json!(message);
-        told["observedGeneration"] = json!(generation);
+        told.message = message.map(Cow::Borrowed);
+        told.observed_generation = Some(generation);
         told
     };
-    let pending = inputs.resize.pending.as_ref().map(|pending| {
+    let pending = resize.pending.as_ref().map(|pending| {
         let message = Some(pending.message.as_str());
         told(resize::PENDING, pending.reason, message, pending.generation)
     });
-    let progress = inputs.resize.progress.as_ref().map(|progress| {
+    let progress = resize.progress.as_ref().map(|progress| {
         let error = progress.error.as_deref();
         let reason = error.map_or("", |_| "Error");
         told(resize::IN_PROGRESS, reason, error, progress.generation)
@@ -135,12 +167,13 @@ fn resizes(inputs: &Inputs<'_>) -> Vec<Value> {
 }
 
 /// That the pod was ended for a more important one.
-fn disruption(inputs: &Inputs<'_>) -> Option<Value> {
+fn disruption<'a>(inputs: &Inputs<'a>) -> Option<Condition<'a>> {
     inputs
         .verdict
         .filter(|verdict| verdict.reason == preempt::REASON)?;
     let mut condition = condition(inputs, "DisruptionTarget", Ok("TerminationByKubelet"));
-    condition["message"] = json!("Pod was preempted by Kubelet to accommodate a critical pod.");
+    let message = "Pod was preempted by Kubelet to accommodate a critical pod.";
+    condition.message = Some(Cow::Borrowed(message));
     Some(condition)
 }
 
@@ -185,44 +218,35 @@ fn text<'a>(condition: &'a Value, field: &str) -> &'a str {
     found.unwrap_or_default()
 }
 
-fn condition(inputs: &Inputs<'_>, kind: &str, outcome: Result<&str, (&str, String)>) -> Value {
+fn condition<'a>(
+    inputs: &Inputs<'a>,
+    kind: &'a str,
+    outcome: Result<&'a str, (&'a str, String)>,
+) -> Condition<'a> {
     let (status, reason, message) = match outcome {
         Ok(reason) => ("True", reason, String::new()),
         Err((reason, message)) => ("False", reason, message),
     };
-    let recorded = inputs
-        .pod
-        .status
-        .get("conditions")
-        .and_then(Value::as_array)
-        .into_iter()
-        .flatten();
+    let pod: &'a Pod = inputs.pod;
+    let recorded = pod.status.get("conditions").and_then(Value::as_array);
     let same = recorded
         .into_iter()
+        .flatten()
         .find(|c| text(c, "type") == kind && text(c, "status") == status);
     let since = same
         .map(|c| text(c, "lastTransitionTime"))
         .filter(|since| !since.is_empty());
-    let since = since.map_or_else(|| clock::format(inputs.now), str::to_owned);
-    let mut condition = json!({
-        "type": kind,
-        "status": status,
-        "lastProbeTime": null,
-        "lastTransitionTime": since,
-    });
-    // Absent rather than empty; the patch has to say so, or an earlier text would stay.
-    condition["reason"] = if reason.is_empty() {
-        Value::Null
-    } else {
-        json!(reason)
-    };
-    condition["message"] = if message.is_empty() {
-        Value::Null
-    } else {
-        json!(message)
-    };
-    if inputs.pod.metadata.generation > 0 {
-        condition["observedGeneration"] = json!(inputs.pod.metadata.generation);
+    let generation = pod.metadata.generation;
+    Condition {
+        last_probe_time: (),
+        last_transition_time: match since {
+            Some(since) => Cow::Borrowed(since),
+            None => Cow::Owned(clock::format(inputs.now)),
+        },
+        message: (!message.is_empty()).then_some(Cow::Owned(message)),
+        observed_generation: (generation > 0).then_some(generation),
+        reason: (!reason.is_empty()).then_some(reason),
+        status,
+        kind,
     }
-    condition
 }

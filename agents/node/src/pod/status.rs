@@ -8,7 +8,7 @@ mod record;
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use time::OffsetDateTime;
 
 use self::container::container_status;
@@ -16,7 +16,7 @@ pub(super) use self::phase::exit_code;
 use self::phase::phase;
 pub(crate) use self::record::{is_recorded, patch};
 use super::admission::REJECTED;
-use super::conditions::conditions;
+use super::conditions::{Condition, conditions};
 use super::container::Qos;
 use super::plan::{Observation, Waiting};
 use super::probe::Results;
@@ -56,53 +56,71 @@ pub(crate) struct Verdict {
 
 /// The status object, conditions included that this node owns and nobody else's.
 pub(crate) fn assemble(inputs: &Inputs<'_>) -> Value {
-    let pod = inputs.pod;
-    let init: Vec<Value> = statuses(inputs, &pod.spec.init_containers, true);
-    let apps: Vec<Value> = statuses(inputs, &pod.spec.containers, false);
-    let ephemeral: Vec<Value> = pod
-        .spec
-        .ephemeral_containers
-        .iter()
-        .map(|container| container_status(inputs, Role::Ephemeral, container))
-        .collect();
-    let phase = phase(inputs, &init, &apps);
-    let ips = addresses(inputs);
-    let mut status = json!({
-        "observedGeneration": pod.metadata.generation,
-        "phase": phase,
-        "hostIP": inputs.host_ip,
-        "hostIPs": [{"ip": inputs.host_ip}],
-        "startTime": clock::format(inputs.started_at),
-        "qosClass": Qos::of(pod).as_str(),
-    });
-    // Moved in: the macro would copy whole trees.
-    status["conditions"] = conditions(inputs, phase, &init, &apps, !ips.is_empty());
-    status["containerStatuses"] = Value::Array(apps);
-    if !init.is_empty() {
-        status["initContainerStatuses"] = Value::Array(init);
-    }
-    if !ephemeral.is_empty() {
-        status["ephemeralContainerStatuses"] = Value::Array(ephemeral);
-    }
-    if let Some(first) = ips.first() {
-        status["podIP"] = json!(first);
-        status["podIPs"] = ips.iter().map(|ip| json!({"ip": ip})).collect();
-    }
-    if let Some(verdict) = inputs.verdict {
-        status["reason"] = json!(verdict.reason);
-        status["message"] = json!(verdict.message);
-    }
-    if let Some(status) = status.as_object_mut() {
-        if pod.metadata.generation == 0 {
-            status.remove("observedGeneration");
+    Status::of(inputs).into_value()
+}
+
+/// The same before it is a tree: half of that are the conditions, and whoever writes the status down at once needs no tree of them.
+#[derive(Debug, Clone, PartialEq, Hash)]
+pub(crate) struct Status<'a> {
+    /// All but the conditions.
+    members: Map<String, Value>,
+    conditions: Vec<Condition<'a>>,
+}
+
+impl<'a> Status<'a> {
+    pub(crate) fn of(inputs: &Inputs<'a>) -> Status<'a> {
+        let pod = inputs.pod;
+        let init: Vec<Value> = statuses(inputs, &pod.spec.init_containers, true);
+        let apps: Vec<Value> = statuses(inputs, &pod.spec.containers, false);
+        let ephemeral: Vec<Value> = pod
+            .spec
+            .ephemeral_containers
+            .iter()
+            .map(|container| container_status(inputs, Role::Ephemeral, container))
+            .collect();
+        let phase = phase(inputs, &init, &apps);
+        let ips = addresses(inputs);
+        let conditions = conditions(inputs, phase, &init, &apps, !ips.is_empty());
+        let mut members = Map::new();
+        let mut put = |name: &str, value: Value| drop(members.insert(name.to_owned(), value));
+        if pod.metadata.generation != 0 {
+            put("observedGeneration", json!(pod.metadata.generation));
         }
+        put("phase", json!(phase));
+        put("hostIP", json!(inputs.host_ip));
+        put("hostIPs", json!([{"ip": inputs.host_ip}]));
+        put("startTime", json!(clock::format(inputs.started_at)));
+        put("qosClass", json!(Qos::of(pod).as_str()));
         // Kubernetes tells of no containers where none was ever to run, so that lists of pods show why.
-        if was_rejected(inputs) {
-            status.remove("containerStatuses");
-            status.remove("initContainerStatuses");
+        if !was_rejected(inputs) {
+            put("containerStatuses", Value::Array(apps));
+            if !init.is_empty() {
+                put("initContainerStatuses", Value::Array(init));
+            }
+        }
+        if !ephemeral.is_empty() {
+            put("ephemeralContainerStatuses", Value::Array(ephemeral));
+        }
+        if let Some(first) = ips.first() {
+            put("podIP", json!(first));
+            put("podIPs", ips.iter().map(|ip| json!({"ip": ip})).collect());
+        }
+        if let Some(verdict) = inputs.verdict {
+            put("reason", json!(verdict.reason));
+            put("message", json!(verdict.message));
+        }
+        Status {
+            members,
+            conditions,
         }
     }
-    status
+
+    fn into_value(self) -> Value {
+        let conditions = self.conditions.iter().map(Condition::value).collect();
+        let mut members = self.members;
+        members.insert("conditions".to_owned(), conditions);
+        Value::Object(members)
+    }
 }
 
 /// Whether the node has not taken the pod.

@@ -157,8 +157,21 @@ impl Client {
         kind: PatchType,
         body: &Value,
     ) -> Result<Stored, ApiError> {
+        self.patch_written(resource, (namespace, name), sub, kind, encode(body))
+            .await
+    }
+
+    /// The same with a patch whose text there is already.
+    pub async fn patch_written(
+        &self,
+        resource: &ResourceRef,
+        (namespace, name): (&str, &str),
+        sub: Option<&str>,
+        kind: PatchType,
+        text: Bytes,
+    ) -> Result<Stored, ApiError> {
         let path = resource.object_path(namespace, name, sub);
-        self.write_stored(Method::PATCH, &path, kind.content_type(), encode(body))
+        self.write_stored(Method::PATCH, &path, kind.content_type(), text)
             .await
     }
 

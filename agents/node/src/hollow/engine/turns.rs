@@ -185,7 +185,7 @@ impl Engine {
             Some(Write::Status(patch)) => drop(self.writes.spawn(async move {
                 (
                     key,
-                    writes::status(&client, &namespace, &name, &uid, &patch).await,
+                    writes::status(&client, &namespace, &name, &uid, patch).await,
                 )
             })),
             Some(Write::LookAtClaims) => {

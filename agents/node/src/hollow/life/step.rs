@@ -1,7 +1,7 @@
 //! What a life is told, and what it answers.
 
 use agent_runtime::EventType;
-use serde_json::Value;
+use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::hollow::slim::Slim;
@@ -21,8 +21,8 @@ pub(in crate::hollow) enum Event {
 /// What is to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::hollow) enum Write {
-    /// A strategic merge patch of the status.
-    Status(Value),
+    /// A strategic merge patch of the status, as text.
+    Status(Bytes),
     /// The object, at once: everything has ended.
     Delete,
     /// Nothing yet: the claims on devices are to be looked at, and whether they let the pod begin is to be told

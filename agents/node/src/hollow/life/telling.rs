@@ -5,7 +5,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 
 use agent_runtime::EventType;
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{Life, Note, Place, Step, View, Write};
@@ -15,7 +14,7 @@ use crate::hollow::stages::Stage;
 use crate::hollow::words;
 use crate::pod::plan::{self, Waiting};
 use crate::pod::probe::Kind;
-use crate::pod::status::{self, Inputs};
+use crate::pod::status::{Inputs, Status};
 use crate::spec::{Pod, Role};
 
 /// A pod that runs so soon after it was seen is told of once, as one that runs.
@@ -67,14 +66,15 @@ impl Life {
             return;
         }
         let (resize, in_force) = self.resize(pod, &observed, step);
-        let status = status::assemble(&Inputs {
+        let messages = words::messages(pod, place.node_name, &observed);
+        let status = Status::of(&Inputs {
             pod,
             observed: &observed,
             resize: &resize,
             in_force: &in_force,
             probes: &probes,
             waiting: &waiting,
-            messages: &words::messages(pod, place.node_name, &observed),
+            messages: &messages,
             // What fails is told when nothing of it runs any more, as node agents do: it is told once.
             verdict: self.verdict().filter(|_| over),
             over: over || settled,
@@ -87,11 +87,12 @@ impl Life {
         let is_shown = |made: NonZeroU64| self.pod.version <= made.get();
         let was_sent = self.sent == digest && self.made.is_some_and(is_shown);
         // What has ended is on record for good, also where a former process wrote it in other words.
-        let recorded = (settled && !leaving) || was_sent || status::is_recorded(pod, &status);
+        let recorded = (settled && !leaving) || was_sent || status.is_recorded(pod);
         step.write = match (recorded, leaving && over) {
             (false, _) => {
+                let patch = status.patch(pod);
                 self.sending = digest;
-                Some(Write::Status(status::patch(pod, status)))
+                Some(Write::Status(patch.into()))
             }
             (true, true) => Some(Write::Delete),
             (true, false) => None,
@@ -204,7 +205,7 @@ impl Life {
     }
 }
 
-fn digest(status: &Value) -> u64 {
+fn digest(status: &Status<'_>) -> u64 {
     let mut hasher = DefaultHasher::new();
     status.hash(&mut hasher);
     hasher.finish()

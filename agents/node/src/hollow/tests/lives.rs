@@ -420,6 +420,7 @@ fn a_pod_that_the_node_does_not_take_fails_and_nothing_of_it_runs() {
     let Some(Write::Status(patch)) = step.write else {
         panic!("{step:?}")
     };
+    let patch: Value = serde_json::from_slice(&patch).unwrap();
     let status = &patch["status"];
     assert_eq!(
         [&status["phase"], &status["reason"], &status["message"]],

@@ -120,12 +120,13 @@ fn status(case: &Case<'_>) -> Value {
             },
         )
     });
-    assemble(&Inputs {
+    let probes: BTreeMap<String, Results> = [("b0".to_owned(), readiness)].into();
+    let inputs = Inputs {
         pod,
         observed: &Observation::new(all.collect()),
         resize: &case.resize,
         in_force: &Allocation::new(),
-        probes: &[("b0".to_owned(), readiness)].into(),
+        probes: &probes,
         waiting: &waiting.collect(),
         messages: &BTreeMap::new(),
         verdict: case.verdict.as_ref(),
@@ -134,7 +135,18 @@ fn status(case: &Case<'_>) -> Value {
         host_ip: "192.168.0.1",
         started_at: at(1),
         now: at(20),
-    })
+    };
+    let tree = assemble(&inputs);
+    check_text(&inputs, &tree);
+    tree
+}
+
+/// A status that is written down at once says what its tree says, in the same order.
+fn check_text(inputs: &Inputs<'_>, tree: &Value) {
+    let (pod, status) = (inputs.pod, Status::of(inputs));
+    assert_eq!(status.is_recorded(pod), is_recorded(pod, tree));
+    let text = patch(pod, tree.clone()).to_string();
+    assert_eq!(String::from_utf8(status.patch(pod)).unwrap(), text);
 }
 
 fn brief(status: &Value) -> String {
