@@ -25,6 +25,7 @@ mod stages;
 mod tests;
 mod text;
 mod told;
+mod uids;
 mod wheel;
 mod words;
 mod world;

@@ -1,12 +1,13 @@
 //! What is known of all hollow nodes and their pods, under one lock that nobody holds while waiting.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::life::Life;
 use super::nodes::{Node, Shown, Template};
 use super::slim::Slim;
+use super::uids::Uids;
 use crate::pod::admission::preempt::Holder;
 use crate::pod::admission::resize::{Order, Outcome};
 use crate::pod::admission::share::{Share, Used};
@@ -97,7 +98,7 @@ impl Entry {
 /// A node, and what is under way about it.
 pub(super) struct Place {
     pub(super) node: Node,
-    pub(super) pods: BTreeSet<Uid>,
+    pub(super) pods: Uids,
     /// The last list of its pods that has ended: what was seen in a later one is decided when that has ended, too, since
     /// others may have been there before or be gone.
     pub(super) pods_listed: u64,
@@ -186,7 +187,7 @@ impl World {
     pub(super) fn new(nodes: impl Iterator<Item = Node>) -> World {
         let places = nodes.map(|node| Place {
             node,
-            pods: BTreeSet::new(),
+            pods: Uids::default(),
             pods_listed: 0,
             seen: None,
             lost: false,

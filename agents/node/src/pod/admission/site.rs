@@ -10,6 +10,9 @@ use crate::quantity;
 pub(super) const MEMORY: &str = "MemoryPressure";
 const PRESSURES: &[&str] = &[MEMORY, "DiskPressure", "PIDPressure"];
 
+/// What the names of huge pages begin with.
+const HUGE_PAGES: &str = "hugepages-";
+
 /// Which operating system all of our nodes have.
 pub(super) const OS: &str = "linux";
 
@@ -31,8 +34,13 @@ pub(crate) struct Site {
 impl Site {
     /// From the Node object.
     pub(crate) fn of(node: &Value) -> Site {
-        let room = &node["status"]["allocatable"];
-        let pods = quantity::units_of(&room["pods"]).unwrap_or(0);
+        let allocatable = &node["status"]["allocatable"];
+        let mut room = Amounts::read(allocatable);
+        // No huge pages are as good as none named, and take a block of memory in each of thousands of nodes.
+        let named = std::mem::take(&mut room.others).into_iter();
+        let some = named.filter(|(name, amount)| *amount != 0 || !name.starts_with(HUGE_PAGES));
+        room.others = some.collect();
+        let pods = quantity::units_of(&allocatable["pods"]).unwrap_or(0);
         let taints = Vec::<Taint>::deserialize(&node["spec"]["taints"]).unwrap_or_default();
         let driving = taints.into_iter().filter(|t| t.effect == "NoExecute");
         Site {
@@ -42,7 +50,7 @@ impl Site {
                 .to_owned(),
             labels: Labels::deserialize(&node["metadata"]["labels"]).unwrap_or_default(),
             taints: driving.collect(),
-            room: Amounts::read(room),
+            room,
             pods: i64::try_from(pods).unwrap_or(i64::MAX),
             pressures: PRESSURES
                 .iter()
@@ -80,11 +88,15 @@ mod tests {
         let site = Site::of(&json!({
             "metadata": {"name": "n", "labels": {"a": "b"}},
             "spec": {"taints": [{"key": "k", "effect": "NoSchedule"}, {"key": "l", "effect": "NoExecute"}]},
-            "status": {"allocatable": {"cpu": "2", "pods": "110"}, "capacity": {"cpu": "4"},
+            "status": {"allocatable": {"cpu": "2", "pods": "110", "hugepages-2Mi": "0", "hugepages-1Gi": "1Gi", "x/y": "0"},
+                       "capacity": {"cpu": "4"},
                        "conditions": [{"type": "Ready", "status": "True"}, {"type": MEMORY, "status": "True"},
                                       {"type": "DiskPressure", "status": "False"}]},
         }));
         assert_eq!((site.room.get("cpu"), site.pods), (2000, 110));
+        let others: Vec<&String> = site.room.others.keys().collect();
+        assert_eq!(others, ["hugepages-1Gi", "x/y"]);
+        assert_eq!(site.room.get("hugepages-2Mi"), 0);
         assert_eq!(site.node().metadata.labels["a"], "b");
         assert_eq!(site.taints.len(), 1);
         assert_eq!(site.pressures, [MEMORY]);
