@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 /// JSON without members that are null, and then without white space between its parts. A null in a list stays.
 pub(super) fn without_nulls(text: &str) -> Cow<'_, str> {
-    match text.contains("null") {
+    // Only what has members can have such members.
+    match text.starts_with(['{', '[']) && text.contains("null") {
         true => Cow::Owned(rewritten(text)),
         false => Cow::Borrowed(text),
     }
