@@ -239,8 +239,8 @@ mod tests {
             ("", None),
         ] {
             for step in [
-                Step::Item(3, pod(node).into()),
-                Step::Changed(3, pod(node).into()),
+                Step::Item(3, PodTold::from(pod(node))),
+                Step::Changed(3, PodTold::from(pod(node))),
             ] {
                 let found = match told(step) {
                     Some(Seen::Pod { number, node, .. }) => {
@@ -254,7 +254,7 @@ mod tests {
         }
         // That one is gone or a list has ended is told whatever it is of.
         assert!(
-            matches!(told(Step::Deleted(pod("worker").into())), Some(Seen::PodGone(uid)) if uid == "u")
+            matches!(told(Step::Deleted(PodTold::from(pod("worker")))), Some(Seen::PodGone(uid)) if uid == "u")
         );
         assert!(matches!(
             told(Step::Listed(4)),

@@ -14,7 +14,7 @@ fn both(object: &Value) -> [(u16, Option<Slim>); 2] {
     let read: PodTold = serde_json::from_str(&object.to_string()).unwrap();
     assert_eq!(read.version(), PodTold::listed(object.clone()).version());
     assert_eq!(read.object["spec"]["nodeName"], object["spec"]["nodeName"]);
-    [object.clone().into(), read].map(|told| {
+    [PodTold::from(object.clone()), read].map(|told| {
         let stage = stages.choose(&told.object);
         (stage, Slim::of_told(told))
     })
