@@ -492,11 +492,11 @@ impl Replica {
         let old = {
             let mut current = self.catalog.write().unwrap_or_else(PoisonError::into_inner);
             show();
-            *self.recent() = Recent::default();
+            let recent = std::mem::take(&mut *self.recent());
             self.follow_auth(&catalog);
-            std::mem::replace(&mut *current, catalog)
+            (std::mem::replace(&mut *current, catalog), recent)
         };
-        // Freed outside the lock: it has an entry for each key.
+        // Freed outside the lock: there is an entry for each key, and for a hundred thousand of the last writes.
         drop(old);
         METRICS.snapshots_installed.inc();
         self.backlog().replaced();
