@@ -167,7 +167,7 @@ fn flush_at(bytes: u64, member: u64) -> u64 {
 
 impl Core {
     /// Has the state flushed, and the log shortened, for as long as this member runs. Raft itself does both by the number
-    /// of entries.
+    /// of entries. And has what is held of the last writes let go of while little comes.
     pub async fn run_flushing(self: Arc<Self>) {
         let limit = flush_at(self.config.limits.snapshot_bytes, self.config.member_id);
         let mut unflushed = self.replica.unflushed();

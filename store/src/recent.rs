@@ -106,7 +106,7 @@ impl Default for Recent {
 }
 
 impl Recent {
-    fn with_limits(limits: [usize; 3]) -> Recent {
+    pub(crate) fn with_limits(limits: [usize; 3]) -> Recent {
         Recent {
             held: BTreeMap::new(),
             shelves: Default::default(),

@@ -236,6 +236,47 @@ proptest::proptest! {
     }
 }
 
+/// A value that waits packed is the one that the next write of its key takes out of the hash of the state.
+#[test]
+fn what_was_written_last_and_waits_packed_is_what_the_state_has() {
+    use kv::Data;
+    const KEYS: u64 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let state = RocksState::open(dir.path(), true).unwrap();
+    let replica = Replica::load(1, Arc::new(state)).unwrap();
+    // Three of these pairs have room on the first shelf.
+    *replica.recent() = Recent::with_limits([4 << 10, 4 << 10, 64 << 10]);
+    let machine = Machine::new(replica.clone());
+    let key = |n: u64| format!("/registry/pods/n/{:02}", n % KEYS);
+    let put = |index: u64| {
+        let put = kv::PutRequest {
+            key: key(index).into(),
+            value: format!("{index:05}").repeat(200).into(),
+            ..kv::PutRequest::default()
+        };
+        entry_of(index, kv::Request::Put(put))
+    };
+    for round in 0..3 {
+        let puts = (1..=KEYS).map(|n| put(round * KEYS + n)).collect();
+        machine.replay(puts).unwrap();
+        let (recent, db) = (replica.recent(), replica.disk().opened());
+        let fronted = Fronted {
+            recent: &recent,
+            data: &*db,
+        };
+        let mut held = 0;
+        for key in (0..KEYS).map(key) {
+            if let Some(kv) = fronted.at_hand(key.as_bytes()) {
+                held += 1;
+                assert_eq!(db.get(key.as_bytes()), Ok(Some(kv)));
+            }
+        }
+        assert!(held > KEYS / 2, "{held} in round {round}");
+    }
+    // Loading compares the hash of what is stored with the one that all the writes have led to.
+    replica.disk().opened().load().unwrap();
+}
+
 #[test]
 fn an_entry_that_cannot_be_applied_is_named() {
     let dir = tempfile::tempdir().unwrap();
