@@ -544,10 +544,12 @@ impl Cache {
         facts: Option<Facts>,
     ) -> Option<Arc<Entry>> {
         let (names_at, needed) = (self.prefix.len(), self.needed.as_ref());
-        let facts = facts.or_else(|| self.by_text.as_ref()?.read(&stored.value));
-        let entry = match facts {
-            Some(facts) => Entry::foreseen(key, names_at, stored, revision, facts),
-            None => Entry::new(key, names_at, stored, revision, &self.shapes, needed),
+        let entry = match (facts, &self.by_text) {
+            (Some(facts), _) => Entry::with_facts(key, names_at, stored, revision, |_| Some(facts)),
+            (None, Some(by_text)) => {
+                Entry::with_facts(key, names_at, stored, revision, |json| by_text.read(json))
+            }
+            (None, None) => Entry::new(key, names_at, stored, revision, &self.shapes, needed),
         };
         if entry.is_none() {
             tracing::warn!(

@@ -176,7 +176,9 @@ impl Versioned {
 
     fn insert(bytes: &[u8], at: usize, replaced: usize, revision: i64) -> Versioned {
         let (head, tail) = (&bytes[..at], &bytes[at + replaced..]);
-        let comma = if tail.first() == Some(&b'}') { "" } else { "," };
+        // Foreign bytes may have blanks before it.
+        let is_last = tail.trim_ascii_start().starts_with(b"}");
+        let comma = if is_last { "" } else { "," };
         let member = format!("\"resourceVersion\":\"{revision}\"{comma}");
         let mut out = Vec::with_capacity(bytes.len() + member.len());
         out.extend_from_slice(head);

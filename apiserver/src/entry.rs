@@ -96,15 +96,18 @@ impl Entry {
         Some(Entry { mark, ..entry })
     }
 
-    /// The same of an object of whose shapes [`needed`] says something, where its facts are known.
-    pub(crate) fn foreseen(
+    /// The same of an object of whose shapes [`needed`] says something, where its facts are had without a tree of it. They may be
+    /// read from its text as it will be shown, and none are told of what is not the text of an object.
+    pub(crate) fn with_facts(
         key: &str,
         names_at: usize,
         opened: &Opened,
         revision: i64,
-        facts: Facts,
+        facts: impl FnOnce(&[u8]) -> Option<Facts>,
     ) -> Option<Entry> {
         let encoded = Versioned::splice(&opened.value, revision)?;
+        let mut room = Room::default();
+        let facts = facts(encoded.json.read(&mut room))?;
         let mark = opened.mark;
         let entry = Entry::with((key, names_at, revision), encoded, facts, None);
         Some(Entry { mark, ..entry })

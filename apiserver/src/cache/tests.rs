@@ -55,6 +55,40 @@ fn what_this_server_wrote_is_known_without_a_look() {
 }
 
 #[test]
+fn what_foreign_writers_store_is_read_as_it_is_shown_or_left_out() {
+    for (group, plural) in [("", "pods"), ("", "events")] {
+        let resource = resources::find(group, "v1", plural).unwrap();
+        let prefix = format!("/registry/{plural}/");
+        let cache = Cache::new(vec![resource.into()], prefix.clone());
+        let entry = |stored: &'static str| {
+            let opened = Opened::from(Bytes::from_static(stored.as_bytes()));
+            cache.entry(&format!("{prefix}n/a"), &opened, 7)
+        };
+        for stored in [
+            "{}",
+            r#"{"kind":"K","apiVersion":"v1","metadata":{}}"#,
+            r#"{"kind":"K","apiVersion":"v1","metadata":{ }}"#,
+            "{\"kind\":\"K\",\"apiVersion\":\"v1\",\"metadata\":{\n\t}}",
+            r#"{"kind":"K","apiVersion":"v1","metadata":{ "name":"a"} }"#,
+            r#" {"kind":"K","metadata":{"name":"a"}}"#,
+        ] {
+            let object = entry(stored).unwrap().object();
+            assert_eq!(object.resource_version(), "7", "{stored}");
+        }
+        for broken in [
+            "",
+            "[]",
+            r#"{"kind":"K","apiVersion":"v1","metadata":{"name":"a"}"#,
+            r#"{"kind":"K","apiVersion":"v1","metadata":{},"spec":{"a":}}"#,
+            r#"{"kind":"K","apiVersion":"v1","metadata":{} } x"#,
+            r#"{"kind":"K","apiVersion":"v1","metadata":{"name":1e999}}"#,
+        ] {
+            assert!(entry(broken).is_none(), "{broken}");
+        }
+    }
+}
+
+#[test]
 fn cursors_resume_and_expire() {
     let cache = Cache::new(Vec::new(), "/registry/pods/".into());
     cache.reset(vec![entry("a", 3)], 5);

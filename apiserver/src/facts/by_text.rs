@@ -60,8 +60,8 @@ impl ByText {
     }
 
     /// The facts of the object whose text this is; none where it is the text of no object.
-    pub(crate) fn read(&self, stored: &[u8]) -> Option<Facts> {
-        let found = self.leaves.read(stored)?;
+    pub(crate) fn read(&self, json: &[u8]) -> Option<Facts> {
+        let found = self.leaves.read(json)?;
         let (labels, values) = found.split_first()?;
         let mut gathered = Gathered::new();
         for (key, value) in labels.map(in_order).unwrap_or_default() {
