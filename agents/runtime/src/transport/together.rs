@@ -56,6 +56,8 @@ pub(crate) struct Together<S> {
     written: usize,
     /// How many flushes were put off since all was written.
     put_off: usize,
+    /// Of a write, where nobody was told of it yet.
+    failed: Option<io::Error>,
 }
 
 impl<S> Together<S> {
@@ -66,6 +68,7 @@ impl<S> Together<S> {
             gathered: Vec::new(),
             written: 0,
             put_off: 0,
+            failed: None,
         }
     }
 
@@ -95,6 +98,11 @@ impl<S: AsyncWrite + Unpin> Together<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Nothing is written after what could not be: TLS may have taken a part of it.
+    fn check(&mut self) -> io::Result<()> {
+        self.failed.take().map_or(Ok(()), Err)
+    }
+
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_drain(cx))?;
         if self.gathered.capacity() > 0 && !self.are_many() {
@@ -108,6 +116,7 @@ impl<S: AsyncWrite + Unpin> Together<S> {
         cx: &mut Context<'_>,
         pieces: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check()?;
         let bytes = pieces.iter().map(|piece| piece.len()).sum::<usize>();
         if bytes > SMALL_BYTES || self.gathered.is_empty() && !self.are_many() {
             ready!(self.poll_drain(cx))?;
@@ -130,13 +139,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Together<S> {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        // Where the server takes no more, what it says is read all the same.
+        // Where the server takes no more, what it has said is read all the same: also which requests it has not looked at.
         if !this.gathered.is_empty()
             && let Poll::Ready(Err(error)) = this.poll_send(cx)
         {
-            return Poll::Ready(Err(error));
+            this.gathered = Vec::new();
+            this.written = 0;
+            this.failed = Some(error);
         }
-        Pin::new(&mut this.stream).poll_read(cx, buf)
+        let read = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if read.is_pending() {
+            this.check()?;
+        }
+        read
     }
 }
 
@@ -163,6 +178,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Together<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.check()?;
         if this.gathered.is_empty() || this.put_off >= PUT_OFF {
             return this.poll_send(cx);
         }
@@ -175,6 +191,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Together<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.check()?;
         ready!(this.poll_drain(cx))?;
         Pin::new(&mut this.stream).poll_shutdown(cx)
     }
@@ -258,6 +275,20 @@ mod tests {
             say(&mut near, b"a").await;
         }
         assert_eq!(seen(&mut far).len(), PUT_OFF + 1);
+    }
+
+    #[tokio::test]
+    async fn what_a_server_has_said_before_it_went_is_read() {
+        let (under_way, _on_their_way) = with(MANY);
+        let (near, mut far) = tokio::io::duplex(1 << 10);
+        let mut near = Together::new(near, Some(under_way));
+        say(&mut near, b"ab").await;
+        far.write_all(b"go away").await.unwrap();
+        drop(far);
+        let mut said = [0; 7];
+        near.read_exact(&mut said).await.unwrap();
+        assert_eq!(&said, b"go away");
+        assert!(near.write_all(b"cd").await.is_err());
     }
 
     #[derive(Default)]
