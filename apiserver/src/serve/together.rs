@@ -192,11 +192,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Together<S> {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::time::Duration;
 
     use futures::FutureExt;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
     use super::super::activity::{BUSY, Open};
+    use super::super::impatient::Impatient;
     use super::*;
 
     /// A connection with so many requests under way.
@@ -279,7 +281,11 @@ mod tests {
         let (near, mut far) = tokio::io::duplex(1 << 10);
         let (mut near, mut sending) = together(near, Some(activity));
         say(&mut near, b"cd").await;
-        poll_fn(|context| Poll::Ready(sending.end(context))).await;
+        poll_fn(|context| {
+            sending.end(context);
+            Poll::Ready(())
+        })
+        .await;
         assert_eq!(seen(&mut far), b"cd");
     }
 
@@ -293,6 +299,18 @@ mod tests {
         assert!(!asked(&mut sending));
         let sent = poll_fn(|context| sending.poll(context)).await;
         assert!(sent.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_who_takes_nothing_of_it_is_left() {
+        let (activity, _open) = with(BUSY);
+        let (near, _far) = tokio::io::duplex(8);
+        let near = Impatient::new(near, Duration::from_secs(60), Arc::default());
+        let (mut near, mut sending) = together(near, Some(activity));
+        near.write_all(b"123456789").await.unwrap();
+        near.flush().await.unwrap();
+        let sent = poll_fn(|context| sending.poll(context)).await;
+        assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 
     proptest::proptest! {
