@@ -112,9 +112,11 @@ impl Trees {
         self.spent.copy(part)
     }
 
-    /// Takes a part of an object that nobody needs any more, for the next [`Trees::copy_part`].
-    pub(crate) fn spend_part(&self, part: Object) {
-        self.spent.put(part);
+    /// Takes a part that nobody needs any more of an object that takes `json_bytes` in JSON, for the next [`Trees::copy_part`].
+    pub(crate) fn spend_part(&self, part: Object, json_bytes: usize) {
+        if json_bytes <= JSON_BYTES_MAX {
+            self.spent.put(part);
+        }
     }
 
     /// Takes the past of an object of this version, unless somebody still holds it.

@@ -154,6 +154,29 @@ fn many_small_maps_are_not_taken_for_little() {
 }
 
 #[test]
+fn the_part_of_a_large_object_waits_for_nobody() {
+    const LONG: usize = 1_000;
+    let part = |name: &str| {
+        let mut part = Object::empty("v1", "Pod");
+        part.set_name(name);
+        part
+    };
+    // What is renewed keeps the room of its texts.
+    let room_of_copy = |json_bytes: usize| {
+        let trees = Trees::default();
+        trees.spend_part(part(&"a".repeat(LONG)), json_bytes);
+        let mut copy = trees.copy_part(&part("b"));
+        assert_eq!(copy, part("b"));
+        match copy.get_mut(&["metadata", "name"]) {
+            Some(Value::String(name)) => name.capacity(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(room_of_copy(JSON_BYTES_MAX) >= LONG);
+    assert!(room_of_copy(JSON_BYTES_MAX + 1) < LONG);
+}
+
+#[test]
 fn an_object_that_changes_all_the_time_takes_no_more_room() {
     let (trees, now) = (Trees::default(), Instant::now());
     put(&trees, "quiet", 1, 100, now);

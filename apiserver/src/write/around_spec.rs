@@ -44,12 +44,13 @@ impl ApiServer {
             mut entries,
             revision,
             spec,
+            json_bytes,
         } = current;
         let step = decide.decide_around_spec(&old, &mut entries).await;
         let (object, spec, extra) = match step {
             Ok(Step::Write(object, extra)) => {
                 let spec = spec_after(old.get(&["spec"]), object.get(&["spec"]), spec);
-                self.trees.spend_part(old);
+                self.trees.spend_part(old, json_bytes);
                 (object, spec, extra)
             }
             Ok(Step::Change(change, extra)) => {

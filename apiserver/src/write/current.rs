@@ -33,6 +33,8 @@ pub(super) struct AroundSpec {
     pub(super) revision: i64,
     /// All of its `spec`, as it is stored.
     pub(super) spec: Bytes,
+    /// How many bytes the whole object is in JSON.
+    pub(super) json_bytes: usize,
 }
 
 impl ApiServer {
@@ -63,6 +65,7 @@ impl ApiServer {
             entries: around.entries,
             revision,
             spec: around.spec,
+            json_bytes: entry.json_len(),
         })
     }
 
