@@ -57,18 +57,22 @@ impl<T: Kind> Slots<T> {
     }
 }
 
-/// Numbers of objects, in the order of their namespaces and names. A hundred thousand pods stand in four such lists each.
+/// So many numbers stand in a block at most: what comes or goes moves no more than those behind it in its block.
+const BLOCK_MAX: usize = if cfg!(test) { 4 } else { 1024 };
+
+/// Numbers of objects, in the order of their namespaces and names. A hundred thousand pods stand in four such lists each. It is
+/// made of blocks in order, none of which is empty: there is one but for the longest lists.
 #[derive(Default)]
-pub(super) struct Members(Vec<u32>);
+pub(super) struct Members(Vec<Vec<u32>>);
 
 impl Members {
     /// A list of one.
     pub(super) fn of(slot: u32) -> Self {
-        Self(vec![slot])
+        Self(vec![vec![slot]])
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.0.iter().map(Vec::len).sum()
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -77,15 +81,43 @@ impl Members {
 
     /// Puts a number in its place, if it is not there.
     pub(super) fn insert<T: Kind>(&mut self, slots: &Slots<T>, slot: u32) {
-        if let Err(at) = self.find(slots, slot) {
-            self.0.insert(at, slot);
+        let (at, Err(within)) = self.find(slots, slot) else {
+            return;
+        };
+        let Some(block) = self.0.get_mut(at) else {
+            self.0.push(vec![slot]);
+            return;
+        };
+        if block.len() < BLOCK_MAX {
+            block.insert(within, slot);
+            return;
         }
+        // What comes in order, as all do when they are listed, leaves full blocks behind.
+        let middle = match within == block.len() {
+            true => within,
+            false => BLOCK_MAX / 2,
+        };
+        let mut next = block.split_off(middle);
+        match within.checked_sub(middle) {
+            Some(within) => next.insert(within, slot),
+            None => block.insert(within, slot),
+        }
+        self.0.insert(at + 1, next);
     }
 
     /// Takes a number out, whose object is still there.
     pub(super) fn remove<T: Kind>(&mut self, slots: &Slots<T>, slot: u32) {
-        if let Ok(at) = self.find(slots, slot) {
+        let (at, Ok(within)) = self.find(slots, slot) else {
+            return;
+        };
+        let Some(block) = self.0.get_mut(at) else {
+            return;
+        };
+        block.remove(within);
+        if block.is_empty() {
             self.0.remove(at);
+        } else if block.len() < block.capacity() / 4 {
+            block.shrink_to(block.capacity() / 2);
         }
     }
 
@@ -94,7 +126,8 @@ impl Members {
         &'a self,
         slots: &'a Slots<T>,
     ) -> impl Iterator<Item = &'a Arc<T>> {
-        self.0.iter().filter_map(move |slot| slots.get(*slot))
+        let members = self.0.iter().flatten();
+        members.filter_map(move |slot| slots.get(*slot))
     }
 
     /// Those of a namespace, by name.
@@ -104,15 +137,25 @@ impl Members {
         namespace: &'a str,
     ) -> impl Iterator<Item = &'a Arc<T>> {
         let is_before = |slot: &u32| slots.place(*slot) < Some((namespace, ""));
-        let from = self.0.partition_point(is_before);
-        let found = self.0[from..].iter();
+        let ends_before = |block: &Vec<u32>| block.last().is_some_and(is_before);
+        let from = self.0.partition_point(ends_before);
+        let first = self.0.get(from);
+        let within = first.map_or(0, |block| block.partition_point(is_before));
+        let found = self.0[from..].iter().flatten().skip(within);
         let objects = found.filter_map(move |slot| slots.get(*slot));
         objects.take_while(move |object| object.identity().namespace == namespace)
     }
 
-    fn find<T: Kind>(&self, slots: &Slots<T>, slot: u32) -> Result<usize, usize> {
+    /// The block in which a number belongs, and where it stands in there or would.
+    fn find<T: Kind>(&self, slots: &Slots<T>, slot: u32) -> (usize, Result<usize, usize>) {
         let place = slots.place(slot);
-        self.0
-            .binary_search_by(|other| slots.place(*other).cmp(&place))
+        let begins_before = |block: &Vec<u32>| {
+            let first = block.first();
+            first.is_some_and(|first| slots.place(*first) <= place)
+        };
+        let at = self.0.partition_point(begins_before).saturating_sub(1);
+        let block = self.0.get(at).map(Vec::as_slice).unwrap_or_default();
+        let within = block.binary_search_by(|other| slots.place(*other).cmp(&place));
+        (at, within)
     }
 }

@@ -199,6 +199,38 @@ fn a_number_that_is_free_is_given_to_the_next() {
     assert_eq!(cache.count_owned_by("owner"), 2);
 }
 
+#[test]
+fn a_long_list_is_in_order_whatever_comes_and_goes() {
+    let cache = Cache::<Pod>::new(PODS);
+    let pods: u32 = 60;
+    // In order, in disorder, and in the opposite order.
+    for step in [1, 7, 59] {
+        let of_step = || (0..pods).map(move |number| number * step % pods);
+        let mut there = BTreeSet::new();
+        let mut look = |number: u32, is_there: bool| {
+            let name = format!("p-{number:02}");
+            if is_there {
+                let pod = pod(&name, &name, "n", number);
+                cache.apply(serde_json::from_value(pod).unwrap());
+                there.insert(name);
+            } else {
+                cache.remove(&Key::new("a", &name));
+                there.remove(&name);
+            }
+            let found = cache.owned_in("a", "owner");
+            let found = found.iter().map(|pod| &pod.metadata.name);
+            assert!(found.eq(&there), "{number}");
+            assert_eq!(cache.on_node("n").len(), there.len());
+            assert_eq!(cache.count_owned_by("owner"), there.len());
+        };
+        of_step().for_each(|number| look(number, true));
+        of_step().step_by(2).for_each(|number| look(number, false));
+        of_step().for_each(|number| look(number, true));
+        of_step().for_each(|number| look(number, false));
+        assert!(cache.is_empty() && cache.read().by_owner.is_empty());
+    }
+}
+
 fn names<const N: usize>(names: [&str; N]) -> Vec<String> {
     names.map(str::to_owned).to_vec()
 }
@@ -325,7 +357,9 @@ proptest! {
         let of_others = |found: Vec<Arc<PartialObject>>| keys_of(found.iter().map(|one| one.metadata.clone()).collect());
         for (version, (namespace, name, step)) in steps.into_iter().enumerate() {
             let (namespace, name) = (["a", "ab", "b"][namespace], format!("p-{name}"));
-            let object = json!({"metadata": {"name": name, "namespace": namespace, "uid": name, "resourceVersion": version.to_string()}});
+            let labels = json!({"app": (version % 3).to_string()});
+            let object = json!({"metadata": {"name": name, "namespace": namespace, "uid": name, "labels": labels,
+                "resourceVersion": version.to_string()}});
             match step {
                 0 | 1 => {
                     hashed.remove(&Key::new(namespace, &name));
@@ -401,7 +435,9 @@ proptest! {
                 found.iter().map(|pod| pod.metadata.version()).collect()
             };
             let among = |wanted: &dyn Fn(&Pod) -> bool| {
-                versions(cache.list().into_iter().filter(|pod| wanted(pod)).collect())
+                let mut all = cache.list_unsorted();
+                all.sort_by_key(|pod| Key::of(&pod.metadata));
+                versions(all.into_iter().filter(|pod| wanted(pod)).collect())
             };
             for uid in ["o", "p"] {
                 let is_owned = |pod: &Pod| pod.metadata.owner_references.iter().any(|owner| owner.uid == uid);
