@@ -221,8 +221,10 @@ impl<T: Kind> Cache<T> {
 
     fn replace(&self, objects: BTreeSet<Held<T>>) {
         let subscribers = lock(&self.subscribers);
-        let known = self.list().into_iter().map(Held::of);
-        let gone: Vec<Held<T>> = known.filter(|held| !objects.contains(held)).collect();
+        let known = self.list_unsorted().into_iter().map(Held::of);
+        let mut gone: Vec<Held<T>> = known.filter(|held| !objects.contains(held)).collect();
+        // Hardly any is: all the others need no order.
+        gone.sort_unstable();
         for held in &gone {
             self.drop_named(&subscribers, held);
         }

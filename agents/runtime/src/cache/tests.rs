@@ -81,6 +81,21 @@ fn a_relist_tells_of_what_was_missed() {
 }
 
 #[test]
+fn what_there_is_and_what_a_relist_misses_is_told_in_order() {
+    let cache = Cache::<Pod>::new(PODS);
+    for name in ["d", "b", "e", "a", "c"] {
+        cache.apply(serde_json::from_value(pod(name, name, "n", 1)).unwrap());
+    }
+    let log = recorded(&cache);
+    cache.begin();
+    cache.commit("9");
+    let names = ["a", "b", "c", "d", "e"];
+    let come = names.map(|name| format!("- -> {name}@1"));
+    let gone = names.map(|name| format!("{name}@1 -> -"));
+    assert_eq!(*log.lock().unwrap(), [come, gone].concat());
+}
+
+#[test]
 fn an_object_that_changes_is_found_as_it_is_wherever_it_was() {
     let cache = Cache::<Pod>::new(PODS);
     let put = |node: &str, version: u32| {
