@@ -297,4 +297,6 @@ impl<T: Kind> AnyCache for Cache<T> {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;
