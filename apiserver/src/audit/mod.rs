@@ -360,7 +360,8 @@ fn read(media: &str, body: &[u8]) -> Option<Value> {
         _ if media.ends_with("yaml") => {
             serde_saphyr::from_str(std::str::from_utf8(body).ok()?).ok()
         }
-        _ => serde_json::from_slice(body).ok(),
+        // Names of members mean nothing to it, and it goes no deeper than it may.
+        _ => schema::read::json(body).ok(),
     }
 }
 

@@ -16,6 +16,10 @@ use crate::{codec, entry, trees};
 /// and a list, an event or a review has a few levels of its own.
 const DEPTH_MAX: usize = 120;
 
+/// A map whose first member has this name is read by `serde_json` as the JSON that this member has as text: whoever reads lists
+/// as trees, as agents do, could read nothing beside such an object any more.
+const UNREADABLE: &str = "$serde_json::private::RawValue";
+
 /// In which version an object is changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Version {
@@ -171,6 +175,8 @@ fn encoded(object: &Object) -> ApiResult<Bytes> {
 struct Found {
     /// Whether it is read just as it was written: a fraction need not be, by its last digit.
     is_exact: bool,
+    /// Whether none of its members is called [`UNREADABLE`].
+    is_readable: bool,
     /// What [`trees::room`] says of it. Now it is at hand, and after the write it would have to be fetched from memory again.
     room: usize,
 }
@@ -179,14 +185,20 @@ struct Found {
 fn check(object: &Object) -> ApiResult<Found> {
     let mut found = Found {
         is_exact: true,
+        is_readable: true,
         room: 0,
     };
-    if fits(object.value(), DEPTH_MAX, &mut found) {
-        return Ok(found);
+    if !fits(object.value(), DEPTH_MAX, &mut found) {
+        return Err(ApiError::bad_request(format!(
+            "the object is nested deeper than {DEPTH_MAX} levels"
+        )));
     }
-    Err(ApiError::bad_request(format!(
-        "the object is nested deeper than {DEPTH_MAX} levels"
-    )))
+    if !found.is_readable {
+        return Err(ApiError::bad_request(format!(
+            "the object has a member with the name {UNREADABLE}"
+        )));
+    }
+    Ok(found)
 }
 
 /// Whether lists and maps are nested no deeper than `levels`. Looks no deeper itself, and then has not `found` all.
@@ -199,6 +211,7 @@ fn fits(value: &Value, levels: usize, found: &mut Found) -> bool {
         }
         Value::Object(map) => below.is_some_and(|below| {
             map.iter().all(|(key, item)| {
+                found.is_readable &= key != UNREADABLE;
                 found.room += trees::room_of_text(key);
                 fits(item, below, found)
             })
@@ -235,6 +248,21 @@ mod tests {
         deep.metadata_mut()
             .insert("managedFields".to_owned(), fields);
         assert!(encoded(&deep).is_err());
+    }
+
+    #[test]
+    fn what_is_no_map_to_whoever_reads_it_as_a_tree_is_not_stored() {
+        let of = |data: Value| {
+            let value = serde_json::json!({"kind": "ConfigMap", "apiVersion": "v1",
+                "metadata": {"name": "x"}, "data": data});
+            Object::new(value).unwrap()
+        };
+        let attributes = serde_json::Map::from_iter([(UNREADABLE.to_owned(), "x".into())]);
+        let attributes = Value::Object(attributes);
+        assert!(serde_json::from_str::<Value>(&attributes.to_string()).is_err());
+        let refused = encoded(&of(serde_json::json!([{"a": attributes}]))).unwrap_err();
+        assert_eq!(refused.code, 400);
+        assert!(encoded(&of(serde_json::json!({"a": UNREADABLE}))).is_ok());
     }
 
     #[test]
