@@ -423,3 +423,40 @@ fn a_new_address_replaces_the_old_one() {
     );
     assert_eq!(patch["status"]["reason"], Value::Null);
 }
+
+#[test]
+fn what_is_written_down_is_escaped_and_takes_the_place_of_what_is_on_record() {
+    let odd = "\"why\" \\ \u{7}\n\u{2028}\u{e9}\u{1f600}\u{7f}";
+    let containers = [(SANDBOX, 0, running())];
+    let mut case = case(pod("Always", false), &containers);
+    case.verdict = Some(Verdict {
+        reason: "Evicted",
+        message: odd.into(),
+    });
+    case.resize.pending = Some(resize::Pending {
+        reason: resize::INFEASIBLE,
+        message: odd.into(),
+        generation: 0,
+    });
+    case.pod.status = json!({"podIPs": [{"ip": "10.9.9.9"}], "conditions": [
+        {"type": "Ready", "status": "False", "lastTransitionTime": odd},
+        {"type": resize::IN_PROGRESS, "status": "True"},
+        {"type": "example.com/gate", "status": "True"},
+    ]});
+    // The text is compared with the tree as the status is made.
+    let told = status(&case);
+    assert_eq!(told["message"], odd);
+    let conditions = told["conditions"].as_array().unwrap();
+    let find = |kind: &str| conditions.iter().find(|one| one["type"] == kind);
+    assert_eq!(find("Ready").unwrap()["lastTransitionTime"], odd);
+    let pending = find(resize::PENDING).unwrap();
+    assert_eq!(
+        (&pending["message"], &pending["observedGeneration"]),
+        (&json!(odd), &json!(0))
+    );
+    assert_eq!(find("example.com/gate"), None, "it is somebody else's");
+    let patch = patch(&case.pod, told.clone());
+    let conditions = patch["status"]["conditions"].as_array().unwrap();
+    let over = json!({"$patch": "delete", "type": resize::IN_PROGRESS});
+    assert_eq!(conditions.last(), Some(&over));
+}
