@@ -28,6 +28,7 @@ use http::StatusCode;
 use resources::Resource;
 use schema::Object;
 use schema::decode::FieldValidation;
+use schema::read::Json;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
@@ -109,8 +110,13 @@ pub(crate) async fn create(context: &Context, body: &Bytes) -> ApiResult<Respons
 }
 
 fn parse(body: &Bytes) -> ApiResult<Batch<Value>> {
-    let batch: Batch<Value> = serde_json::from_slice(body)
+    let read: Batch<Json> = serde_json::from_slice(body)
         .map_err(|error| ApiError::bad_request(format!("a list of bindings is wanted: {error}")))?;
+    let items = read.items.into_iter().map(|Json(item)| item);
+    let batch = Batch {
+        items: items.collect(),
+        together: read.together,
+    };
     match batch.items.len() {
         0 => return Err(ApiError::bad_request("there are no items")),
         count if count > ITEMS_MAX => {

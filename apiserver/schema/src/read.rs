@@ -12,7 +12,7 @@ const FEW: usize = 3;
 /// Few texts have more in all the maps around one place.
 pub(crate) const MEMBERS_EXPECTED: usize = 32;
 
-/// What `serde_json::from_slice` answers, errors included.
+/// What `serde_json::from_slice` answers, errors included, but for [`Json`]'s odd name, which is a name here.
 pub fn json(bytes: &[u8]) -> Result<Value, Error> {
     // Seen at once, it need not be seen for each string.
     let Ok(text) = std::str::from_utf8(bytes) else {
@@ -23,6 +23,17 @@ pub fn json(bytes: &[u8]) -> Result<Value, Error> {
     let value = Tree(&mut members).deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
+}
+
+/// A value within something else, read like that. A [`Value`] takes a member called `$serde_json::private::RawValue` for text of JSON,
+/// and reads that to any depth, until there is no stack left.
+pub struct Json(pub Value);
+
+impl<'de> Deserialize<'de> for Json {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Json, D::Error> {
+        let value = Tree(&mut Vec::new()).deserialize(deserializer)?;
+        Ok(Json(value))
+    }
 }
 
 /// Reads a value. Holds the members of all the maps around it that were read before it.
@@ -190,6 +201,15 @@ mod tests {
             agrees(text.as_bytes());
             agrees(&text.as_bytes()[..cut.min(text.len())]);
         }
+    }
+
+    #[test]
+    fn a_name_that_means_something_to_serde_json_is_a_name() {
+        let text = r#"[{"$serde_json::private::RawValue":"x"}]"#;
+        assert!(serde_json::from_str::<Value>(text).is_err());
+        let Json(read) = serde_json::from_str(text).unwrap();
+        assert_eq!(read[0]["$serde_json::private::RawValue"], "x");
+        assert_eq!(json(text.as_bytes()).unwrap(), read);
     }
 
     #[test]
