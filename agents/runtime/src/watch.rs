@@ -2,7 +2,7 @@
 
 mod lean;
 
-pub use lean::{Lean, MANAGED_FIELDS, Part, Unread, Without, without};
+pub use lean::{Lean, MANAGED_FIELDS, Part, Unread, Without, tree, without};
 
 use crate::client::Body;
 use crate::error::ApiError;

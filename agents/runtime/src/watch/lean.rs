@@ -39,6 +39,18 @@ pub fn without<'de, D: Deserializer<'de>>(unread: Unread, decoder: D) -> Result<
     decoder.deserialize_map(Without(unread))
 }
 
+/// JSON that anybody may have written, as a tree. A [`Value`] takes a member called `$serde_json::private::RawValue` for text of JSON,
+/// and reads that to any depth, until there is no stack left.
+///
+/// # Errors
+/// It is no JSON, or nested too deep.
+pub fn tree(text: &[u8]) -> serde_json::Result<Value> {
+    let mut decoder = serde_json::Deserializer::from_slice(text);
+    let value = Without(&[]).deserialize(&mut decoder)?;
+    decoder.end()?;
+    Ok(value)
+}
+
 /// Reads any value: an object, and each object of a list, without these fields.
 pub struct Without(pub Unread);
 
@@ -98,7 +110,9 @@ impl<'de> Visitor<'de> for Without {
         while let Some(name) = map.next_key_seed(Names(self.0))? {
             match name {
                 Name::Unread => drop(map.next_value::<IgnoredAny>()?),
-                Name::Read(name) => drop(fields.insert(name, map.next_value()?)),
+                Name::Read(name) => {
+                    fields.insert(name, map.next_value_seed(Without(&[]))?);
+                }
                 Name::ReadInPart(name, unread) => {
                     fields.insert(name, map.next_value_seed(Without(unread))?);
                 }
@@ -160,6 +174,16 @@ mod tests {
         let Lean(again) = serde_json::from_value(object.clone()).unwrap();
         assert_eq!(again, object);
         assert!(serde_json::from_str::<Lean>("[]").is_err());
+    }
+
+    #[test]
+    fn a_name_that_means_something_to_serde_json_is_a_name() {
+        let text = r#"{"a":[{"$serde_json::private::RawValue":"x"}]}"#;
+        assert!(serde_json::from_str::<Value>(text).is_err());
+        let read = tree(text.as_bytes()).unwrap();
+        assert_eq!(read["a"][0]["$serde_json::private::RawValue"], "x");
+        assert_eq!(serde_json::from_str::<Lean>(text).unwrap(), Lean(read));
+        assert!(tree(b"{} x").is_err() && tree("[".repeat(200).as_bytes()).is_err());
     }
 
     #[test]

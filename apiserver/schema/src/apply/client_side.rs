@@ -8,6 +8,7 @@ use super::compare::compare;
 use super::fields::fields;
 use super::managers::Who;
 use super::set::Set;
+use crate::read;
 use crate::structural::Schema;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -29,7 +30,7 @@ pub(super) fn owned(schema: Schema<'_>, live: &Value, who: &Who<'_>) -> Option<S
     if who.manager != KUBECTL {
         return None;
     }
-    let last: Value = serde_json::from_str(last_applied(live)?).ok()?;
+    let last = read::json(last_applied(live)?.as_bytes()).ok()?;
     if last.get("apiVersion")?.as_str()? != who.api_version || check::check(schema, &last).is_err()
     {
         return None;

@@ -4,9 +4,10 @@
 use std::cmp::Ordering;
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::field::go_quote;
+use crate::read::json;
 
 /// Few keys of items are longer, in bytes.
 const KEYS_EXPECTED: usize = 48;
@@ -75,10 +76,11 @@ pub(super) fn canonical(text: &str) -> Option<String> {
     match class {
         "f" => Some(text.to_owned()),
         "k" => {
-            let map: Map<String, Value> = serde_json::from_str(rest).ok()?;
+            let read = json(rest.as_bytes()).ok()?;
+            let map = read.as_object()?;
             Some(keys(map.iter().map(|(name, value)| (name.as_str(), value))))
         }
-        "v" => Some(value(&serde_json::from_str(rest).ok()?)),
+        "v" => Some(value(&json(rest.as_bytes()).ok()?)),
         "i" => Some(format!("i:{}", rest.parse::<i64>().ok()?)),
         _ => None,
     }
@@ -90,15 +92,14 @@ pub(super) fn shown(text: &str) -> String {
     match class {
         "f:" => format!(".{rest}"),
         "i:" => format!("[{rest}]"),
-        "v:" => match serde_json::from_str(rest) {
+        "v:" => match json(rest.as_bytes()) {
             Ok(item) => format!("[={}]", shown_value(&item)),
             Err(_) => format!("[={rest}]"),
         },
         _ => {
-            let map: Map<String, Value> = serde_json::from_str(rest).unwrap_or_default();
-            let keys = map
-                .iter()
-                .map(|(name, value)| format!("{name}={}", shown_value(value)));
+            let read = json(rest.as_bytes()).unwrap_or_default();
+            let members = read.as_object().into_iter().flatten();
+            let keys = members.map(|(name, value)| format!("{name}={}", shown_value(value)));
             format!("[{}]", keys.collect::<Vec<_>>().join(","))
         }
     }
@@ -126,7 +127,7 @@ pub(super) fn order(a: &str, b: &str) -> Ordering {
     if let Some(order) = order_of_texts(a, b) {
         return order;
     }
-    let parsed = |text: &str| serde_json::from_str::<Value>(text.get(2..)?).ok();
+    let parsed = |text: &str| json(text.get(2..)?.as_bytes()).ok();
     match (parsed(a), parsed(b)) {
         (Some(Value::Object(a)), Some(Value::Object(b))) => {
             let pairs = a.iter().zip(&b);
@@ -236,6 +237,9 @@ mod tests {
         assert_eq!(value(&json!("<a&b>")), r#"v:"\u003ca\u0026b\u003e""#);
         assert_eq!(keys([("n", &json!("a>"))]), r#"k:{"n":"a\u003e"}"#);
         assert_eq!(canonical(r#"v:"<""#), canonical(r#"v:"\u003c""#));
+        // To serde_json it would mean the JSON in that text.
+        let named = r#"v:{"$serde_json::private::RawValue":"x"}"#;
+        assert_eq!(canonical(named).as_deref(), Some(named));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use agent_runtime::watch::tree;
 use base64::Engine;
 use serde_json::Value;
 
@@ -36,7 +37,7 @@ pub(super) fn login(
     for secret in named {
         let mut data = env::entries(secret, true);
         let config = data.remove(".dockerconfigjson");
-        let config: Value = serde_json::from_slice(&config.unwrap_or_default()).unwrap_or_default();
+        let config = tree(&config.unwrap_or_default()).unwrap_or_default();
         let auths = config.get("auths").and_then(Value::as_object);
         let entry = auths
             .into_iter()
