@@ -7,5 +7,7 @@ cd "$(dirname "$0")/.."
 cache="${CARGO_TARGET_DIR:-$HOME/.cache/kontiki/target}"
 [ "$(cat "$cache/checkout" 2> /dev/null)" = "$PWD" ] && exit 0
 mkdir -p "$cache"
+# Of use to the other checkout alone, and gigabytes more with each.
+rm -rf "$cache"/*/incremental
 find . -name .git -prune -o -type f -print0 | xargs -0 touch -c
 echo "$PWD" > "$cache/checkout"
