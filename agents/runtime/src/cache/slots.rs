@@ -85,7 +85,8 @@ impl Members {
             return;
         };
         let Some(block) = self.0.get_mut(at) else {
-            self.0.push(vec![slot]);
+            // Nothing was here. A push would leave room for four blocks, and most lists are of one object.
+            *self = Self::of(slot);
             return;
         };
         if block.len() < BLOCK_MAX {
