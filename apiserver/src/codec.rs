@@ -165,7 +165,7 @@ impl Versioned {
         match metadata_at(stored) {
             Some(at) => Some(Versioned::insert(stored, at, 0, revision)),
             None => {
-                let value: Value = serde_json::from_slice(stored).ok()?;
+                let value = schema::read::json(stored).ok()?;
                 value.as_object()?;
                 let encoded = encode(&value);
                 let at = metadata_at(&encoded)?;

@@ -1,7 +1,7 @@
 //! Reads only some members of a JSON object.
 //!
 //! Whoever needs two fields of an object of thousands of bytes should not pay for a tree of all of them. What nobody asked
-//! for is still checked as if it were kept, so that a text is refused here if and only if `serde_json::Value` refuses it.
+//! for is still checked as if it were kept, so that a text is refused here if and only if [`read::json`] refuses it.
 
 pub mod leaves;
 mod plain;
@@ -10,6 +10,7 @@ mod scan;
 use serde::de::Error;
 use serde_json::Value;
 
+use crate::read;
 use scan::{Refused, Scanner};
 
 /// Which members to read, as a tree of names.
@@ -72,7 +73,7 @@ impl Pick {
     pub fn read(&self, json: &[u8]) -> serde_json::Result<Value> {
         let text = std::str::from_utf8(json).map_err(serde_json::Error::custom)?;
         let picked = Scanner::new(text).document(self);
-        picked.map_err(|Refused| match serde_json::from_slice::<Value>(json) {
+        picked.map_err(|Refused| match read::json(json) {
             Err(error) => error,
             Ok(_) => serde_json::Error::custom("not a JSON text"),
         })
@@ -176,6 +177,13 @@ mod tests {
             assert_eq!(pick.read(json.as_bytes()).unwrap(), expected, "{paths:?}");
         }
         assert_eq!(read(&["a"], r#"{"\u0061":1,"a":2}"#), json!({"a": 2}));
+    }
+
+    #[test]
+    fn a_name_that_means_something_to_serde_json_is_a_name() {
+        let json = r#"{"a":[{"$serde_json::private::RawValue":"x"}],"b":1}"#;
+        let complete = crate::read::json(json.as_bytes()).unwrap();
+        assert_eq!(read(&["a", "b"], json), complete);
     }
 
     #[test]

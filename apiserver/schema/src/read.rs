@@ -5,6 +5,7 @@
 use std::fmt;
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::de::Read;
 use serde_json::{Error, Map, Number, Value};
 
 /// Maps of so many members are built one by one: that is as fast, and takes no list of them.
@@ -15,11 +16,15 @@ pub(crate) const MEMBERS_EXPECTED: usize = 32;
 /// What `serde_json::from_slice` answers, errors included, but for [`Json`]'s odd name, which is a name here.
 pub fn json(bytes: &[u8]) -> Result<Value, Error> {
     // Seen at once, it need not be seen for each string.
-    let Ok(text) = std::str::from_utf8(bytes) else {
-        return serde_json::from_slice(bytes);
-    };
+    match std::str::from_utf8(bytes) {
+        Ok(text) => document(serde_json::Deserializer::from_str(text)),
+        // It says where the fault is.
+        Err(_) => document(serde_json::Deserializer::from_slice(bytes)),
+    }
+}
+
+fn document<'de, R: Read<'de>>(mut reader: serde_json::Deserializer<R>) -> Result<Value, Error> {
     let mut members = Vec::with_capacity(MEMBERS_EXPECTED);
-    let mut reader = serde_json::Deserializer::from_str(text);
     let value = Tree(&mut members).deserialize(&mut reader)?;
     reader.end()?;
     Ok(value)
@@ -210,6 +215,9 @@ mod tests {
         let Json(read) = serde_json::from_str(text).unwrap();
         assert_eq!(read[0]["$serde_json::private::RawValue"], "x");
         assert_eq!(json(text.as_bytes()).unwrap(), read);
+        let no_text = b"[{\"$serde_json::private::RawValue\":\"[\"},\"\xff\"]";
+        let error = json(no_text).unwrap_err().to_string();
+        assert!(error.starts_with("invalid unicode code point"), "{error}");
     }
 
     #[test]

@@ -71,6 +71,7 @@ fn what_foreign_writers_store_is_read_as_it_is_shown_or_left_out() {
             "{\"kind\":\"K\",\"apiVersion\":\"v1\",\"metadata\":{\n\t}}",
             r#"{"kind":"K","apiVersion":"v1","metadata":{ "name":"a"} }"#,
             r#" {"kind":"K","metadata":{"name":"a"}}"#,
+            r#" {"kind":"K","a":{"$serde_json::private::RawValue":"x"}}"#,
         ] {
             let object = entry(stored).unwrap().object();
             assert_eq!(object.resource_version(), "7", "{stored}");

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use resources::{FieldForm, Handle};
 use schema::pick::leaves::{self, Leaves};
+use schema::read::Json;
 use serde_json::Value;
 
 use super::{Facts, Gathered};
@@ -117,7 +118,7 @@ fn plain(text: Option<&str>) -> Cow<'_, str> {
 
 /// The addresses of a list of them, one for each of its elements.
 fn addresses(text: &str) -> Vec<String> {
-    let Ok(Value::Array(ips)) = serde_json::from_str(text) else {
+    let Ok(Json(Value::Array(ips))) = serde_json::from_str(text) else {
         return Vec::new();
     };
     let address = |ip: &Value| {
@@ -223,6 +224,7 @@ mod tests {
             r#"{"spec":{"hostNetwork":"true"},"status":{"podIPs":[{"ip":"10.0.0.1"}],"podIPs":null,"podIP":"x"}}"#,
             r#"{"status":{"phase":"Run\u006eing","podIP":1.0}}"#,
             r#"{"status":{"phase":"Run\qning"}}"#,
+            r#"{"status":{"podIPs":[{"ip":"10.0.0.1"},{"$serde_json::private::RawValue":"x"}]}}"#,
         ] {
             agrees(pods(), text);
         }

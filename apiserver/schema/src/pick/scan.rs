@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::leaves::Node;
 use super::{NOTHING, Pick, WHOLE, plain};
 use crate::letters::printable_len;
+use crate::read::Json;
 
 /// Objects and lists within each other, as many as `serde_json` reads.
 const DEPTH_MAX: usize = 127;
@@ -157,7 +158,8 @@ impl<'j> Scanner<'j> {
             _ => {
                 let start = self.at;
                 self.skip()?;
-                parsed(&self.text[start..self.at])
+                let Json(value) = parsed(&self.text[start..self.at])?;
+                Ok(value)
             }
         }
     }

@@ -105,7 +105,7 @@ impl Watcher {
             frame.extend_from_slice(&made);
             return;
         }
-        let value: Value = serde_json::from_slice(json).unwrap_or_default();
+        let value = schema::read::json(json).unwrap_or_default();
         let Ok(mut object) = Object::new(value) else {
             return;
         };
