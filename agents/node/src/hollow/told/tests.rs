@@ -160,7 +160,7 @@ proptest! {
         let mut all = Vec::new();
         paths(&object, "", &mut all);
         for (which, is_null) in spoilt {
-            spoil(&mut object, which.get(&all), is_null);
+            spoil(&mut object, which.get::<String>(&all), is_null);
         }
         check(&object);
     }
